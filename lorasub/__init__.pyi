@@ -1,0 +1,2 @@
+from .structures import Predictions as Predictions
+from .structures import SceneBatch as SceneBatch

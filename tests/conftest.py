@@ -1,0 +1,50 @@
+"""Fixtures that every test may use, and hygiene that every test gets."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+
+os.environ.setdefault("MPLBACKEND", "Agg")
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+#: Reference data beside the checkout; absent on most machines.
+SHARED = Path(os.environ.get("LORASUB_SHARED", REPOSITORY.parent / "shared"))
+
+
+@pytest.fixture(autouse=True)
+def _hygiene() -> Iterator[None]:
+    """Every test starts from the same random state and leaves threads and dtype as it found them."""
+    dtype, threads = torch.get_default_dtype(), torch.get_num_threads()
+    torch.manual_seed(0)
+    yield
+    torch.set_default_dtype(dtype)
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="session")
+def repository() -> Path:
+    """Root of the checkout."""
+    return REPOSITORY
+
+
+@pytest.fixture(scope="session")
+def golden() -> Path:
+    """Folder with reference weights and outputs of VGGT."""
+    folder = SHARED / "golden"
+    if not folder.is_dir():
+        pytest.skip(f"no reference outputs at {folder} (set LORASUB_SHARED)")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def real_data() -> Path:
+    """Folder with small real captures, one sub-folder a set."""
+    folder = SHARED / "data" / "real"
+    if not folder.is_dir():
+        pytest.skip(f"no real captures at {folder} (set LORASUB_SHARED)")
+    return folder

@@ -1,0 +1,79 @@
+"""Who may import whom. The table is the architecture; an edge that is not in it fails here."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+import pytest
+
+GROUND = {"structures", "geometry", "errors", "files", "_version"}
+ALLOWED: dict[str, set[str]] = {
+    **dict.fromkeys(GROUND, GROUND),
+    "subspaces": GROUND,
+    "scenes": GROUND,
+    "losses": GROUND,
+    "adapters": GROUND | {"subspaces"},
+    "backbones": GROUND,
+    "metrics": GROUND | {"subspaces"},
+    "data": GROUND | {"scenes"},
+    "exports": GROUND,
+    "figures": GROUND | {"subspaces"},
+    "tasks": GROUND | {"adapters", "backbones", "losses", "metrics"},
+    "callbacks": GROUND | {"adapters", "subspaces", "metrics", "exports", "figures"},
+}
+EVERYTHING = {"study", "cli", "__init__"}
+#: Third-party packages that only some parts may import.
+RESTRICTED: dict[str, set[str]] = {
+    "lightning": {"data", "tasks", "callbacks", "study", "cli"},
+    "jsonargparse": {"cli"},
+    "torchmetrics": {"metrics", "tasks", "callbacks", "study", "cli"},
+    "matplotlib": {"figures"},
+}
+
+
+def imports_of(path: Path) -> set[str]:
+    """Every imported dotted name, those inside functions and under TYPE_CHECKING included."""
+    names: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: relative import"
+            names |= {f"{node.module}.{alias.name}" for alias in node.names}
+    return names
+
+
+def modules(repository: Path) -> list[tuple[str, Path]]:
+    root = repository / "lorasub"
+    return [(path.relative_to(root).parts[0].removesuffix(".py"), path) for path in sorted(root.rglob("*.py"))]
+
+
+def violations(part: str, names: set[str]) -> set[str]:
+    found = set()
+    for name in names:
+        top, _, rest = name.partition(".")
+        if top == "lorasub":
+            target = rest.split(".")[0]
+            if part not in EVERYTHING and target not in ALLOWED[part] | {part}:
+                found.add(name)
+        elif part not in RESTRICTED.get(top, {part}):
+            found.add(name)
+    return found
+
+
+def test_every_edge_is_allowed(repository: Path) -> None:
+    bad = {str(path): edges for part, path in modules(repository) if (edges := violations(part, imports_of(path)))}
+    assert not bad, f"imports against the layering: {bad}"
+
+
+def test_every_part_has_its_place(repository: Path) -> None:
+    assert {part for part, _ in modules(repository)} <= set(ALLOWED) | EVERYTHING
+
+
+@pytest.mark.parametrize(
+    ("part", "name"),
+    [("backbones", "lorasub.adapters.LoRA"), ("tasks", "lorasub.data.PosedRGBD"), ("losses", "lightning.Trainer")],
+)
+def test_a_wrong_edge_is_seen(part: str, name: str) -> None:
+    assert violations(part, {name}) == {name}
