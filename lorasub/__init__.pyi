@@ -1,2 +1,12 @@
+from .geometry import Similarity as Similarity
+from .geometry import decode_pose as decode_pose
+from .geometry import encode_pose as encode_pose
+from .geometry import normalize_scene as normalize_scene
+from .geometry import umeyama as umeyama
+from .losses import LossTerms as LossTerms
+from .losses import VGGTLoss as VGGTLoss
+from .metrics import DepthAccuracy as DepthAccuracy
+from .metrics import PointMapError as PointMapError
+from .metrics import PoseAccuracy as PoseAccuracy
 from .structures import Predictions as Predictions
 from .structures import SceneBatch as SceneBatch

@@ -1,0 +1,49 @@
+"""Keep geometry in full precision when the code around it runs under autocast."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any, ParamSpec, TypeVar
+
+import torch
+from torch import Tensor
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+_HALF = (torch.float16, torch.bfloat16)
+
+
+def full_precision(function: Callable[P, R]) -> Callable[P, R]:
+    """Run ``function`` without autocast, its half-precision tensor arguments lifted to float32.
+
+    A pose multiplied in bfloat16 is wrong in its third digit. Lightning runs training steps under autocast, which turns
+    every matrix product into bfloat16 whatever its inputs were; a decorated function is safe from that. Tensors inside
+    lists and tuples are lifted too; float32 and float64 stay as they are, gradients flow as usual.
+    """
+
+    @functools.wraps(function)
+    def wrapper(*args: P.args, **kwargs: P.kwargs) -> R:
+        device = _device_type((*args, *kwargs.values()))
+        with torch.autocast(device_type=device, enabled=False):
+            return function(*map(_lift, args), **{name: _lift(value) for name, value in kwargs.items()})
+
+    return wrapper
+
+
+def _device_type(arguments: tuple[Any, ...]) -> str:
+    for argument in arguments:
+        if isinstance(argument, Tensor):
+            return argument.device.type
+        if isinstance(argument, list | tuple) and argument and isinstance(argument[0], Tensor):
+            return argument[0].device.type
+    return "cpu"
+
+
+def _lift(argument: Any) -> Any:
+    if isinstance(argument, Tensor):
+        return argument.float() if argument.dtype in _HALF else argument
+    if isinstance(argument, list | tuple) and any(isinstance(item, Tensor) for item in argument):
+        return type(argument)(map(_lift, argument))
+    return argument
