@@ -8,5 +8,8 @@ from .losses import VGGTLoss as VGGTLoss
 from .metrics import DepthAccuracy as DepthAccuracy
 from .metrics import PointMapError as PointMapError
 from .metrics import PoseAccuracy as PoseAccuracy
+from .backbones import VGGT as VGGT
+from .backbones import Backbone as Backbone
+from .backbones import VGGTConfig as VGGTConfig
 from .structures import Predictions as Predictions
 from .structures import SceneBatch as SceneBatch
