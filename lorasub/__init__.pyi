@@ -13,3 +13,6 @@ from .backbones import Backbone as Backbone
 from .backbones import VGGTConfig as VGGTConfig
 from .structures import Predictions as Predictions
 from .structures import SceneBatch as SceneBatch
+from .subspaces import LayerSubspace as LayerSubspace
+from .subspaces import LowRankUpdate as LowRankUpdate
+from .subspaces import SubspaceBasis as SubspaceBasis

@@ -1,5 +1,15 @@
 """Subspaces of weight updates: mining, measuring, combining. Pure tensors; works with plain torch."""
 
-from lorasub.subspaces.basis import LayerSubspace, SubspaceBasis
+from lorasub.subspaces.basis import AdapterSource, LayerSubspace, MiningRecord, SubspaceBasis
+from lorasub.subspaces.space_file import read_space_file, write_space_file
+from lorasub.subspaces.updates import LowRankUpdate
 
-__all__ = ["LayerSubspace", "SubspaceBasis"]
+__all__ = [
+    "AdapterSource",
+    "LayerSubspace",
+    "LowRankUpdate",
+    "MiningRecord",
+    "SubspaceBasis",
+    "read_space_file",
+    "write_space_file",
+]
