@@ -1,0 +1,27 @@
+"""Adapters of frozen models: LoRA, projected-subspace LoRA and friends, on any ``nn.Module``."""
+
+from lorasub.adapters.adapter_set import AdapterSet, attached_adapters
+from lorasub.adapters.config import PSV, AdapterSpec, FullFineTuning, LayerSpec, LoRA, ProjectedLoRA, RandomBasis
+from lorasub.adapters.folder import AdapterInfo, load_adapter_updates
+from lorasub.adapters.inject import inject_adapters, load_adapters
+from lorasub.adapters.layer import AdapterLayer
+from lorasub.adapters.table import ParameterTable, count_parameters
+
+__all__ = [
+    "PSV",
+    "AdapterInfo",
+    "AdapterLayer",
+    "AdapterSet",
+    "AdapterSpec",
+    "FullFineTuning",
+    "LayerSpec",
+    "LoRA",
+    "ParameterTable",
+    "ProjectedLoRA",
+    "RandomBasis",
+    "attached_adapters",
+    "count_parameters",
+    "inject_adapters",
+    "load_adapter_updates",
+    "load_adapters",
+]

@@ -1,0 +1,344 @@
+"""All adapters of one model, as one thing: switch, merge, count, save and load them together."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import warnings
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from lorasub.adapters.card import adapter_card
+from lorasub.adapters.folder import AdapterInfo, LayerInfo, check_same, read_info, read_native, write_folder
+from lorasub.adapters.layer import AdapterLayer
+from lorasub.adapters.lora import LoRALayer
+from lorasub.adapters.peft_format import WEIGHTS_FILE, lora_state, peft_config, peft_tensors, read_peft
+from lorasub.adapters.projected import ProjectedLayer
+from lorasub.adapters.table import ParameterTable, count_parameters
+from lorasub.adapters.targets import base_modules, shorten
+from lorasub.errors import ArtefactError, ConfigError, NumericalError
+from lorasub.subspaces.updates import LowRankUpdate
+
+#: Attribute of the adapted module under which its set is kept.
+_ATTRIBUTE = "_lorasub_adapters"
+
+
+class AdapterSet:
+    """The adapters of a model; :func:`lorasub.inject_adapters` makes it, :func:`lorasub.attached_adapters` finds it.
+
+    Attributes:
+        model: the adapted model.
+        layers: layer path -> adapter layer. Paths are those of the model before injection.
+        full_parameters: name -> parameter that is fine-tuned itself.
+        base_model_id: name of the base model, None if it has none.
+        base_model_hash: hash of the base model's weights, None on the meta device.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        layers: dict[str, AdapterLayer],
+        full_parameters: dict[str, nn.Parameter],
+        *,
+        base_model_hash: str | None,
+        trained_before: frozenset[str],
+    ) -> None:
+        self.model = model
+        self.layers = layers
+        self.full_parameters = full_parameters
+        self.base_model_id: str | None = getattr(model, "model_id", None)
+        self.base_model_hash = base_model_hash
+        self._trained_before = trained_before
+        setattr(model, _ATTRIBUTE, self)
+
+    def __repr__(self) -> str:
+        return f"AdapterSet of {type(self.model).__name__}, {len(self.layers)} layers\n{self.table()}"
+
+    # -- tensors ------------------------------------------------------------------------------------------------------
+
+    def trainable_parameters(self) -> dict[str, nn.Parameter]:
+        """Everything that is trained, by name: ``blocks.0.attn.qkv.lora_A.weight``, ``blocks.0.attn.qkv.M``, ..."""
+        own = {
+            f"{path}.{name}": parameter
+            for path, layer in self.layers.items()
+            for name, parameter in layer.adapter_parameters().items()
+        }
+        return own | self.full_parameters
+
+    def updates(self) -> dict[str, LowRankUpdate]:
+        """Layer path -> its update in factored form, detached: what mining takes."""
+        return {path: layer.update() for path, layer in self.layers.items()}
+
+    def table(self) -> ParameterTable:
+        """Trained and frozen parameters for each group of the model."""
+        return count_parameters(self.model)
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """What brings these adapters back on the same base: what is trained, and what is frozen but in no other file."""
+        frozen = {
+            f"{path}.{name}": tensor
+            for path, layer in self.layers.items()
+            for name, tensor in layer.frozen_state().items()
+        }
+        return {name: p.detach() for name, p in self.trainable_parameters().items()} | frozen
+
+    @torch.no_grad()
+    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
+        """Put stored tensors in place. All are checked before the first is changed.
+
+        Raises:
+            ArtefactError: tensors are missing, unexpected or of another shape.
+        """
+        own = self.state_dict()
+        problems = []
+        if missing := sorted(own.keys() - state.keys()):
+            problems.append(f"missing {shorten(missing)}")
+        if unexpected := sorted(state.keys() - own.keys()):
+            problems.append(f"unexpected {shorten(unexpected)}")
+        misshaped = [
+            f"'{name}' is {tuple(state[name].shape)}, not {tuple(own[name].shape)}"
+            for name in sorted(own.keys() & state.keys())
+            if own[name].shape != state[name].shape
+        ]
+        if misshaped:
+            problems.append(f"of another shape: {shorten(misshaped)}")
+        if problems:
+            raise ArtefactError(f"these tensors do not fit the adapters: {'; '.join(problems)}")
+        with self._unmerged():
+            for name, tensor in own.items():
+                tensor.copy_(state[name])
+
+    # -- switching ----------------------------------------------------------------------------------------------------
+
+    @contextlib.contextmanager
+    def disabled(self) -> Iterator[None]:
+        """Within the block the model is the base model; afterwards each layer is as it was before, also after errors.
+
+        Raises:
+            ConfigError: parameters are fully fine-tuned; their old values are not kept.
+        """
+        self._refuse_full("disabled")
+        before = {path: layer.enabled for path, layer in self.layers.items()}
+        with self._unmerged():
+            try:
+                for layer in self.layers.values():
+                    layer.enabled = False
+                yield
+            finally:
+                for path, layer in self.layers.items():
+                    layer.enabled = before[path]
+
+    @property
+    def merged(self) -> bool:
+        """Whether all updates are in the base weights."""
+        return bool(self.layers) and all(layer.merged for layer in self.layers.values())
+
+    def merge(self, *, safe: bool = False) -> dict[str, float]:
+        """Add every update to its base weight, in float64, rounded once. Merging twice does nothing more.
+
+        Until :meth:`unmerge` the old weights are kept in main memory and ``model.state_dict()`` has the merged ones.
+
+        Args:
+            safe: check that all merged weights are finite; if not, nothing is merged.
+
+        Returns:
+            layer path -> the largest absolute rounding error of its merged weight.
+
+        Raises:
+            NumericalError: ``safe``, and a weight would hold NaN or infinity.
+            ConfigError: an adapted weight is tied to another module, which would be changed along with it.
+        """
+        self._refuse_tied()
+        done = []
+        deviations = {}
+        for path, layer in self.layers.items():
+            if not layer.merged:
+                done.append(layer)
+            try:
+                deviations[path] = layer.merge(safe=safe)
+            except NumericalError as error:
+                for earlier in done:
+                    earlier.unmerge()
+                raise NumericalError(f"layer '{path}': {error}") from error
+        return deviations
+
+    def unmerge(self) -> None:
+        """Put the old base weights back, bit for bit."""
+        for layer in self.layers.values():
+            layer.unmerge()
+
+    def unload(self, *, merge: bool = False) -> nn.Module:
+        """Take all wrappers out again, and restore which parameters were trainable before.
+
+        Args:
+            merge: leave the updates in the weights.
+
+        Returns:
+            the plain model: the one that was adapted, of the same structure as before.
+
+        Raises:
+            ConfigError: parameters are fully fine-tuned and ``merge`` is not set; their old values are not kept.
+        """
+        if merge:
+            self.merge()
+        else:
+            self._refuse_full("unloaded without merge=True")
+            self.unmerge()
+        for parent in list(self.model.modules()):
+            for name, child in list(parent._modules.items()):
+                if isinstance(child, AdapterLayer):
+                    setattr(parent, name, child.base_layer)
+        for name, parameter in self.model.named_parameters():
+            parameter.requires_grad_(name in self._trained_before)
+        delattr(self.model, _ATTRIBUTE)
+        return self.model
+
+    @contextlib.contextmanager
+    def _unmerged(self) -> Iterator[None]:
+        merged = [layer for layer in self.layers.values() if layer.merged]
+        for layer in merged:
+            layer.unmerge()
+        try:
+            yield
+        finally:
+            for layer in merged:
+                layer.merge()
+
+    def _refuse_full(self, what: str) -> None:
+        if self.full_parameters:
+            raise ConfigError(
+                f"full fine-tuning changed {len(self.full_parameters)} base parameters themselves and keeps no copy, "
+                f"so they cannot be {what}; keep a second base model instead"
+            )
+
+    def _refuse_tied(self) -> None:
+        owners: dict[int, list[str]] = {}
+        for path, module in base_modules(self.model).items():
+            for parameter in module.parameters(recurse=False):
+                owners.setdefault(id(parameter), []).append(path)
+        for path, layer in self.layers.items():
+            if len(paths := owners[id(layer.base_layer.weight)]) > 1:
+                raise ConfigError(f"the weight of '{path}' is tied ({', '.join(paths)} share it) and cannot be merged")
+
+    # -- files --------------------------------------------------------------------------------------------------------
+
+    def info(self) -> AdapterInfo:
+        """What a folder of these adapters says about itself."""
+        return AdapterInfo(
+            layers={
+                path: LayerInfo(
+                    kind=layer.kind,
+                    scale=layer.scale,
+                    basis_hash=layer.basis_hash if isinstance(layer, ProjectedLayer) else None,
+                )
+                for path, layer in self.layers.items()
+            },
+            full_parameters=tuple(self.full_parameters),
+            base_model_id=self.base_model_id,
+            base_model_hash=self.base_model_hash,
+        )
+
+    def save(self, folder: str | os.PathLike[str]) -> Path:
+        """Write an adapter folder (see :mod:`lorasub.adapters.folder`).
+
+        Args:
+            folder: made if missing; an adapter in it is replaced only when the new one is complete.
+
+        Returns:
+            the folder.
+        """
+        info = self.info()
+        plain = None
+        state = self.state_dict()
+        if not self.full_parameters:
+            shapes = {path: tuple(layer.base_layer.weight.shape) for path, layer in self.layers.items()}
+            updates = self.updates()
+            plain = peft_tensors(updates, shapes), peft_config(updates, base_modules(self.model), self.base_model_id)
+            state = {name: tensor for name, tensor in state.items() if name not in self._stored_as_peft()}
+            self._warn_of_padding()
+        card = adapter_card(info, self.table(), for_peft=plain is not None)
+        return write_folder(folder, info, card=card, native=state, plain=plain)
+
+    def load(self, folder: str | os.PathLike[str]) -> None:
+        """Load what :meth:`save`, or PEFT, wrote into these adapters, strictly.
+
+        Raises:
+            ArtefactError: the folder is damaged; it belongs to another base model or basis; its layers, kinds, scales,
+                names or shapes are not those of these adapters.
+        """
+        folder = Path(folder)
+        info = read_info(folder)
+        own = self.info()
+        if info is not None:
+            check_same(f"the adapter {folder}", "base model", info.base_model_hash, self.base_model_hash)
+        state = {} if info is None else read_native(folder, info)
+        if info is None or WEIGHTS_FILE in info.files:
+            updates, _ = read_peft(folder)
+            if info is None:
+                info = AdapterInfo(layers={p: LayerInfo(kind="lora", scale=u.scale) for p, u in updates.items()})
+            _check_layers(folder, info, own)
+            shapes = {path: tuple(self.layers[path].base_layer.weight.shape) for path in updates}
+            stored = self._stored_as_peft()
+            state |= {name: tensor for name, tensor in lora_state(updates, shapes).items() if name in stored}
+        else:
+            _check_layers(folder, info, own)
+        try:
+            self.load_state_dict(state)
+        except ArtefactError as error:
+            raise ArtefactError(f"{folder}: {error}") from error
+
+    def _stored_as_peft(self) -> set[str]:
+        """Names of the tensors that PEFT's file holds as they are."""
+        return {
+            f"{path}.{name}"
+            for path, layer in self.layers.items()
+            if isinstance(layer, LoRALayer) and not layer.frozen_state()
+            for name in layer.adapter_parameters()
+        }
+
+    def _warn_of_padding(self) -> None:
+        unlike = [
+            path
+            for path, layer in self.layers.items()
+            if isinstance(base := layer.base_layer, nn.Conv2d)
+            and (base.padding_mode != "zeros" or tuple(base.dilation) != (1, 1))
+        ]
+        if unlike:
+            warnings.warn(
+                f"PEFT ignores dilation and padding mode in its LoRA, so in PEFT this adapter will give other outputs "
+                f"at {shorten(unlike)}; in lorasub it is right",
+                stacklevel=3,
+            )
+
+
+def attached_adapters(module: nn.Module) -> AdapterSet | None:
+    """The adapters of ``module`` or of anything below it (a backbone in a task, in a DDP wrapper, ...).
+
+    Raises:
+        ConfigError: several modules below it are adapted; ask one of them.
+    """
+    found = [vars(child)[_ATTRIBUTE] for child in module.modules() if _ATTRIBUTE in vars(child)]
+    if len(found) > 1:
+        raise ConfigError(f"{len(found)} modules below {type(module).__name__} carry adapters; ask one of them")
+    return found[0] if found else None
+
+
+def _check_layers(folder: Path, found: AdapterInfo, own: AdapterInfo) -> None:
+    """Raises ArtefactError where layers, kinds, bases or scales differ."""
+    problems = []
+    if missing := sorted(own.layers.keys() - found.layers.keys()):
+        problems.append(f"missing layers {shorten(missing)}")
+    if unexpected := sorted(found.layers.keys() - own.layers.keys()):
+        problems.append(f"unexpected layers {shorten(unexpected)}")
+    for path in sorted(own.layers.keys() & found.layers.keys()):
+        there, here = found.layers[path], own.layers[path]
+        if there.kind != here.kind:
+            problems.append(f"'{path}' is {there.kind} there and {here.kind} here")
+        elif abs(there.scale - here.scale) > 1e-6 * abs(here.scale):
+            problems.append(f"'{path}' has scale {there.scale:g} there and {here.scale:g} here")
+        check_same(f"layer '{path}' of {folder}", "basis", there.basis_hash, here.basis_hash)
+    if problems:
+        raise ArtefactError(f"{folder} does not fit these adapters: {shorten(problems)}")

@@ -1,0 +1,202 @@
+"""The folder of an adapter: PEFT's own two files, a card, and what PEFT's files cannot say.
+
+``adapter_model.safetensors`` and ``adapter_config.json`` are a plain LoRA that PEFT loads, projected and PiSSA adapters
+included (their update is one, without loss). ``lorasub.json`` names the base model and the basis by their hashes and
+says what each layer really is; ``lorasub.safetensors`` holds the tensors in which such layers are trained. Fully
+fine-tuned parameters are no LoRA: with them in it the adapter is in ``lorasub.safetensors`` alone, and PEFT finds
+nothing, rather than half of it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from lorasub._version import __version__
+from lorasub.adapters.peft_format import CONFIG_FILE, WEIGHTS_FILE, read_peft
+from lorasub.errors import ArtefactError
+from lorasub.files import atomic_path, hash_file, read_json, read_tensors, write_json, write_tensors
+from lorasub.subspaces.updates import LowRankUpdate
+
+INFO_FILE, NATIVE_FILE, CARD_FILE = "lorasub.json", "lorasub.safetensors", "README.md"
+FORMAT_VERSION = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LayerInfo:
+    """What a layer of an adapter is.
+
+    Attributes:
+        kind: ``lora`` or ``projected``.
+        scale: factor of its update.
+        basis_hash: hash of the basis artefact that it is relative to; None where it has none.
+    """
+
+    kind: str
+    scale: float
+    basis_hash: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AdapterInfo:
+    """What an adapter folder says about itself, without its tensors.
+
+    Attributes:
+        layers: layer path -> what it is.
+        full_parameters: names of parameters that were fine-tuned themselves.
+        base_model_id: name of the base model, None if unknown.
+        base_model_hash: hash of its weights; None for adapters that PEFT saved.
+        files: name of each tensor file -> SHA-256 of its bytes.
+    """
+
+    layers: Mapping[str, LayerInfo]
+    full_parameters: tuple[str, ...] = ()
+    base_model_id: str | None = None
+    base_model_hash: str | None = None
+    files: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def basis_hashes(self) -> set[str]:
+        """The bases that layers are relative to."""
+        return {layer.basis_hash for layer in self.layers.values() if layer.basis_hash is not None}
+
+
+def write_folder(
+    folder: str | os.PathLike[str],
+    info: AdapterInfo,
+    *,
+    card: str,
+    native: Mapping[str, Tensor],
+    plain: tuple[Mapping[str, Tensor], Mapping[str, Any]] | None,
+) -> Path:
+    """Write an adapter folder; an error on the way, a full disk included, leaves an older adapter in it whole.
+
+    Args:
+        folder: made if missing.
+        info: what ``lorasub.json`` says; its ``files`` are filled in here.
+        card: text of the card.
+        native: the tensors of ``lorasub.safetensors``; without any there is no such file.
+        plain: tensors and config for PEFT, None where the adapter is not a LoRA.
+
+    Returns:
+        the folder.
+    """
+    folder = Path(folder)
+    tensor_files: dict[str, Mapping[str, Tensor]] = {NATIVE_FILE: native} if native else {}
+    descriptions: dict[str, Any] = {}
+    if plain is not None:
+        tensor_files[WEIGHTS_FILE], descriptions[CONFIG_FILE] = plain
+    with contextlib.ExitStack() as stack:
+        # all are complete under temporary names before the first takes its place
+        new = {
+            name: stack.enter_context(atomic_path(folder / name))
+            for name in (INFO_FILE, CARD_FILE, *descriptions, *tensor_files)
+        }
+        for name, tensors in tensor_files.items():
+            write_tensors(new[name], tensors, {"format": "pt"})
+        for name, content in descriptions.items():
+            write_json(new[name], content)
+        files = {name: hash_file(new[name]) for name in tensor_files}
+        content = {"format": "lorasub-adapter", "format_version": FORMAT_VERSION, "lorasub_version": __version__}
+        write_json(new[INFO_FILE], content | asdict(info) | {"files": files})
+        new[CARD_FILE].write_text(card, encoding="utf-8")
+    for name in {NATIVE_FILE, WEIGHTS_FILE, CONFIG_FILE} - set(new):
+        (folder / name).unlink(missing_ok=True)  # of an adapter of another kind that was here before
+    return folder
+
+
+def read_info(folder: str | os.PathLike[str]) -> AdapterInfo | None:
+    """Read and check ``lorasub.json`` and that the tensor files are those it describes.
+
+    Returns:
+        None where the folder has no such file, as PEFT's own have not.
+
+    Raises:
+        ArtefactError: there is no adapter, or it is damaged, or of a newer format.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise ArtefactError(f"there is no adapter at {folder}: no such folder")
+    if not (folder / INFO_FILE).exists():
+        if (folder / CONFIG_FILE).exists():
+            return None
+        raise ArtefactError(f"{folder} holds no adapter: neither {INFO_FILE} nor {CONFIG_FILE} is there")
+    content = read_json(folder / INFO_FILE)
+    if not isinstance(content, dict) or content.get("format") != "lorasub-adapter":
+        raise ArtefactError(f"{folder / INFO_FILE} does not describe an adapter of lorasub")
+    if content.get("format_version") != FORMAT_VERSION:
+        raise ArtefactError(
+            f"{folder / INFO_FILE} has format version {content.get('format_version')}, this lorasub ({__version__}) "
+            f"reads {FORMAT_VERSION}; it was written by lorasub {content.get('lorasub_version')}"
+        )
+    try:
+        info = AdapterInfo(
+            layers={path: LayerInfo(**layer) for path, layer in content["layers"].items()},
+            full_parameters=tuple(content["full_parameters"]),
+            base_model_id=content["base_model_id"],
+            base_model_hash=content["base_model_hash"],
+            files=content["files"],
+        )
+    except (KeyError, TypeError, AttributeError) as error:
+        raise ArtefactError(
+            f"{folder / INFO_FILE} lacks or garbles a field ({error}); save the adapter again"
+        ) from error
+    for name, expected in info.files.items():
+        if not (folder / name).exists():
+            raise ArtefactError(f"{folder} lacks {name}, which {INFO_FILE} names")
+        if hash_file(folder / name) != expected:
+            raise ArtefactError(
+                f"{folder / name} is not the file that {INFO_FILE} describes: it is truncated or was edited, or a save "
+                "was interrupted; save the adapter again"
+            )
+    return info
+
+
+def read_native(folder: str | os.PathLike[str], info: AdapterInfo) -> dict[str, Tensor]:
+    """The tensors of ``lorasub.safetensors``, none if there is no such file."""
+    return read_tensors(Path(folder) / NATIVE_FILE) if NATIVE_FILE in info.files else {}
+
+
+def load_adapter_updates(folder: str | os.PathLike[str]) -> tuple[dict[str, LowRankUpdate], AdapterInfo]:
+    """Read the updates of any LoRA folder, saved by lorasub or by PEFT, without a model: the input of mining.
+
+    Returns:
+        layer path -> its update, and what the folder says about itself.
+
+    Raises:
+        ArtefactError: there is no adapter, it is damaged, or it is not low-rank.
+    """
+    folder = Path(folder)
+    info = read_info(folder)
+    if info is not None and WEIGHTS_FILE not in info.files:
+        raise ArtefactError(
+            f"{folder} holds {len(info.full_parameters)} fully fine-tuned parameters, which are no low-rank updates"
+        )
+    updates, config = read_peft(folder)
+    if info is None:
+        info = AdapterInfo(
+            layers={path: LayerInfo(kind="lora", scale=update.scale) for path, update in updates.items()},
+            base_model_id=config.get("base_model_name_or_path"),
+            files={WEIGHTS_FILE: hash_file(folder / WEIGHTS_FILE)},
+        )
+    if set(updates) != set(info.layers):
+        raise ArtefactError(f"{folder}: {INFO_FILE} and {WEIGHTS_FILE} name different layers; save the adapter again")
+    return updates, info
+
+
+def check_same(what: str, thing: str, expected: str | None, found: str | None) -> None:
+    """Compare the hashes of base models or bases; where one is unknown there is nothing to compare.
+
+    Raises:
+        ArtefactError: they differ.
+    """
+    if expected is not None and found is not None and expected != found:
+        raise ArtefactError(
+            f"{what} belongs to the {thing} with hash {expected[:12]}, but the {thing} here has hash {found[:12]}"
+        )

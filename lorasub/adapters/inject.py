@@ -1,0 +1,186 @@
+"""Putting adapters into a model."""
+
+from __future__ import annotations
+
+import glob
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from torch import Tensor, nn
+
+from lorasub.adapters.adapter_set import AdapterSet, attached_adapters
+from lorasub.adapters.config import AdapterSpec, LayerSpec, LoRA, ProjectedLoRA, as_tuple
+from lorasub.adapters.folder import AdapterInfo, check_same, load_adapter_updates, read_info, read_native
+from lorasub.adapters.layer import AdapterLayer
+from lorasub.adapters.peft_format import exact_pattern, lora_state
+from lorasub.adapters.targets import base_modules, resolve, shorten
+from lorasub.errors import ArtefactError, ConfigError, LorasubError
+from lorasub.files import hash_tensors
+from lorasub.subspaces.basis import SubspaceBasis
+from lorasub.subspaces.updates import LowRankUpdate
+
+
+def inject_adapters(model: nn.Module, specs: AdapterSpec | Sequence[AdapterSpec]) -> AdapterSet:
+    """Adapt a model in place: wrap the layers that the specs mean, and freeze everything else.
+
+    Works on any module and on the meta device. Either all specs are in place afterwards or the model is unchanged.
+
+    Args:
+        model: the model. Where it has ``groups`` (name -> patterns over module paths), specs may name them.
+        specs: what to adapt and how; several must not meet in one layer.
+
+    Returns:
+        the adapters, which also hang on the model (:func:`attached_adapters`).
+
+    Raises:
+        ConfigError: a target matches nothing, two specs meet, a layer cannot be adapted, or the model already carries
+            adapters.
+        ArtefactError: a basis belongs to another base model, or does not fit.
+    """
+    specs = [specs] if isinstance(specs, AdapterSpec) else list(specs)
+    if not specs or not all(isinstance(spec, AdapterSpec) for spec in specs):
+        raise ConfigError(f"inject_adapters needs adapters such as LoRA(r=16), not {specs!r}")
+    if attached_adapters(model) is not None:
+        raise ConfigError(f"{type(model).__name__} already carries adapters; unload() them first")
+    base_model_hash = _base_model_hash(model)
+    modules = base_modules(model)
+    taken: dict[str, AdapterSpec] = {}
+    layers: dict[str, AdapterLayer] = {}
+    full: dict[str, nn.Parameter] = {}
+    for spec in specs:
+        chosen = resolve(model, modules, as_tuple(spec.targets), what=f"{type(spec).__name__}: the target")
+        if exclude := as_tuple(spec.exclude):
+            chosen -= resolve(model, modules, exclude, what=f"{type(spec).__name__}: exclude")
+        if isinstance(spec, LayerSpec):
+            paths = _adaptable(model, [path for path in modules if path in chosen], spec)
+            spec.check_layers(paths, base_model_hash)
+            layers |= {path: _wrap(spec, path, modules[path]) for path in paths}
+        else:
+            owned = {path: dict(modules[path].named_parameters(recurse=False)) for path in modules if path in chosen}
+            paths = [path for path, parameters in owned.items() if parameters]
+            for path in paths:
+                for name, parameter in owned[path].items():
+                    if all(parameter is not known for known in full.values()):  # tied tensors have one name
+                        full[f"{path}.{name}".lstrip(".")] = parameter
+        if not paths:
+            raise ConfigError(
+                f"{type(spec).__name__}: targets={spec.targets!r} mean {len(chosen)} modules "
+                f"({shorten(sorted(chosen))}), none of which can be adapted like this, or all are excluded"
+            )
+        for path in paths:
+            if path in taken:
+                raise ConfigError(
+                    f"{type(taken[path]).__name__} and {type(spec).__name__} both target layer '{path}'; "
+                    "exclude it in one"
+                )
+            taken[path] = spec
+    trained_before = frozenset(name for name, parameter in model.named_parameters() if parameter.requires_grad)
+    _put_in_place(model, layers, full)
+    return AdapterSet(model, layers, full, base_model_hash=base_model_hash, trained_before=trained_before)
+
+
+def load_adapters(
+    model: nn.Module, folder: str | os.PathLike[str], *, basis: SubspaceBasis | str | Path | None = None
+) -> AdapterSet:
+    """Put the adapter of a folder, saved by lorasub or by PEFT, into a plain model.
+
+    Args:
+        model: the base model.
+        folder: the adapter.
+        basis: the basis of a projected adapter, to go on training M in it. Without one its layers, like those with a
+            PiSSA start, become ordinary LoRA of the same function.
+
+    Raises:
+        ArtefactError: the folder is damaged, or it does not fit the model or the basis.
+        ConfigError: it holds fully fine-tuned parameters; inject FullFineTuning and use :meth:`AdapterSet.load`.
+    """
+    known = read_info(folder)
+    if known is not None and known.full_parameters:
+        raise ConfigError(
+            f"{folder} holds fully fine-tuned parameters: inject the adapters it was made with, FullFineTuning among "
+            "them, and call load() on the result"
+        )
+    updates, info = load_adapter_updates(folder)
+    modules = base_modules(model)
+    if lacking := sorted(path for path in updates if not isinstance(modules.get(path), nn.Linear | nn.Conv2d)):
+        raise ArtefactError(f"{folder} adapts layers that {type(model).__name__} does not have: {shorten(lacking)}")
+    projected = {path for path, layer in info.layers.items() if layer.basis_hash is not None} if basis else set()
+    adapters = inject_adapters(model, _specs_for(updates, info, projected, basis))
+    try:
+        check_same(f"the adapter {folder}", "base model", info.base_model_hash, adapters.base_model_hash)
+        for path in projected:
+            here = adapters.info().layers[path].basis_hash
+            check_same(f"layer '{path}' of {folder}", "basis", info.layers[path].basis_hash, here)
+        native = read_native(folder, info)
+        state = {name: native[name] for path in projected if (name := f"{path}.M") in native}
+        plain = {path: update for path, update in updates.items() if path not in projected}
+        shapes = {path: tuple(adapters.layers[path].base_layer.weight.shape) for path in plain}
+        adapters.load_state_dict(state | lora_state(plain, shapes))
+    except ArtefactError as error:
+        adapters.unload()
+        raise ArtefactError(f"{folder}: {error}") from error
+    return adapters
+
+
+def _adaptable(model: nn.Module, paths: list[str], spec: LayerSpec) -> list[str]:
+    """Those of the paths that hold a Linear or Conv2d of their own."""
+    modules = base_modules(model)
+    found = [path for path in paths if path and isinstance(modules[path], nn.Linear | nn.Conv2d)]
+    for path in found:
+        parent, _, _ = path.rpartition(".")
+        if isinstance(modules.get(parent), nn.MultiheadAttention):
+            raise ConfigError(
+                f"{type(spec).__name__}: '{path}' belongs to a torch.nn.MultiheadAttention, which reads its weight "
+                "without calling it, so that an adapter would do nothing; exclude it"
+            )
+    return found
+
+
+def _wrap(spec: LayerSpec, path: str, module: nn.Module) -> AdapterLayer:
+    assert isinstance(module, nn.Linear | nn.Conv2d)
+    try:
+        return spec.wrap(path, module)
+    except LorasubError as error:
+        raise type(error)(f"{type(spec).__name__}, layer '{path}': {error}") from error
+
+
+def _put_in_place(model: nn.Module, layers: dict[str, AdapterLayer], full: dict[str, nn.Parameter]) -> None:
+    wrapper_of = {id(layer.base_layer): layer for layer in layers.values()}
+    model.requires_grad_(False)
+    for parent in list(model.modules()):
+        # a module that stands at several places gets the same wrapper at each
+        for name, child in list(parent._modules.items()):
+            if id(child) in wrapper_of:
+                setattr(parent, name, wrapper_of[id(child)])
+    for parameter in full.values():
+        parameter.requires_grad_(True)
+
+
+def _base_model_hash(model: nn.Module) -> str | None:
+    tensors = {name: tensor for name, tensor in model.state_dict().items() if isinstance(tensor, Tensor)}
+    if any(tensor.is_meta for tensor in tensors.values()):
+        return None
+    known = getattr(model, "weights_hash", None)
+    return str(known()) if callable(known) else hash_tensors(tensors)
+
+
+def _specs_for(
+    updates: dict[str, LowRankUpdate], info: AdapterInfo, projected: set[str], basis: SubspaceBasis | str | Path | None
+) -> list[AdapterSpec]:
+    """What to inject so that the layers can hold these updates."""
+    specs: list[AdapterSpec] = []
+    plain = [path for path in updates if path not in projected]
+    if plain:
+        specs.append(
+            LoRA(
+                targets=[glob.escape(path) for path in plain],
+                rank_pattern={exact_pattern(path): updates[path].r for path in plain},
+                alpha_pattern={exact_pattern(path): updates[path].scale * updates[path].r for path in plain},
+            )
+        )
+    if basis is not None:
+        for scale in {info.layers[path].scale for path in projected}:
+            paths = [glob.escape(path) for path in projected if info.layers[path].scale == scale]
+            specs.append(ProjectedLoRA(basis=basis, targets=paths, scale=scale))
+    return specs

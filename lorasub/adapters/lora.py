@@ -1,0 +1,150 @@
+"""LoRA (Hu et al. 2021, arXiv 2106.09685) on Linear and Conv2d, with PEFT's names and initial values.
+
+The PiSSA start (Meng et al. 2024, arXiv 2404.02948) trains the weight's own leading components. The paper subtracts
+them from the base weight. Here the base weight stays as it is and the *start* is subtracted from the update instead:
+``W - s B0 A0 + s B A`` is the same function either way, but so the base keeps its hash, other code sees the true
+weights, the first step is exactly the base model, also in half precision, and disabling or unloading needs no repair.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any, ClassVar, Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F  # noqa: N812
+
+from lorasub.adapters.layer import AdapterLayer, adapter_dtype, add_product, conv_with, leading_components
+from lorasub.subspaces.updates import LowRankUpdate
+
+Init = Literal["default", "pissa"]
+
+
+class LoRALayer(AdapterLayer):
+    """What LoRA on Linear and on Conv2d have in common.
+
+    Attributes:
+        r: the rank.
+        lora_A: sub-module with the weight ``(r, in)``, for convolutions ``(r, channels, kernel height, kernel width)``.
+        lora_B: sub-module with the weight ``(out, r)``, for convolutions ``(out, r, 1, 1)``.
+    """
+
+    kind: ClassVar[str] = "lora"
+    lora_A: nn.Linear | nn.Conv2d  # noqa: N815
+    lora_B: nn.Linear | nn.Conv2d  # noqa: N815
+    start_A: Tensor | None  # noqa: N815
+    start_B: Tensor | None  # noqa: N815
+
+    def __init__(
+        self,
+        base_layer: nn.Linear | nn.Conv2d,
+        *,
+        r: int,
+        lora_alpha: float,
+        dropout: float = 0.0,
+        init: Init = "default",
+    ) -> None:
+        super().__init__(base_layer, scale=lora_alpha / r, dropout=dropout)
+        self.r = r
+        self.lora_A, self.lora_B = self._make_factors()
+        if init == "pissa":
+            self._start_from_leading_components()
+        else:
+            # PEFT's values: A as torch initialises a Linear, B zero, so that the first step is the base model
+            nn.init.kaiming_uniform_(self.lora_A.weight, a=math.sqrt(5))
+            nn.init.zeros_(self.lora_B.weight)
+            self.start_A = self.start_B = None
+
+    def _make_factors(self) -> tuple[nn.Linear | nn.Conv2d, nn.Linear | nn.Conv2d]:
+        raise NotImplementedError
+
+    @torch.no_grad()
+    def _start_from_leading_components(self) -> None:
+        U, S, V = leading_components(self.base_layer, self.r)
+        root = (S / self.scale).sqrt()
+        self.lora_A.weight.copy_((V * root).T.reshape(self.lora_A.weight.shape))
+        self.lora_B.weight.copy_((U * root).reshape(self.lora_B.weight.shape))
+        # singular vectors are unique only up to sign: another machine may find others, so the start is saved
+        self.register_buffer("start_A", self.lora_A.weight.detach().clone())
+        self.register_buffer("start_B", self.lora_B.weight.detach().clone())
+
+    def adapter_parameters(self) -> dict[str, nn.Parameter]:
+        """``lora_A.weight`` and ``lora_B.weight``."""
+        return {"lora_A.weight": self.lora_A.weight, "lora_B.weight": self.lora_B.weight}
+
+    def frozen_state(self) -> dict[str, Tensor]:
+        """The PiSSA start, if there is one."""
+        if self.start_A is None or self.start_B is None:
+            return {}
+        return {"start_A": self.start_A, "start_B": self.start_B}
+
+    def update(self) -> LowRankUpdate:
+        """``scale * B @ A``; after a PiSSA start of rank 2 r, ``scale * [B, -B0] @ [A; A0]``."""
+        A, B = self.lora_A.weight.detach().flatten(1), self.lora_B.weight.detach().flatten(1)
+        if self.start_A is not None and self.start_B is not None:
+            A = torch.cat([A, self.start_A.flatten(1)])
+            B = torch.cat([B, -self.start_B.flatten(1)], dim=1)
+        return LowRankUpdate(B=B, A=A, scale=self.scale)
+
+    def extra_repr(self) -> str:
+        """Rank and scale."""
+        return f"r={self.r}, {super().extra_repr()}"
+
+
+class LoRALinear(LoRALayer):
+    """LoRA on a Linear layer. A fused query-key-value projection is one Linear and gets one pair of factors."""
+
+    base_layer: nn.Linear
+
+    def _make_factors(self) -> tuple[nn.Linear, nn.Linear]:
+        base = self.base_layer
+        factory: dict[str, Any] = {"bias": False, "device": base.weight.device, "dtype": adapter_dtype(base)}
+        return nn.Linear(base.in_features, self.r, **factory), nn.Linear(self.r, base.out_features, **factory)
+
+    def add_update(self, x: Tensor, result: Tensor) -> Tensor:
+        """See :meth:`AdapterLayer.add_update`."""
+        hidden = F.linear(x, self.lora_A.weight.to(x.dtype))  # (2, 1041, 1024) -> (2, 1041, 16)
+        if self.start_A is None or self.start_B is None:
+            return add_product(result, hidden, self.lora_B.weight, self.scale)
+        # two equal products cancel exactly, so the difference comes before the sum
+        start = F.linear(F.linear(x, self.start_A.to(x.dtype)), self.start_B.to(x.dtype))
+        return result.add(F.linear(hidden, self.lora_B.weight.to(x.dtype)) - start, alpha=self.scale)
+
+
+class LoRAConv2d(LoRALayer):
+    """LoRA on a Conv2d: A convolves like the base layer into r channels, B is a 1 x 1 convolution."""
+
+    base_layer: nn.Conv2d
+
+    def _make_factors(self) -> tuple[nn.Conv2d, nn.Conv2d]:
+        base = self.base_layer
+        factory: dict[str, Any] = {"bias": False, "device": base.weight.device, "dtype": adapter_dtype(base)}
+        shape: dict[str, Any] = {
+            "kernel_size": base.kernel_size,
+            "stride": base.stride,
+            "padding": base.padding,
+            "dilation": base.dilation,
+            "padding_mode": base.padding_mode,
+        }
+        return (
+            nn.Conv2d(base.in_channels, self.r, **shape, **factory),
+            nn.Conv2d(self.r, base.out_channels, kernel_size=1, **factory),
+        )
+
+    def add_update(self, x: Tensor, result: Tensor) -> Tensor:
+        """See :meth:`AdapterLayer.add_update`."""
+        hidden = conv_with(self.base_layer, x, self.lora_A.weight)  # (4, 256, 37, 37) -> (4, 16, 37, 37)
+        update = F.conv2d(hidden, (self.lora_B.weight * self.scale).to(hidden.dtype))
+        if self.start_A is not None and self.start_B is not None:
+            start = conv_with(self.base_layer, x, self.start_A)
+            update = update - F.conv2d(start, (self.start_B * self.scale).to(start.dtype))
+        return result + update
+
+
+def lora_layer(
+    base_layer: nn.Linear | nn.Conv2d, *, r: int, lora_alpha: float, dropout: float = 0.0, init: Init = "default"
+) -> LoRALayer:
+    """Wrap a Linear or Conv2d in the LoRA layer for it."""
+    wrapper = LoRAConv2d if isinstance(base_layer, nn.Conv2d) else LoRALinear
+    return wrapper(base_layer, r=r, lora_alpha=lora_alpha, dropout=dropout, init=init)

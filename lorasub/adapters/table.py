@@ -1,0 +1,135 @@
+"""How many parameters are trained and how many are frozen, group by group and by kind of adapter."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from torch import nn
+
+from lorasub.adapters.layer import AdapterLayer
+from lorasub.adapters.targets import base_modules, model_groups, select
+
+#: Kind of parameters that are fine-tuned themselves.
+FULL = "full"
+#: Group of what belongs to no group.
+OTHER = "other"
+
+
+@dataclass(frozen=True, slots=True)
+class GroupCount:
+    """The parameters of one group of modules.
+
+    Attributes:
+        group: its name.
+        trainable: kind (``lora``, ``projected``, ``full``) -> number of trained parameters.
+        frozen: number of frozen parameters of the base model.
+        layers: number of adapted layers.
+    """
+
+    group: str
+    trainable: Mapping[str, int]
+    frozen: int
+    layers: int
+
+
+@dataclass(frozen=True, slots=True)
+class ParameterTable:
+    """Parameter counts of an adapted model. ``str()`` of it is a table for people.
+
+    Attributes:
+        rows: one for each group; every parameter is counted in exactly one.
+    """
+
+    rows: tuple[GroupCount, ...]
+
+    @property
+    def total(self) -> GroupCount:
+        """The sum of all rows."""
+        trainable: Counter[str] = Counter()
+        for row in self.rows:
+            trainable.update(row.trainable)
+        return GroupCount(
+            group="total",
+            trainable=dict(trainable),
+            frozen=sum(row.frozen for row in self.rows),
+            layers=sum(row.layers for row in self.rows),
+        )
+
+    @property
+    def trainable(self) -> int:
+        """Number of all trained parameters."""
+        return sum(self.total.trainable.values())
+
+    def to_dict(self) -> dict[str, Any]:
+        """Group -> its counts, with ``total``; plain JSON values."""
+        return {
+            row.group: {"layers": row.layers, "trainable": dict(row.trainable), "frozen": row.frozen}
+            for row in (*self.rows, self.total)
+        }
+
+    def __str__(self) -> str:
+        total = self.total
+        kinds = sorted(total.trainable)
+        lines = [["group", "layers", *kinds, "frozen"]]
+        for row in (*self.rows, total):
+            counts = (row.layers, *(row.trainable.get(kind, 0) for kind in kinds), row.frozen)
+            lines.append([row.group, *(f"{count:,}" for count in counts)])
+        widths = [max(len(line[column]) for line in lines) for column in range(len(lines[0]))]
+        return "\n".join(
+            "  ".join(
+                [
+                    line[0].ljust(widths[0]),
+                    *(cell.rjust(width) for cell, width in zip(line[1:], widths[1:], strict=True)),
+                ]
+            )
+            for line in lines
+        )
+
+
+def count_parameters(model: nn.Module) -> ParameterTable:
+    """Count the parameters of a model, adapted or not.
+
+    Groups are those that the model names, or its direct children. Where they overlap (``frame_blocks`` lies in
+    ``blocks``) a module counts in the smallest group that has it. A tensor that several modules share counts once.
+    """
+    modules = base_modules(model)
+    group_of = _smallest_groups(model, modules)
+    adapters = {path: module for path, module in model.named_modules() if isinstance(module, AdapterLayer)}
+    trainable: dict[str, Counter[str]] = {}
+    frozen: Counter[str] = Counter()
+    layers: Counter[str] = Counter()
+    seen: set[int] = set()
+    for path, module in modules.items():
+        group = group_of.get(path, OTHER)
+        kinds = trainable.setdefault(group, Counter())
+        for parameter in module.parameters(recurse=False):
+            if id(parameter) in seen:
+                continue
+            seen.add(id(parameter))
+            if parameter.requires_grad:
+                kinds[FULL] += parameter.numel()
+            else:
+                frozen[group] += parameter.numel()
+        if path in adapters:
+            layers[group] += 1
+            kinds[adapters[path].kind] += sum(p.numel() for p in adapters[path].adapter_parameters().values())
+    return ParameterTable(
+        tuple(
+            GroupCount(group=group, trainable=dict(kinds), frozen=frozen[group], layers=layers[group])
+            for group, kinds in trainable.items()
+            if kinds or frozen[group]
+        )
+    )
+
+
+def _smallest_groups(model: nn.Module, modules: Mapping[str, nn.Module]) -> dict[str, str]:
+    groups = model_groups(model) or {name: (name,) for name, _ in model.named_children()}
+    members = {name: select(modules, patterns) for name, patterns in groups.items()}
+    group_of: dict[str, str] = {}
+    for name in sorted(members, key=lambda name: len(members[name])):
+        for path in members[name]:
+            group_of.setdefault(path, name)
+    return group_of
