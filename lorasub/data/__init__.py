@@ -1,0 +1,1 @@
+"""Where batches come from: LightningDataModules for synthetic and real scenes, and the loader pieces they share."""

@@ -1,0 +1,159 @@
+"""Loader pieces that every data module shares: a stateless order of scenes, split over ranks, that can begin anywhere.
+
+A training loader is made by one call in ``LightningDataModule.train_dataloader``::
+
+    return training_loader(dataset, batch_size=4, seed=0, trainer=self.trainer, num_workers=2, collate_fn=collate)
+
+What it promises, with W ranks and batch size B:
+
+- the order of epoch e is a pure function of (seed, e), the same on every machine;
+- step t of rank r takes items ``r, r + W, ...`` of the slice ``[t W B, (t + 1) W B)`` of that order: ranks differ,
+  take the same number of steps, and together see what one process with batch size ``W B`` sees;
+- after a restart from a checkpoint it goes on at exactly the next batch.
+
+Validation and test loaders need none of this: return a plain sequential ``DataLoader``; Lightning splits it over ranks.
+
+How this fits Lightning 2.6. The position is the number of batches that the trainer has *trained on*, restored from the
+checkpoint and read whenever an iteration begins. A loader's own counter would be ahead by what its workers have
+prefetched; and the epoch that Lightning hands to ``set_epoch`` is one too large after a restart from a checkpoint that
+was saved at the end of an epoch. A ``DistributedSampler`` is left alone by ``Trainer(use_distributed_sampler=True)``.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Iterator, Sized
+from typing import Any
+
+import lightning.pytorch as pl
+import torch
+from torch.utils.data import DataLoader, Dataset, DistributedSampler
+
+from lorasub.errors import ConfigError
+from lorasub.scenes.streams import hash_key
+
+
+class EpochSampler(DistributedSampler[int]):
+    """This rank's indices of each epoch, in an order that depends on (seed, epoch) only.
+
+    The tail that does not fill a batch on every rank is left out, so that all ranks take the same number of steps;
+    since every epoch has another order, nothing is left out for good.
+
+    Args:
+        dataset: anything with a length.
+        batch_size: items a rank takes in one step.
+        seed: seed of the order.
+        rank: this process, in ``[0, world_size)``.
+        world_size: number of processes.
+        shuffle: false keeps the data set's own order in every epoch.
+        trained_batches: tells how many batches each rank has been trained on so far; an iteration goes on from there.
+            Without it, iterations begin where ``set_epoch`` says, as for any ``DistributedSampler``.
+
+    Raises:
+        ConfigError: the data set is smaller than one batch on every rank.
+    """
+
+    def __init__(
+        self,
+        dataset: Sized,
+        *,
+        batch_size: int,
+        seed: int = 0,
+        rank: int = 0,
+        world_size: int = 1,
+        shuffle: bool = True,
+        trained_batches: Callable[[], int] | None = None,
+    ) -> None:
+        super().__init__(dataset, num_replicas=world_size, rank=rank, shuffle=shuffle, seed=seed, drop_last=True)  # type: ignore[arg-type]
+        self.batch_size = batch_size
+        self.steps = len(dataset) // (batch_size * world_size)
+        if self.steps == 0:
+            raise ConfigError(
+                f"{len(dataset)} scenes are fewer than one batch of {batch_size} on each of {world_size} processes; "
+                "lower the batch size or add scenes"
+            )
+        self.num_samples = self.steps * batch_size
+        self.total_size = self.num_samples * world_size
+        self.trained_batches = trained_batches
+
+    def __iter__(self) -> Iterator[int]:
+        done = self.trained_batches() if self.trained_batches else self.epoch * self.steps
+        epoch, batch = divmod(done, self.steps)
+        yield from self.order(epoch)[self.rank :: self.num_replicas][batch * self.batch_size :]
+        # Begun in the middle: what completes the count belongs to the next epoch. The trainer asks for it only under
+        # `limit_train_batches`, where its epochs are shorter than ours.
+        yield from self.order(epoch + 1)[self.rank :: self.num_replicas][: batch * self.batch_size]
+
+    def __len__(self) -> int:
+        return self.num_samples
+
+    def order(self, epoch: int) -> list[int]:
+        """The indices of all ranks in the given epoch; rank r takes every W-th from the r-th on."""
+        size = len(self.dataset)  # type: ignore[arg-type]
+        if not self.shuffle:
+            return list(range(size))[: self.total_size]
+        generator = torch.Generator().manual_seed(hash_key(self.seed, "order", epoch) % 2**63)
+        return torch.randperm(size, generator=generator).tolist()[: self.total_size]
+
+
+class ResumableLoader(DataLoader[Any]):
+    """A loader whose sampler knows where to go on, and that therefore needs no state of its own in the checkpoint.
+
+    Lightning asks for these two methods before it believes that a restart in the middle of an epoch is exact.
+    """
+
+    def state_dict(self) -> dict[str, Any]:
+        """Nothing."""
+        return {}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Nothing to do."""
+
+
+def training_loader(
+    dataset: Dataset[Any],
+    *,
+    batch_size: int,
+    seed: int,
+    trainer: pl.Trainer | None,
+    num_workers: int = 0,
+    collate_fn: Callable[[list[Any]], Any] | None = None,
+    shuffle: bool = True,
+) -> ResumableLoader:
+    """The training loader with the promises of this module.
+
+    Args:
+        dataset: a map-style data set with a length.
+        batch_size: scenes a process takes in one step.
+        seed: seed of the order.
+        trainer: the data module's trainer; None outside of Lightning (one process; ``loader.sampler.set_epoch`` works).
+        num_workers: worker processes; they are kept between epochs.
+        collate_fn: as for ``torch.utils.data.DataLoader``.
+        shuffle: false keeps the data set's own order.
+
+    Raises:
+        ConfigError: the data set is smaller than one batch on every process.
+    """
+    sampler = EpochSampler(
+        dataset,  # type: ignore[arg-type]
+        batch_size=batch_size,
+        seed=seed,
+        rank=trainer.global_rank if trainer else 0,
+        world_size=trainer.world_size if trainer else 1,
+        shuffle=shuffle,
+        trained_batches=functools.partial(_trained_batches, trainer) if trainer else None,
+    )
+    return ResumableLoader(
+        dataset,
+        batch_size=batch_size,
+        sampler=sampler,
+        drop_last=True,
+        num_workers=num_workers,
+        persistent_workers=num_workers > 0,
+        collate_fn=collate_fn,
+    )
+
+
+def _trained_batches(trainer: pl.Trainer) -> int:
+    # "processed", not "completed": a checkpoint saved when a batch ends already holds that batch's update
+    return int(trainer.fit_loop.epoch_loop.batch_progress.total.processed)  # type: ignore[attr-defined]

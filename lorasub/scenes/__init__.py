@@ -1,0 +1,1 @@
+"""Synthetic scenes as data, the samplers that draw them, and the ray caster that looks at them."""
