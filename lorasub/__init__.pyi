@@ -1,3 +1,9 @@
+from .data.frames import Capture as Capture
+from .data.frames import Frame as Frame
+from .data.readers.base import Reader as Reader
+from .data.readers.discovery import find_captures as find_captures
+from .data.real import PosedRGBD as PosedRGBD
+from .data.view_sampling import BaselineSampling as BaselineSampling
 from .geometry import Similarity as Similarity
 from .geometry import decode_pose as decode_pose
 from .geometry import encode_pose as encode_pose

@@ -119,6 +119,7 @@ def training_loader(
     num_workers: int = 0,
     collate_fn: Callable[[list[Any]], Any] | None = None,
     shuffle: bool = True,
+    sampler_class: type[EpochSampler] = EpochSampler,
 ) -> ResumableLoader:
     """The training loader with the promises of this module.
 
@@ -130,11 +131,12 @@ def training_loader(
         num_workers: worker processes; they are kept between epochs.
         collate_fn: as for ``torch.utils.data.DataLoader``.
         shuffle: false keeps the data set's own order.
+        sampler_class: a subclass may hand the data set something else than indices (see :meth:`EpochSampler.order`).
 
     Raises:
         ConfigError: the data set is smaller than one batch on every process.
     """
-    sampler = EpochSampler(
+    sampler = sampler_class(
         dataset,  # type: ignore[arg-type]
         batch_size=batch_size,
         seed=seed,

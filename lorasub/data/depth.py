@@ -1,0 +1,208 @@
+"""Depth of a frame: decoding of depth files, depth of another camera warped into the image, sparse points.
+
+Every class here is a :class:`lorasub.data.frames.DepthSource`: ``load`` gives z-depth in world units, 0 where unknown.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from PIL import Image
+from torch import Tensor
+
+from lorasub.errors import DataError
+from lorasub.geometry import project_points, unproject_depth, world_to_camera
+
+DEPTH_SUFFIXES = (".png", ".tif", ".tiff", ".pgm", ".pfm", ".exr", ".npy")
+#: Names that writers give to the depth channel of an EXR file, in order of preference.
+EXR_CHANNELS = ("Z", "Depth", "depth", "Y", "V", "R")
+#: Ratio of the aspect ratios of depth and image beyond which they cannot show the same field of view.
+ASPECT_TOLERANCE = 0.02
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DepthFile:
+    """A depth image, registered to the colour image of its frame.
+
+    Attributes:
+        path: PNG, TIFF or PGM of 8 or 16 bits, PFM, EXR or NPY.
+        unit: world units per stored unit: 0.001 for millimetres read as metres, 1 for EXR and NPY in metres.
+        invalid: stored values that mean "unknown", beside NaN, infinity and everything not above 0.
+        rotate_bits: 16-bit words are rotated right by so many bits before ``unit`` applies (some RealSense recorders).
+        farthest: drop depth beyond this many world units; sensors are useless beyond their range.
+    """
+
+    path: Path
+    unit: float
+    invalid: tuple[float, ...] = (0.0, 65535.0)
+    rotate_bits: int = 0
+    farthest: float = float("inf")
+
+    def __post_init__(self) -> None:
+        if not 0 < self.unit < float("inf"):
+            raise DataError(f"{self.path}: the depth unit must be positive, got {self.unit}")
+
+    def load(self, image_size: tuple[int, int] | None = None) -> Tensor:
+        """Decode the file; see :class:`lorasub.data.frames.DepthSource`.
+
+        Raises:
+            DataError: the file is missing or damaged, or its aspect ratio differs from the image's.
+        """
+        stored = decode_depth(self.path)
+        if image_size is not None:
+            _check_aspect(stored.shape, image_size, self.path)
+        if self.rotate_bits:
+            if stored.dtype != np.uint16:
+                raise DataError(f"{self.path}: rotate_bits is for 16-bit depth, the file holds {stored.dtype}")
+            stored = (stored >> np.uint16(self.rotate_bits)) | (stored << np.uint16(16 - self.rotate_bits))
+        known = np.isfinite(stored) & (stored > 0) & ~np.isin(stored, self.invalid)
+        depth = np.where(known, stored, 0).astype(np.float32) * np.float32(self.unit)
+        depth[depth > self.farthest] = 0.0
+        return torch.from_numpy(depth)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class WarpedDepth:
+    """Depth from a camera of its own (Kinect, most RGB-D rigs before registration), warped into the colour image.
+
+    Every depth pixel becomes a point, moves to the colour camera and falls on one pixel there; of several the nearest
+    stays. Pixels that nothing falls on stay unknown: nothing is interpolated.
+
+    Attributes:
+        depth: the unregistered depth file.
+        depth_intrinsics: ``[3, 3]`` of the depth image, pixel centres at half integers.
+        color_intrinsics: ``[3, 3]`` of the colour image, likewise.
+        color_from_depth: ``[3, 4]`` maps points of the depth camera to the colour camera.
+    """
+
+    depth: DepthFile
+    depth_intrinsics: Tensor
+    color_intrinsics: Tensor
+    color_from_depth: Tensor
+
+    def load(self, image_size: tuple[int, int]) -> Tensor:
+        """Decode and warp; see :class:`lorasub.data.frames.DepthSource`."""
+        depth = self.depth.load()
+        points = unproject_depth(depth, self.depth_intrinsics.float())[depth > 0]
+        points = world_to_camera(points, self.color_from_depth.float())
+        return splat_points(points, self.color_intrinsics.float(), image_size)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class SparseDepth:
+    """Depth at single pixels, as structure from motion gives it.
+
+    Attributes:
+        points: ``[N, 3]`` in the frame's camera, world units.
+        intrinsics: ``[3, 3]`` of the image, pixel centres at half integers.
+    """
+
+    points: Tensor
+    intrinsics: Tensor
+
+    def load(self, image_size: tuple[int, int]) -> Tensor:
+        """Draw the points; see :class:`lorasub.data.frames.DepthSource`."""
+        return splat_points(self.points.float(), self.intrinsics.float(), image_size)
+
+
+def splat_points(points: Tensor, intrinsics: Tensor, image_size: tuple[int, int]) -> Tensor:
+    """Depth image of points, each on the one pixel that it falls on; the nearest wins.
+
+    Args:
+        points: ``[N, 3]`` in the camera; those behind it are dropped.
+        intrinsics: ``[3, 3]``.
+        image_size: (H, W).
+
+    Returns:
+        ``[H, W]`` float32, 0 where no point falls.
+    """
+    height, width = image_size
+    points = points[points[:, 2] > 0]
+    # pixel (i, j) covers [j, j + 1) x [i, i + 1) when centres are at half integers
+    pixels = project_points(points, intrinsics).floor()
+    seen = (pixels[:, 0] >= 0) & (pixels[:, 0] < width) & (pixels[:, 1] >= 0) & (pixels[:, 1] < height)
+    cells = (pixels[seen, 1] * width + pixels[seen, 0]).long()
+    depth = torch.full((height * width,), torch.inf, dtype=points.dtype)
+    depth.scatter_reduce_(0, cells, points[seen, 2], reduce="amin")
+    return torch.where(depth.isinf(), 0.0, depth).reshape(height, width).float()
+
+
+def decode_depth(path: Path) -> npt.NDArray[Any]:
+    """The numbers in a depth file, as stored: ``[H, W]``, integer or float.
+
+    Raises:
+        DataError: the file is missing, damaged, of an unknown kind or not one channel.
+    """
+    suffix = path.suffix.lower()
+    if suffix not in DEPTH_SUFFIXES:
+        raise DataError(f"{path}: depth files are {', '.join(DEPTH_SUFFIXES)}, not '{suffix}'")
+    if not path.is_file():
+        raise DataError(f"{path}: the depth file does not exist")
+    try:
+        stored = _DECODERS.get(suffix, _decode_with_pillow)(path)
+    # Pillow reports damage as OSError, SyntaxError or EOFError, numpy as ValueError, OpenEXR as RuntimeError
+    except (OSError, SyntaxError, EOFError, ValueError, RuntimeError) as error:
+        raise DataError(f"{path}: the depth file cannot be decoded ({error}); is it truncated?") from error
+    if stored.ndim == 3 and stored.shape[-1] == 1:
+        stored = stored[..., 0]
+    if stored.ndim != 2 or stored.dtype.kind not in "uif":
+        raise DataError(f"{path}: depth must be one channel of numbers, got {stored.dtype} {stored.shape}")
+    return stored
+
+
+def _decode_with_pillow(path: Path) -> npt.NDArray[Any]:
+    with Image.open(path) as image:
+        stored = np.array(image)
+    # Pillow widens 16-bit greyscale to int32 in some formats
+    widened = stored.dtype == np.int32 and 0 <= stored.min() <= stored.max() < 65536
+    return stored.astype(np.uint16) if widened else stored
+
+
+def _decode_pgm(path: Path) -> npt.NDArray[Any]:
+    # not by Pillow, which stretches values to 65535 when the file's maximum is another one
+    content = path.read_bytes()
+    fields: list[bytes] = []
+    position = 0
+    while len(fields) < 4:
+        line_end = content.index(b"\n", position)
+        fields += content[position:line_end].split(b"#")[0].split()
+        position = line_end + 1
+    magic, width, height, largest = fields[0], int(fields[1]), int(fields[2]), int(fields[3])
+    if magic != b"P5":
+        raise ValueError(f"only binary PGM (P5) is read, this is {magic!r}")
+    dtype = np.dtype(">u2" if largest > 255 else "u1")
+    pixels = np.frombuffer(content, dtype, count=width * height, offset=position)
+    return pixels.reshape(height, width).astype(dtype.newbyteorder("="))
+
+
+def _decode_npy(path: Path) -> npt.NDArray[Any]:
+    stored: npt.NDArray[Any] = np.load(path, allow_pickle=False)
+    return stored
+
+
+def _decode_exr(path: Path) -> npt.NDArray[Any]:
+    try:
+        import OpenEXR
+    except ModuleNotFoundError as error:
+        raise DataError(f"{path}: reading EXR needs the package OpenEXR: pip install 'lorasub[exr]'") from error
+    channels = OpenEXR.File(str(path), separate_channels=True).channels()
+    name = next((name for name in EXR_CHANNELS if name in channels), next(iter(channels)))
+    stored: npt.NDArray[Any] = np.array(channels[name].pixels)
+    return stored
+
+
+_DECODERS = {".pgm": _decode_pgm, ".npy": _decode_npy, ".exr": _decode_exr}
+
+
+def _check_aspect(depth_size: tuple[int, ...], image_size: tuple[int, int], path: Path) -> None:
+    ratio = (depth_size[1] / depth_size[0]) / (image_size[1] / image_size[0])
+    if abs(ratio - 1) > ASPECT_TOLERANCE:
+        raise DataError(
+            f"{path}: depth is {depth_size[1]} x {depth_size[0]} but its image is {image_size[1]} x {image_size[0]}: "
+            "they cannot show the same field of view. Register the depth to the image first, or use a reader that warps"
+        )

@@ -1,0 +1,1 @@
+"""Readers of on-disk formats, one file each; :mod:`lorasub.data.readers.base` has their contract."""

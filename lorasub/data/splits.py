@@ -1,0 +1,72 @@
+"""Which frames are for training and which for validation."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal
+
+from lorasub.data.frames import Capture
+from lorasub.errors import ArtefactError, ConfigError, DataError
+from lorasub.files import read_json
+
+SplitName = Literal["train", "val"]
+
+
+def split_by_fraction(capture: Capture, val_fraction: float) -> dict[SplitName, Capture | None]:
+    """Cut a capture in two: the last frames are for validation.
+
+    One cut, rather than every n-th frame: neighbours in a video are nearly equal, and a validation frame between two
+    training frames would measure memory.
+
+    Args:
+        capture: the capture.
+        val_fraction: part of the frames, between 0 (all for training) and 1 (all for validation).
+
+    Returns:
+        The two parts; None where a part is empty.
+    """
+    if not 0 <= val_fraction <= 1:
+        raise ConfigError(f"val_fraction is between 0 and 1, got {val_fraction}")
+    cut = len(capture) - math.ceil(val_fraction * len(capture) - 1e-9)
+    return {"train": _part(capture, range(cut)), "val": _part(capture, range(cut, len(capture)))}
+
+
+def split_by_file(capture: Capture, path: str | Path) -> dict[SplitName, Capture | None]:
+    """Split by a frozen list: a JSON object ``{"train": [...], "val": [...]}`` of frame names.
+
+    Names are those of the capture's frames, with the capture's name in front where a file serves several captures:
+    ``"frame-000000"`` or ``"kitchen/seq-01/frame-000000"``. Frames that are not listed are used in neither part.
+
+    Raises:
+        DataError: the file is damaged, or lists a frame twice or (with the capture's name) one that is not there.
+    """
+    try:
+        content = read_json(path)
+    except ArtefactError as error:
+        raise DataError(str(error)) from error
+    if not isinstance(content, dict) or not set(content) <= {"train", "val"}:
+        raise DataError(f'{path}: a split file is a JSON object {{"train": [names], "val": [names]}}')
+    index = {frame.name: i for i, frame in enumerate(capture.frames)}
+    index |= {f"{capture.name}/{frame.name}": i for i, frame in enumerate(capture.frames)}
+    parts: dict[SplitName, list[int]] = {"train": [], "val": []}
+    for name, chosen in parts.items():
+        for entry in content.get(name, []):
+            if entry in index:
+                chosen.append(index[entry])
+            elif str(entry).startswith(f"{capture.name}/"):
+                raise DataError(f"{path}: '{entry}' is not a frame of {capture.root}")
+    both = sorted(parts["train"] + parts["val"])
+    if len(set(both)) != len(both):
+        twice = next(i for i, j in itertools.pairwise(both) if i == j)
+        raise DataError(f"{path}: '{capture.frames[twice].name}' is listed twice; training and validation must not mix")
+    return {name: _part(capture, chosen) for name, chosen in parts.items()}
+
+
+def _part(capture: Capture, indices: Sequence[int]) -> Capture | None:
+    if not indices:
+        return None
+    return dataclasses.replace(capture, frames=tuple(capture.frames[i] for i in indices))
