@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from lorasub.backbones import VGGTConfig
+
 os.environ.setdefault("MPLBACKEND", "Agg")
 
 REPOSITORY = Path(__file__).resolve().parents[1]
@@ -48,3 +50,21 @@ def real_data() -> Path:
     if not folder.is_dir():
         pytest.skip(f"no real captures at {folder} (set LORASUB_SHARED)")
     return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_config() -> VGGTConfig:
+    """A VGGT so small that a training step takes milliseconds."""
+    return VGGTConfig(
+        image_size=28,
+        embed_dim=16,
+        num_heads=2,
+        encoder_depth=1,
+        num_pairs=4,
+        taps=(0, 1, 2, 3),
+        camera_heads=2,
+        camera_depth=1,
+        camera_iterations=2,
+        dense_features=8,
+        dense_channels=(8, 8, 8, 8),
+    )

@@ -123,7 +123,7 @@ class VGGT(Backbone):
         heads: tuple[Head, ...] = ALL_HEADS,
         gradient_checkpointing: bool = False,
         frames_per_chunk: int = 8,
-    ) -> Self:
+    ) -> VGGT:
         """A model of a named size.
 
         Args:
@@ -169,7 +169,7 @@ class VGGT(Backbone):
         heads: tuple[Head, ...] | None = None,
         gradient_checkpointing: bool = False,
         frames_per_chunk: int = 8,
-    ) -> Self:
+    ) -> VGGT:
         """A model from a file, a folder or a hub id, of whatever size it was saved with.
 
         The size comes from the metadata of a file written by :meth:`save_pretrained`, or from a ``config.json`` beside

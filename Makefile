@@ -1,0 +1,46 @@
+# Everything happens in a virtual environment inside the checkout.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+
+.PHONY: demo test slow lint docs clean
+
+## demo: install, then fit an adapter on synthetic scenes in which only the geometry varies
+demo: $(VENV)/demo.stamp
+	$(BIN)/lorasub fit --config configs/geometry.yaml
+
+## test: install, then run the default tests on two processes
+test: $(VENV)/test.stamp
+	$(BIN)/python -m pytest -n 2
+
+## slow: the tests that take minutes
+slow: $(VENV)/test.stamp
+	$(BIN)/python -m pytest -m slow
+
+## lint: style, formatting, types
+lint: $(VENV)/test.stamp
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+## docs: the pages, into docs/_build/html; a warning is an error
+docs: $(VENV)/docs.stamp
+	$(BIN)/python -m sphinx -W --keep-going -q -b html docs docs/_build/html
+
+clean:
+	rm -rf $(VENV) docs/_build docs/_generated .pytest_cache .mypy_cache .ruff_cache
+
+$(VENV)/bin/python:
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/demo.stamp: $(VENV)/bin/python pyproject.toml constraints.txt
+	$(BIN)/python -m pip install -q -c constraints.txt -e .
+	touch $@
+
+$(VENV)/test.stamp: $(VENV)/bin/python pyproject.toml constraints.txt
+	$(BIN)/python -m pip install -q -c constraints.txt -e ".[test]"
+	touch $@
+
+$(VENV)/docs.stamp: $(VENV)/bin/python pyproject.toml constraints.txt
+	$(BIN)/python -m pip install -q -c constraints.txt -e ".[docs]"
+	touch $@

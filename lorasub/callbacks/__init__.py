@@ -1,0 +1,8 @@
+"""Lightning callbacks: what is looked at and written down while a task runs."""
+
+from lorasub.callbacks.adapter_export import AdapterExport
+from lorasub.callbacks.before_after import BeforeAfter
+from lorasub.callbacks.prediction_writer import PredictionWriter
+from lorasub.callbacks.scene_panels import ScenePanels
+
+__all__ = ["AdapterExport", "BeforeAfter", "PredictionWriter", "ScenePanels"]

@@ -1,0 +1,24 @@
+"""Leaves the fitted adapter in the run's folder, in the format that PEFT reads."""
+
+from __future__ import annotations
+
+import logging
+
+from lightning.pytorch import Callback, LightningModule, Trainer
+
+from lorasub.adapters import attached_adapters
+from lorasub.callbacks.run_folder import run_folder
+
+log = logging.getLogger(__name__)
+
+
+class AdapterExport(Callback):
+    """Writes ``adapter/`` at the end of a fit: weights, configuration and a card. Any module with adapters will do."""
+
+    def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Save on the first rank."""
+        folder = run_folder(trainer) / "adapter"
+        adapters = attached_adapters(pl_module)
+        if trainer.is_global_zero and adapters is not None:
+            adapters.save(folder)
+            log.info("adapter: %s", folder)

@@ -1,0 +1,1 @@
+"""The command line. ``lorasub --help`` lists the verbs; each verb's own ``--help`` has an example."""

@@ -1,0 +1,192 @@
+"""``fit``, ``validate``, ``test`` and ``predict``: Lightning's own command line with lorasub's defaults.
+
+What is added to Lightning's: a run folder with a name, callbacks that are always there, a precision that suits the
+device, settings taken from a checkpoint unless the command line or a config says otherwise, and a random stream that
+differs between data sets (adapters that start from the same random numbers would seem to share a subspace).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import sys
+import tempfile
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+import yaml
+from jsonargparse import Namespace
+from lightning.pytorch import Callback, LightningDataModule, Trainer, seed_everything
+from lightning.pytorch.callbacks import LearningRateMonitor, ModelCheckpoint
+from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI, SaveConfigCallback
+from lightning.pytorch.strategies import DDPStrategy
+
+import lorasub.adapters
+import lorasub.backbones
+import lorasub.data
+import lorasub.tasks  # noqa: F401 - imported so that `--model GeometryTask`, `--data PosedRGBD` need no module path
+from lorasub.callbacks import AdapterExport, BeforeAfter, PredictionWriter, ScenePanels
+from lorasub.cli.checkpoint_recipe import checkpoint_argument, read_recipe
+from lorasub.cli.run_settings import RunSettings
+from lorasub.tasks import SceneTask
+
+log = logging.getLogger("lorasub")
+
+TRAINER_DEFAULTS: dict[str, Any] = {
+    "num_sanity_val_steps": -1,  # "before" of before -> after: the whole validation set, before the first step
+    "gradient_clip_val": 1.0,
+    "log_every_n_steps": 10,
+}
+
+_HELP = {
+    "fit": ("lorasub fit --config FILE [OPTIONS]", "Fit an adapter."),
+    "validate": ("lorasub validate --ckpt_path FILE --data CLASS [OPTIONS]", "Score a checkpoint on validation data."),
+    "test": ("lorasub test --ckpt_path FILE --data CLASS [OPTIONS]", "Score a checkpoint on test data."),
+    "predict": ("lorasub predict --ckpt_path FILE --data CLASS [OPTIONS]", "Write depth, cameras and point clouds."),
+}
+
+
+def run(verb: str, arguments: Sequence[str]) -> None:
+    """Run one of Lightning's verbs."""
+    _configure_logging()
+    TrainingCLI(args=[verb, *arguments])
+
+
+class TrainingCLI(LightningCLI):
+    """LightningCLI over :class:`~lorasub.tasks.SceneTask` and any LightningDataModule."""
+
+    def __init__(self, args: ArgsType = None) -> None:
+        super().__init__(
+            SceneTask,
+            LightningDataModule,
+            subclass_mode_model=True,
+            subclass_mode_data=True,
+            seed_everything_default=0,
+            auto_configure_optimizers=False,
+            load_from_checkpoint_support=False,  # SceneTask.recipe does this, without copies of the model
+            trainer_defaults=dict(TRAINER_DEFAULTS),
+            save_config_callback=SaveConfigCallback,
+            save_config_kwargs={"overwrite": True},
+            parser_kwargs={verb: {"usage": usage, "description": text} for verb, (usage, text) in _HELP.items()},
+            args=args,
+        )
+
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        """The run folder, and the settings of the callbacks that are always there."""
+        parser.add_class_arguments(RunSettings, "run")
+        parser.add_lightning_class_args(ModelCheckpoint, "checkpoint")
+        parser.set_defaults({"checkpoint.save_last": True, "checkpoint.every_n_train_steps": 100})
+        parser.add_lightning_class_args(ScenePanels, "panels")
+        parser.add_lightning_class_args(PredictionWriter, "writer")
+
+    def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
+        """Parse; a checkpoint's own settings count as the first config, so that files and flags win over them."""
+        assert isinstance(args, list)
+        checkpoint = checkpoint_argument(args)
+        recipe = read_recipe(checkpoint) if checkpoint is not None else None
+        if recipe is None:
+            self.config = parser.parse_args(args)
+            return
+        with tempfile.NamedTemporaryFile("w", suffix=".yaml") as file:
+            yaml.safe_dump({"model": recipe}, file)
+            file.flush()
+            self.config = parser.parse_args([args[0], "--config", file.name, *args[1:]])
+
+    def _parse_ckpt_path(self) -> None:
+        """Lightning lets a checkpoint override flags and files here; `parse_arguments` does it the other way round."""
+
+    def before_instantiate_classes(self) -> None:
+        """Seed with the data's identity mixed in: partitions of one attribute must not start from the same adapter."""
+        seed = self._get(self.config, "seed_everything")
+        data = _plain(self._get(self.config, "data"))
+        seed_everything(mixed_seed(int(seed), data), workers=True, verbose=False)
+
+    def instantiate_classes(self) -> None:
+        """As Lightning; the task also learns how it was made, for its checkpoints."""
+        super().instantiate_classes()
+        model = _plain(self._get(self.config, "model"))
+        self.model.recipe = {
+            "_class_path": model["class_path"],
+            **model.get("init_args", {}),
+            "_instantiator": "lightning.pytorch.cli.instantiate_module",
+        }
+
+    def instantiate_trainer(self, **kwargs: Any) -> Trainer:
+        """Fill in what the user left open: logger, precision, strategy; add the callbacks that are always there."""
+        config = {**self._get(self.config_init, "trainer", default={}), **kwargs}
+        settings: RunSettings = self._get(self.config_init, "run")
+        if config.get("logger") in (None, True) and not config.get("fast_dev_run"):
+            config["logger"] = settings.logger()
+        if config.get("precision") is None:
+            config["precision"] = default_precision(config.get("accelerator", "auto"))
+            log.info("precision: %s", config["precision"])
+        if config.get("strategy") in ("auto", "ddp") and several_processes(config):
+            # frozen bases are buffers; broadcasting them in every forward would be pure cost
+            config["strategy"] = DDPStrategy(broadcast_buffers=False)
+        parser = self._parser(self.subcommand)
+        callbacks: list[Callback] = [self._get(self.config_init, key) for key in parser.callback_keys]
+        callbacks += [BeforeAfter(), AdapterExport()]
+        if config.get("logger"):
+            callbacks.append(LearningRateMonitor(logging_interval="step"))
+        return self._instantiate_trainer(config, callbacks)
+
+    def before_fit(self) -> None:
+        """Say what will be trained."""
+        log.info("\n%s", self.model.adapters.table())
+
+    def after_fit(self) -> None:
+        """Say where everything is."""
+        if self.trainer.is_global_zero and self.trainer.log_dir:
+            log.info("run: %s", self.trainer.log_dir)
+
+
+def mixed_seed(seed: int, data: Any) -> int:
+    """A seed that depends on which data is trained on: 32 bits of SHA-256 over the seed and the data's settings.
+
+    How the data is loaded does not count (workers, batch size), so that a run can be repeated on another machine.
+    """
+    settings = data.get("init_args", {}) if isinstance(data, Mapping) else {}
+    identity = {key: value for key, value in settings.items() if key not in ("num_workers", "batch_size", "cache")}
+    text = json.dumps([seed, identity], sort_keys=True, default=str)
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:4], "big")
+
+
+def default_precision(accelerator: Any) -> str:
+    """bfloat16 autocast on GPUs that have it; float32 elsewhere, where it is exact and often as fast."""
+    wants_gpu = accelerator in ("auto", "gpu", "cuda")
+    return "bf16-mixed" if wants_gpu and torch.cuda.is_available() and torch.cuda.is_bf16_supported() else "32-true"
+
+
+def several_processes(trainer: Mapping[str, Any]) -> bool:
+    """Whether these trainer settings mean more than one process."""
+    devices = trainer.get("devices", "auto")
+    if devices in ("auto", -1, "-1"):
+        on_gpu = trainer.get("accelerator", "auto") in ("auto", "gpu", "cuda")
+        count = torch.cuda.device_count() if on_gpu else 1
+    elif isinstance(devices, str):
+        count = len(devices.split(",")) if "," in devices else int(devices)
+    else:
+        count = devices if isinstance(devices, int) else len(devices)
+    return count * int(trainer.get("num_nodes", 1)) > 1
+
+
+def _plain(value: Any) -> Any:
+    """Configuration namespaces as dicts of plain values, nested ones too."""
+    if isinstance(value, Namespace):
+        value = value.as_dict()
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    return value if isinstance(value, str | int | float | bool | None) else str(value)
+
+
+def _configure_logging() -> None:
+    """Plain lines on standard error, without touching loggers that a program around us has set up."""
+    if not log.handlers:
+        handler = logging.StreamHandler(sys.stderr)
+        handler.setFormatter(logging.Formatter("%(message)s"))
+        log.addHandler(handler)
+        log.setLevel(logging.INFO)

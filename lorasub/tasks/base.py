@@ -1,0 +1,272 @@
+"""The base of every task: a 3D backbone with adapters, one loss, some metrics, and the loop's steps written once.
+
+A task of your own is a subclass that overrides one to three of the ``configure_*`` methods and ``compute_loss``;
+everything else (freezing, checkpoints that hold only what was trained, exact resuming, the schedule, the checks that
+nothing was loaded wrongly) comes with the base.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, NamedTuple
+
+import torch
+from lightning.pytorch import LightningModule
+from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
+from torch import Tensor, nn
+from torch.optim import AdamW, Optimizer
+from torchmetrics import MetricCollection
+
+from lorasub.adapters import AdapterSet, AdapterSpec, inject_adapters
+from lorasub.backbones import Backbone
+from lorasub.errors import ArtefactError, ConfigError, NumericalError
+from lorasub.geometry import normalize_scene
+from lorasub.losses import LossTerms
+from lorasub.structures import Predictions, SceneBatch
+from lorasub.tasks.schedule import warmup_cosine
+
+log = logging.getLogger(__name__)
+
+#: Makes the optimiser from the trainable parameters; in YAML a ``class_path`` with ``init_args``.
+OptimizerFactory = Callable[[Iterable[nn.Parameter]], Optimizer]
+
+
+class SceneOutput(NamedTuple):
+    """What validation, test and prediction steps hand to callbacks."""
+
+    batch: SceneBatch
+    predictions: Predictions
+
+
+class SceneTask(LightningModule):
+    """Template of a task. Override ``configure_loss``, ``configure_metrics``, ``compute_loss`` as needed.
+
+    Args:
+        backbone: the 3D model; its weights are frozen but for what the adapter says.
+        adapter: one adapter, or several with disjoint targets. Without one there is nothing to fit, only to evaluate.
+        loss: what ``compute_loss`` uses, kept as ``self.loss``; None takes what ``configure_loss`` makes.
+        optimizer: called with the trainable parameters.
+        warmup: share of all steps in which the learning rate rises; a cosine follows.
+
+    Attributes:
+        adapters: the injected layers: trainables, tables, merging, saving.
+        recipe: how to build this task again in plain values, as the command line writes it into checkpoints.
+    """
+
+    def __init__(
+        self,
+        backbone: Backbone,
+        adapter: AdapterSpec | Sequence[AdapterSpec] | None = None,
+        loss: nn.Module | None = None,
+        optimizer: OptimizerFactory = lambda parameters: AdamW(parameters, lr=1e-3, weight_decay=0.05),
+        warmup: float = 0.05,
+    ) -> None:
+        super().__init__()
+        self.backbone = backbone
+        self.optimizer_factory = optimizer
+        self.warmup = warmup
+        self.recipe: dict[str, Any] | None = None
+        self.adapters: AdapterSet = self.configure_adapters(backbone, adapter)
+        self.loss = self.configure_loss() if loss is None else loss
+        self.metrics = nn.ModuleDict()
+        # Frozen weights are not in our checkpoints, so loading cannot be strict; on_load_checkpoint checks names itself.
+        self.strict_loading = False
+        self._random_state: dict[str, Any] | None = None
+
+    # ---------------------------------------------------------------------------------------- what a subclass changes
+
+    def configure_adapters(
+        self, backbone: Backbone, adapter: AdapterSpec | Sequence[AdapterSpec] | None
+    ) -> AdapterSet:
+        """Inject the adapters into the backbone, freezing everything else."""
+        specs = [] if adapter is None else [adapter] if isinstance(adapter, AdapterSpec) else list(adapter)
+        return inject_adapters(backbone, specs)
+
+    def configure_loss(self) -> nn.Module | None:
+        """The default loss module; None when ``compute_loss`` needs no module."""
+        return None
+
+    def configure_metrics(self) -> MetricCollection:
+        """Metrics of one evaluation pass; each is updated with ``(predictions, batch)``."""
+        return MetricCollection({})
+
+    def compute_loss(self, predictions: Predictions, batch: SceneBatch) -> LossTerms:
+        """The loss of each scene, as a total to descend and as named parts to look at.
+
+        Args:
+            predictions: of the backbone on ``batch.images``.
+            batch: normalised (first camera's frame, mean distance one).
+        """
+        raise NotImplementedError(f"{type(self).__name__} must override compute_loss")
+
+    def prepare_batch(self, batch: SceneBatch) -> SceneBatch:
+        """Bring a batch into the backbone's frame and unit: VGGT's normalisation."""
+        return normalize_scene(batch)
+
+    # ------------------------------------------------------------------------------------------------------ the steps
+
+    def forward(self, images: Tensor) -> Predictions:
+        """Run the backbone on ``images [B, S, 3, H, W]`` in [0, 1]."""
+        predictions: Predictions = self.backbone(images)
+        return predictions
+
+    def training_step(self, batch: SceneBatch, batch_idx: int) -> Tensor:
+        """Mean loss over the scenes. Every scene weighs the same, on however many processes they are spread."""
+        batch = self.prepare_batch(batch)
+        terms = self.compute_loss(self(batch.images), batch)
+        self._refuse_non_finite(terms.total, batch)
+        self._log_loss("train", terms, len(batch))
+        return terms.total.mean()
+
+    def validation_step(self, batch: SceneBatch, batch_idx: int, dataloader_idx: int = 0) -> SceneOutput:
+        """Loss and metrics of one validation batch."""
+        return self._evaluate(batch, self._evaluation_name("val", dataloader_idx))
+
+    def test_step(self, batch: SceneBatch, batch_idx: int, dataloader_idx: int = 0) -> SceneOutput:
+        """Loss and metrics of one test batch."""
+        return self._evaluate(batch, self._evaluation_name("test", dataloader_idx))
+
+    def predict_step(self, batch: SceneBatch, batch_idx: int, dataloader_idx: int = 0) -> SceneOutput:
+        """Predictions beside the batch they are for; ground truth in it may be absent."""
+        batch = self.prepare_batch(batch)
+        return SceneOutput(batch, self(batch.images))
+
+    def _evaluate(self, batch: SceneBatch, name: str) -> SceneOutput:
+        batch = self.prepare_batch(batch)
+        predictions = self(batch.images)
+        self._log_loss(name, self.compute_loss(predictions, batch), len(batch))
+        metrics = self._metrics_of(name)
+        metrics.update(predictions, batch)
+        return SceneOutput(batch, predictions)
+
+    # -------------------------------------------------------------------------------------------------------- metrics
+
+    def on_validation_epoch_end(self) -> None:
+        """Log and reset the metrics of every validation set."""
+        self._log_metrics()
+
+    def on_test_epoch_end(self) -> None:
+        """Log and reset the metrics of every test set."""
+        self._log_metrics()
+
+    def _evaluation_name(self, stage: str, dataloader_idx: int) -> str:
+        """``val`` for the first loader; for others the name that the data module gives (``evaluation_names``)."""
+        names = getattr(getattr(self._trainer, "datamodule", None), "evaluation_names", ())
+        if dataloader_idx == 0:
+            return stage
+        return names[dataloader_idx] if dataloader_idx < len(names) else f"{stage}{dataloader_idx}"
+
+    def _metrics_of(self, name: str) -> MetricCollection:
+        if name not in self.metrics:
+            self.metrics[name] = self.configure_metrics().clone(prefix=f"{name}/").to(self.device)
+        metrics = self.metrics[name]
+        assert isinstance(metrics, MetricCollection)
+        return metrics
+
+    def _log_metrics(self) -> None:
+        for metrics in self.metrics.values():
+            assert isinstance(metrics, MetricCollection)
+            if any(metric.update_called for metric in metrics.values()):
+                self.log_dict(metrics.compute(), add_dataloader_idx=False)
+            metrics.reset()
+
+    def _log_loss(self, name: str, terms: LossTerms, scenes: int) -> None:
+        training = name == "train"
+        values = {f"{name}/loss": terms.total, **{f"{name}/{part}": value for part, value in terms.parts.items()}}
+        self.log_dict(
+            {key: value.detach().mean() for key, value in values.items()},
+            batch_size=scenes,
+            on_step=training,
+            on_epoch=not training,
+            sync_dist=not training,
+            add_dataloader_idx=False,
+        )
+        if training:
+            self.log("loss", terms.total.detach().mean(), prog_bar=True, logger=False, batch_size=scenes)
+
+    def _refuse_non_finite(self, total: Tensor, batch: SceneBatch) -> None:
+        finite = torch.isfinite(total.detach())
+        if not finite.all():
+            scenes = [name for name, good in zip(batch.scene_ids, finite.tolist(), strict=True) if not good]
+            raise NumericalError(
+                f"the loss became {total[~finite].tolist()} at step {self.global_step} on scene(s) {', '.join(scenes)}; "
+                "try a smaller learning rate, and look at these scenes"
+            )
+
+    # ------------------------------------------------------------------------------------------------------ optimiser
+
+    def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
+        """The optimiser over everything that is trainable, with warm-up and cosine stepped every step.
+
+        Raises:
+            ConfigError: nothing is trainable, or the fit has no end that a schedule could aim at.
+        """
+        parameters = [parameter for parameter in self.parameters() if parameter.requires_grad]
+        if not parameters:
+            raise ConfigError("there is nothing to train: give the task an adapter, for example LoRA(r=16)")
+        total = self.trainer.estimated_stepping_batches
+        if total == float("inf"):
+            raise ConfigError("the fit has no end: set max_steps or max_epochs, since the learning rate ends at zero")
+        optimizer = self.optimizer_factory(parameters)
+        scheduler = warmup_cosine(optimizer, int(total), self.warmup)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+
+    # ---------------------------------------------------------------------------------------------------- checkpoints
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Keep what training changes: trainable parameters and persistent buffers, the random state, the recipe."""
+        names = self._saved_names()
+        checkpoint["state_dict"] = {name: value for name, value in checkpoint["state_dict"].items() if name in names}
+        checkpoint["lorasub"] = {"base_model_id": self.backbone.model_id, "base_model_hash": self.adapters.base_model_hash}
+        checkpoint["random_state"] = {
+            "cpu": torch.get_rng_state(),
+            "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else [],
+        }
+        if self.recipe is not None:
+            checkpoint[self.CHECKPOINT_HYPER_PARAMS_KEY] = dict(self.recipe)
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Refuse a checkpoint that does not fit exactly: another base model, other names, other shapes.
+
+        Raises:
+            ArtefactError: saying which.
+        """
+        base = checkpoint.get("lorasub")
+        if base is None:
+            raise ArtefactError("this checkpoint was not written by a lorasub task; it cannot be loaded here")
+        if base["base_model_hash"] != self.adapters.base_model_hash:
+            raise ArtefactError(
+                f"the checkpoint was trained on base model '{base['base_model_id']}' with weights "
+                f"{str(base['base_model_hash'])[:12]}, but this task holds '{self.backbone.model_id}' with weights "
+                f"{str(self.adapters.base_model_hash)[:12]}"
+            )
+        expected, found = self._saved_names(), set(checkpoint["state_dict"])
+        if missing := sorted(expected - found):
+            raise ArtefactError(f"the checkpoint lacks {len(missing)} tensors that this task trains: {_some(missing)}")
+        if unexpected := sorted(found - expected):
+            raise ArtefactError(f"the checkpoint holds {len(unexpected)} tensors unknown to this task: {_some(unexpected)}")
+        state = self.state_dict()
+        for name, tensor in checkpoint["state_dict"].items():
+            if tensor.shape != state[name].shape:
+                raise ArtefactError(f"'{name}' is {tuple(tensor.shape)} in the checkpoint, {tuple(state[name].shape)} here")
+        self._random_state = checkpoint.get("random_state")
+
+    def on_train_batch_start(self, batch: SceneBatch, batch_idx: int) -> None:
+        """After resuming, continue the random stream where the checkpoint left it."""
+        state, self._random_state = self._random_state, None
+        if state is not None and self.global_rank == 0:
+            torch.set_rng_state(state["cpu"])
+            if state["cuda"]:
+                torch.cuda.set_rng_state_all(state["cuda"])
+
+    def _saved_names(self) -> set[str]:
+        names = set(self.state_dict())
+        frozen = {name for name, parameter in self.named_parameters() if not parameter.requires_grad}
+        # some adapters own frozen tensors that no other file holds
+        owned = {f"backbone.{name}" for name in self.adapters.state_dict()}
+        return (names - frozen) | (names & owned)
+
+
+def _some(names: list[str], count: int = 4) -> str:
+    return ", ".join(names[:count]) + (", ..." if len(names) > count else "")

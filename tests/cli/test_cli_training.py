@@ -1,0 +1,128 @@
+"""fit, test and predict as a user runs them."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import trimesh
+import yaml
+
+from lorasub.cli.main import main
+from lorasub.cli.training import default_precision, mixed_seed, several_processes
+from lorasub.files import read_json, read_tensors
+
+CONFIGS = sorted((Path(__file__).resolve().parents[2] / "configs").glob("*.yaml"))
+SMALL = ["--trainer.accelerator=cpu", "--trainer.enable_progress_bar=false", "--data.image_size=28"]
+
+
+@pytest.mark.parametrize("config", CONFIGS, ids=lambda path: path.stem)
+def test_every_config_says_how_it_is_run_and_runs(config: Path, real_data: Path, tmp_path: Path) -> None:
+    text = config.read_text(encoding="utf-8")
+    assert text.startswith("# ")
+    assert f"--config configs/{config.name}" in text
+    words = ["fit", "--config", str(config), *SMALL, "--trainer.fast_dev_run=1", f"--run.folder={tmp_path}"]
+    if "root: ???" in text:
+        words += [f"--data.root={real_data / '7scenes_redkitchen'}", "--data.batch_size=2"]
+    assert main(words) == 0
+
+
+def test_fit_test_predict(repository: Path, tmp_path: Path) -> None:
+    common = [f"--run.folder={tmp_path}", *SMALL]
+    sizes = ["--data.num_scenes=8", "--data.val_scenes=2", "--data.num_views=2", "--data.batch_size=2"]
+    config = str(repository / "configs" / "geometry.yaml")
+    steps = ["--trainer.max_steps=4", "--trainer.val_check_interval=2"]
+    assert main(["fit", "--config", config, *common, *sizes, *steps]) == 0
+
+    run = tmp_path / "geometry" / "0"
+    assert {path.name for path in run.iterdir()} >= {"config.yaml", "adapter", "checkpoints", "figures"}
+    assert any(path.name.startswith("events.out") for path in run.iterdir())
+    assert yaml.safe_load((run / "config.yaml").read_text())["model"]["class_path"].endswith("GeometryTask")
+    told = read_json(run / "before_after.json")
+    assert told["step"] == told["steps"] == 4
+    assert {"val/abs_rel", "val/rotation_deg", "val/loss"} <= set(told["metrics"])
+
+    # nothing but the checkpoint and the data: the task is built again from the checkpoint
+    checkpoint = f"--ckpt_path={run / 'checkpoints' / 'last.ckpt'}"
+    scenes = ["--data=SyntheticScenes", "--data.attribute=geometry", *sizes]
+    assert main(["test", checkpoint, *scenes, *common, "--run.name=test"]) == 0
+    assert main(["predict", checkpoint, *scenes, *common, "--run.name=predict"]) == 0
+    (scene, *_) = sorted((tmp_path / "predict" / "0" / "predictions").iterdir())
+    names = {str(path.relative_to(scene)) for path in scene.rglob("*") if path.is_file()}
+    assert names >= {"panel.png", "points.ply", "points.glb", "transforms.json", "trajectory.txt", "depth/001.npy"}
+    depth = np.load(scene / "depth" / "000.npy")
+    assert depth.shape == (28, 28)
+    assert (depth > 0).all()
+    cloud = trimesh.load(scene / "points.ply")
+    assert 0.85 * 2 * 28 * 28 < len(cloud.vertices) <= 2 * 28 * 28
+
+
+def test_a_second_run_gets_a_folder_of_its_own_and_another_start(repository: Path, tmp_path: Path) -> None:
+    config = str(repository / "configs" / "geometry.yaml")
+    sizes = ["--data.num_scenes=2", "--data.val_scenes=2", "--data.num_views=2", "--data.batch_size=2"]
+    for partition in (0, 1, 0):
+        words = ["--trainer.max_steps=1", "--trainer.val_check_interval=1", f"--data.partition={partition}"]
+        assert main(["fit", "--config", config, f"--run.folder={tmp_path}", *SMALL, *sizes, *words]) == 0
+    first, other, again = (
+        read_tensors(tmp_path / "geometry" / version / "adapter" / "adapter_model.safetensors")
+        for version in ("0", "1", "2")
+    )
+    name = next(name for name in first if "lora_A" in name and "blocks" in name)
+    assert not torch.allclose(first[name], other[name], atol=1e-3)  # a step of Adam moves each entry by 1e-3 at most
+    assert all(torch.equal(value, again[key]) for key, value in first.items())
+
+
+@pytest.mark.ddp
+def test_two_processes_find_the_adapter_of_one_with_the_doubled_batch(repository: Path, tmp_path: Path) -> None:
+    def fit(name: str, *words: str) -> dict[str, torch.Tensor]:
+        command = [
+            *(sys.executable, "-m", "lorasub.cli.main", "fit", "--config", repository / "configs" / "geometry.yaml"),
+            *(f"--run.folder={tmp_path}", f"--run.name={name}", *SMALL, "--data.num_scenes=16", "--data.val_scenes=4"),
+            *("--data.num_views=2", "--trainer.max_steps=3", "--trainer.val_check_interval=3"),
+            *("--model.optimizer=SGD", "--model.optimizer.lr=0.05", "--panels.scenes=0", *words),
+        ]
+        done = subprocess.run(
+            list(map(str, command)), cwd=repository, capture_output=True, text=True, check=False, timeout=280
+        )
+        assert done.returncode == 0, done.stderr[-3000:]
+        return read_tensors(tmp_path / name / "0" / "adapter" / "adapter_model.safetensors")
+
+    alone = fit("alone", "--data.batch_size=4")
+    together = fit("together", "--data.batch_size=2", "--trainer.devices=2", "--trainer.strategy=ddp")
+    assert alone.keys() == together.keys()
+    moved = [name for name in alone if "lora_B" in name and alone[name].abs().max() > 1e-4]
+    assert len(moved) > 20
+    for name, value in alone.items():
+        torch.testing.assert_close(together[name], value, rtol=2e-3, atol=2e-6)
+
+
+def test_seed_depends_on_which_data_but_not_on_how_it_is_loaded() -> None:
+    data = {"class_path": "SyntheticScenes", "init_args": {"attribute": "geometry", "partition": 0, "batch_size": 4}}
+    other = {"class_path": "SyntheticScenes", "init_args": {"attribute": "geometry", "partition": 1, "batch_size": 4}}
+    slower = {"class_path": "SyntheticScenes", "init_args": {"attribute": "geometry", "partition": 0, "batch_size": 2}}
+    assert mixed_seed(0, data) == mixed_seed(0, slower)
+    assert len({mixed_seed(0, data), mixed_seed(0, other), mixed_seed(1, data)}) == 3
+
+
+@pytest.mark.parametrize(
+    ("settings", "several"),
+    [
+        ({"devices": 1}, False),
+        ({"devices": 2}, True),
+        ({"devices": "2"}, True),
+        ({"devices": "0,1"}, True),
+        ({"devices": [3]}, False),
+        ({"devices": "auto", "accelerator": "cpu"}, False),
+        ({"devices": 1, "num_nodes": 2}, True),
+    ],
+)
+def test_several_processes(settings: dict[str, object], several: bool) -> None:
+    assert several_processes(settings) is several
+
+
+def test_cpu_computes_in_float32() -> None:
+    assert default_precision("cpu") == "32-true"
