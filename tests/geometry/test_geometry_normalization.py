@@ -161,3 +161,11 @@ def test_nan_in_what_is_marked_invalid_does_no_harm() -> None:
         world_points=batch.world_points.masked_fill(invalid[..., None], torch.nan),
     )
     assert_same(normalize_scene(poisoned), normalize_scene(batch))
+
+
+def test_autocast_changes_nothing() -> None:
+    batch = random_scenes(dtype=torch.float32)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        found = normalize_scene(batch)
+    for name in TENSORS:
+        assert torch.equal(getattr(found, name), getattr(normalize_scene(batch), name)), name
