@@ -28,6 +28,7 @@ class Similarity:
     rotation: Tensor
     translation: Tensor
 
+    @full_precision
     def apply(self, points: Tensor) -> Tensor:
         """Move points ``[..., 3]``; the result has their shape and dtype."""
         scaled = (self.scale * self.rotation).to(points.dtype)
