@@ -74,7 +74,8 @@ class VGGT(Backbone):
         """Predict what the existing heads know.
 
         Args:
-            images: ``[B, S, 3, H, W]`` in [0, 1]; any B and S, H and W multiples of the patch size.
+            images: ``[B, S, 3, H, W]`` in [0, 1]; any B and S, H and W multiples of the patch size. They are cast to
+                the dtype of the weights.
 
         Returns:
             Everything in the first view's frame. ``pose_encodings`` has one entry per refinement iteration.
@@ -123,7 +124,7 @@ class VGGT(Backbone):
         heads: tuple[Head, ...] = ALL_HEADS,
         gradient_checkpointing: bool = False,
         frames_per_chunk: int = 8,
-    ) -> Self:
+    ) -> VGGT:
         """A model of a named size.
 
         Args:
@@ -169,7 +170,7 @@ class VGGT(Backbone):
         heads: tuple[Head, ...] | None = None,
         gradient_checkpointing: bool = False,
         frames_per_chunk: int = 8,
-    ) -> Self:
+    ) -> VGGT:
         """A model from a file, a folder or a hub id, of whatever size it was saved with.
 
         The size comes from the metadata of a file written by :meth:`save_pretrained`, or from a ``config.json`` beside
