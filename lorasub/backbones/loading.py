@@ -57,20 +57,23 @@ def _download(hub_id: str) -> Path:
         raise ConfigError(
             f"'{hub_id}' is no local file or folder; to get it from the hub: pip install 'lorasub[hub]'"
         ) from error
+    unreachable: LocalEntryNotFoundError | None = None
     for name in WEIGHT_FILES:
         try:
-            path = Path(hf_hub_download(hub_id, name))
-        except LocalEntryNotFoundError as error:  # also an EntryNotFoundError, but for another reason: no network
-            raise ConfigError(
-                f"'{hub_id}' is no local file or folder, is not in the hub's cache, and the hub cannot be reached; "
-                f"download {name} where there is a network and pass its path"
-            ) from error
+            return Path(hf_hub_download(hub_id, name))
+        except LocalEntryNotFoundError as error:  # not in the cache, and no network to look further
+            unreachable = error
         except EntryNotFoundError:
             continue
         except (HfHubHTTPError, OSError, ValueError) as error:
-            reason = str(error).strip().splitlines()[0]
-            raise ConfigError(f"'{hub_id}' is no local file or folder and the hub refuses it: {reason}") from error
-        return path
+            raise ConfigError(
+                f"'{hub_id}' is no local file or folder and the hub refuses it: {_first_line(error)}"
+            ) from error
+    if unreachable is not None:
+        raise ConfigError(
+            f"'{hub_id}' is no local file or folder, is not in the hub's cache, and the hub cannot be reached; "
+            f"download its {WEIGHT_FILES[0]} where there is a network and pass the file's path"
+        ) from unreachable
     raise ConfigError(f"hub repository '{hub_id}' holds none of {', '.join(WEIGHT_FILES)}")
 
 
@@ -88,9 +91,9 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     try:
         content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
     except (OSError, EOFError, RuntimeError, ValueError, pickle.UnpicklingError) as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise ArtefactError(
-            f"{path} is no whole PyTorch file of plain tensors ({reason}); copy it again, or convert it to safetensors"
+            f"{path} is no whole PyTorch file of plain tensors ({_first_line(error)}); copy it again, or convert it "
+            "to safetensors"
         ) from error
     for key in ("model", "state_dict"):
         if isinstance(content, dict) and isinstance(content.get(key), dict):
@@ -132,6 +135,11 @@ def assign_weights(
         if tensors[name].is_floating_point() and not torch.isfinite(tensors[name]).all():
             raise ArtefactError(f"{source}: tensor '{name}' holds NaN or infinity")
     model.load_state_dict({name: tensors[name].float() for name in expected}, strict=True, assign=True)
+
+
+def _first_line(error: Exception) -> str:
+    """What other libraries spread over many lines, in one."""
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)
 
 
 def _listing(what: str, names: Iterable[str]) -> list[str]:

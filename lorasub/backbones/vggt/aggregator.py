@@ -78,8 +78,8 @@ class Aggregator(nn.Module):
         """
         trains = images.requires_grad or any(p.requires_grad for p in self.patch_embed.parameters())
         with torch.set_grad_enabled(torch.is_grad_enabled() and trains):
-            normalised = ((images - self.mean) / self.std).flatten(0, 1)
-            tokens: Tensor = self.patch_embed(normalised, checkpointing=checkpointing)
+            normalised = ((images - self.mean) / self.std).to(self.camera_token.dtype)
+            tokens: Tensor = self.patch_embed(normalised.flatten(0, 1), checkpointing=checkpointing)
         return torch.unflatten(tokens, 0, images.shape[:2])
 
     def aggregate(self, patches: Tensor, grid: tuple[int, int], *, checkpointing: bool = False) -> tuple[Tensor, ...]:

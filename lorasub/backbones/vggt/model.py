@@ -74,7 +74,8 @@ class VGGT(Backbone):
         """Predict what the existing heads know.
 
         Args:
-            images: ``[B, S, 3, H, W]`` in [0, 1]; any B and S, H and W multiples of the patch size.
+            images: ``[B, S, 3, H, W]`` in [0, 1]; any B and S, H and W multiples of the patch size. They are cast to
+                the dtype of the weights.
 
         Returns:
             Everything in the first view's frame. ``pose_encodings`` has one entry per refinement iteration.
