@@ -14,6 +14,7 @@ from lorasub.adapters.config import AdapterSpec, LayerSpec, LoRA, ProjectedLoRA,
 from lorasub.adapters.folder import AdapterInfo, check_same, load_adapter_updates, read_info, read_native
 from lorasub.adapters.layer import AdapterLayer
 from lorasub.adapters.peft_format import exact_pattern, lora_state
+from lorasub.adapters.saving import adapter_info
 from lorasub.adapters.targets import base_modules, resolve, shorten
 from lorasub.errors import ArtefactError, ConfigError, LorasubError
 from lorasub.files import hash_tensors
@@ -110,7 +111,7 @@ def load_adapters(
     try:
         check_same(f"the adapter {folder}", "base model", info.base_model_hash, adapters.base_model_hash)
         for path in projected:
-            here = adapters.info().layers[path].basis_hash
+            here = adapter_info(adapters).layers[path].basis_hash
             check_same(f"layer '{path}' of {folder}", "basis", info.layers[path].basis_hash, here)
         native = read_native(folder, info)
         state = {name: native[name] for path in projected if (name := f"{path}.M") in native}
