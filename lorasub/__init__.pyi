@@ -14,6 +14,9 @@ from .adapters import count_parameters as count_parameters
 from .adapters import inject_adapters as inject_adapters
 from .adapters import load_adapter_updates as load_adapter_updates
 from .adapters import load_adapters as load_adapters
+from .backbones import VGGT as VGGT
+from .backbones import Backbone as Backbone
+from .backbones import VGGTConfig as VGGTConfig
 from .structures import Predictions as Predictions
 from .structures import SceneBatch as SceneBatch
 from .subspaces import LayerSubspace as LayerSubspace

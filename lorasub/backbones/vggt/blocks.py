@@ -1,0 +1,108 @@
+"""The transformer block that encoder, aggregator and camera head share.
+
+Attribute names are those of the published checkpoints (DINOv2's), so that tensors load by their own names.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from lorasub.backbones.vggt.rope import RotaryTable, apply_rotary
+
+
+class LayerScale(nn.Module):
+    """Multiplies each channel by a learnt factor (Touvron et al. 2021)."""
+
+    def __init__(self, dim: int, init: float) -> None:
+        super().__init__()
+        self.gamma = nn.Parameter(torch.full((dim,), init))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """``[..., dim]`` to the same."""
+        return x * self.gamma
+
+
+class Mlp(nn.Module):
+    """Linear, GELU, Linear."""
+
+    def __init__(self, dim: int, hidden: int, out: int) -> None:
+        super().__init__()
+        self.fc1 = nn.Linear(dim, hidden)
+        self.fc2 = nn.Linear(hidden, out)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """``[..., dim]`` to ``[..., out]``."""
+        return self.fc2(nn.functional.gelu(self.fc1(x)))  # type: ignore[no-any-return]
+
+
+class Attention(nn.Module):
+    """Multi-head self-attention with one Linear for query, key and value.
+
+    Args:
+        dim: channels.
+        num_heads: heads, a divisor of ``dim``.
+        qk_norm: normalise queries and keys per head (Dehghani et al. 2023).
+    """
+
+    def __init__(self, dim: int, num_heads: int, *, qk_norm: bool) -> None:
+        super().__init__()
+        self.num_heads = num_heads
+        self.qkv = nn.Linear(dim, 3 * dim)
+        self.q_norm = nn.LayerNorm(dim // num_heads) if qk_norm else nn.Identity()
+        self.k_norm = nn.LayerNorm(dim // num_heads) if qk_norm else nn.Identity()
+        self.proj = nn.Linear(dim, dim)
+
+    def forward(self, x: Tensor, rope: RotaryTable | None = None) -> Tensor:
+        """``[B, N, dim]`` to the same; every token attends to all N."""
+        qkv = self.qkv(x).unflatten(-1, (3, self.num_heads, -1))  # [B, N, 3, heads, head_dim]
+        q, k, v = qkv.permute(2, 0, 3, 1, 4).unbind(0)
+        q, k = self.q_norm(q), self.k_norm(k)
+        if rope is not None:
+            q, k = apply_rotary(q, rope), apply_rotary(k, rope)
+        attended = nn.functional.scaled_dot_product_attention(q, k, v)
+        return self.proj(attended.transpose(1, 2).flatten(2))  # type: ignore[no-any-return]
+
+
+class Block(nn.Module):
+    """Pre-norm transformer block with LayerScale.
+
+    Args:
+        dim: channels.
+        num_heads: attention heads.
+        mlp_ratio: hidden channels of the MLP over ``dim``.
+        layer_scale: initial value of both LayerScales.
+        qk_norm: see :class:`Attention`.
+        norm_eps: epsilon of the two LayerNorms.
+    """
+
+    def __init__(
+        self,
+        dim: int,
+        num_heads: int,
+        mlp_ratio: float,
+        *,
+        layer_scale: float,
+        qk_norm: bool = False,
+        norm_eps: float = 1e-5,
+    ) -> None:
+        super().__init__()
+        self.norm1 = nn.LayerNorm(dim, eps=norm_eps)
+        self.attn = Attention(dim, num_heads, qk_norm=qk_norm)
+        self.ls1 = LayerScale(dim, layer_scale)
+        self.norm2 = nn.LayerNorm(dim, eps=norm_eps)
+        self.mlp = Mlp(dim, int(dim * mlp_ratio), dim)
+        self.ls2 = LayerScale(dim, layer_scale)
+
+    def forward(self, x: Tensor, rope: RotaryTable | None = None) -> Tensor:
+        """``[B, N, dim]`` to the same."""
+        x = x + self.ls1(self.attn(self.norm1(x), rope))
+        return x + self.ls2(self.mlp(self.norm2(x)))  # type: ignore[no-any-return]
+
+
+def run_block(block: nn.Module, x: Tensor, rope: RotaryTable | None = None, *, checkpointing: bool) -> Tensor:
+    """Call ``block(x, rope)``; with ``checkpointing``, recompute its activations in the backward pass."""
+    if checkpointing and torch.is_grad_enabled():
+        return checkpoint(block, x, rope, use_reentrant=False)  # type: ignore[no-any-return]
+    return block(x, rope)  # type: ignore[no-any-return]

@@ -1,0 +1,267 @@
+"""VGGT (Wang et al., CVPR 2025), any size, with the published checkpoint's parameter names."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Self
+
+import torch
+from torch import Tensor
+
+from lorasub.backbones.base import Backbone
+from lorasub.backbones.loading import assign_weights, find_weights, read_weights
+from lorasub.backbones.vggt.aggregator import Aggregator
+from lorasub.backbones.vggt.camera_head import CameraHead
+from lorasub.backbones.vggt.config import ALL_HEADS, Head, VGGTConfig
+from lorasub.backbones.vggt.dense_head import DenseHead, inverse_log
+from lorasub.backbones.vggt.presets import PresetName, find_preset
+from lorasub.errors import ArtefactError, ConfigError
+from lorasub.files import read_json, read_metadata, write_json, write_tensors
+from lorasub.structures import Predictions
+
+#: Key of the architecture in a safetensors file's metadata.
+CONFIG_KEY = "lorasub_vggt_config"
+
+
+class VGGT(Backbone):
+    """Visual Geometry Grounded Transformer.
+
+    Make one with :meth:`from_preset` or :meth:`from_pretrained`; the constructor gives random weights (under
+    ``torch.device("meta")`` none at all, in no time).
+
+    The heads run in the precision of their own weights whatever the autocast: float32, unless the model was cast.
+
+    Args:
+        config: the architecture.
+        gradient_checkpointing: recompute the activations of each block, and of each chunk of the dense heads, in the
+            backward pass: less memory, about a third more time, the same result. May be changed at any time.
+        frames_per_chunk: views that a dense head works on at once; bounds its memory. May be changed at any time.
+    """
+
+    groups: Mapping[str, tuple[str, ...]] = {
+        "encoder": ("aggregator.patch_embed.*",),
+        "blocks": ("aggregator.frame_blocks.*", "aggregator.global_blocks.*"),
+        "frame_blocks": ("aggregator.frame_blocks.*",),
+        "global_blocks": ("aggregator.global_blocks.*",),
+        "camera_head": ("camera_head.*",),
+        "depth_head": ("depth_head.*",),
+        "point_head": ("point_head.*",),
+        "heads": ("camera_head.*", "depth_head.*", "point_head.*"),
+    }
+
+    def __init__(self, config: VGGTConfig, *, gradient_checkpointing: bool = False, frames_per_chunk: int = 8) -> None:
+        super().__init__()
+        if frames_per_chunk < 1:
+            raise ConfigError(f"frames_per_chunk is {frames_per_chunk}; it must be at least 1")
+        self.config = config
+        self.model_id = "vggt"
+        self.patch_size = config.patch_size
+        self.gradient_checkpointing = gradient_checkpointing
+        self.frames_per_chunk = frames_per_chunk
+        dense = "depth" in config.heads or "points" in config.heads
+        # the camera head alone reads the last tap only
+        self.aggregator = Aggregator(config, taps=config.taps if dense else config.taps[-1:])
+        self.camera_head = CameraHead(config) if "camera" in config.heads else None
+        self.depth_head = DenseHead(config, 1, torch.exp) if "depth" in config.heads else None
+        self.point_head = DenseHead(config, 3, inverse_log) if "points" in config.heads else None
+
+    def forward(self, images: Tensor) -> Predictions:
+        """Predict what the existing heads know.
+
+        Args:
+            images: ``[B, S, 3, H, W]`` in [0, 1]; any B and S, H and W multiples of the patch size.
+
+        Returns:
+            Everything in the first view's frame. ``pose_encodings`` has one entry per refinement iteration.
+
+        Raises:
+            ConfigError: images of a shape that does not fit.
+        """
+        self.check_images(images)
+        checkpointing = self.gradient_checkpointing
+        taps = self.aggregator(images, checkpointing=checkpointing)
+        poses: tuple[Tensor, ...] = ()
+        depth = depth_conf = points = points_conf = None
+        with _without_autocast(images.device.type):
+            if self.camera_head is not None:
+                poses = self.camera_head(taps[-1][:, :, 0], checkpointing=checkpointing)
+            if self.depth_head is not None:
+                depth, depth_conf = self._dense(self.depth_head, taps, images)
+                depth = depth.squeeze(-1)
+            if self.point_head is not None:
+                points, points_conf = self._dense(self.point_head, taps, images)
+        return Predictions(
+            pose_encodings=poses,
+            depth=depth,
+            depth_conf=depth_conf,
+            world_points=points,
+            world_points_conf=points_conf,
+        )
+
+    def _dense(self, head: DenseHead, taps: tuple[Tensor, ...], images: Tensor) -> tuple[Tensor, Tensor]:
+        height, width = images.shape[-2:]
+        output: tuple[Tensor, Tensor] = head(
+            taps,
+            (height, width),
+            (height // self.patch_size, width // self.patch_size),
+            frames_per_chunk=self.frames_per_chunk,
+            checkpointing=self.gradient_checkpointing,
+        )
+        return output
+
+    @classmethod
+    def from_preset(
+        cls,
+        name: PresetName,
+        weights: str | os.PathLike[str] | None = None,
+        *,
+        heads: tuple[Head, ...] = ALL_HEADS,
+        gradient_checkpointing: bool = False,
+        frames_per_chunk: int = 8,
+    ) -> Self:
+        """A model of a named size.
+
+        Args:
+            name: ``nano`` (112 x 112, for a laptop; weights come with the package) or ``vggt-1b`` (518 x 518, the
+                published model; its weights have a licence of their own and must be passed).
+            weights: a ``.safetensors`` or ``.pt`` file, a folder, or a hub id; replaces the package's weights.
+            heads: those that shall exist; weights of others are left in the file.
+            gradient_checkpointing: see the class.
+            frames_per_chunk: see the class.
+
+        Raises:
+            ConfigError: unknown name, or weights that must be passed and were not, or cannot be found.
+            ArtefactError: weights that are damaged or of another size.
+        """
+        preset = find_preset(name)
+        config = preset.config.replace(heads=heads)
+        source = weights if weights is not None else preset.packaged_weights()
+        if source is not None:
+            model = cls._load(find_weights(source), config, gradient_checkpointing, frames_per_chunk)
+        elif preset.packaged is None:
+            raise ConfigError(
+                f"the weights of '{name}' do not come with lorasub: they have a licence of their own. Accept it and "
+                "download model.safetensors or model.pt from the hub repository facebook/VGGT-1B, then pass "
+                "weights=<file or folder>; or pass weights='facebook/VGGT-1B' (needs a network and "
+                "pip install 'lorasub[hub]')"
+            )
+        else:
+            warnings.warn(
+                f"VGGT preset '{name}' is UNTRAINED: this version of lorasub ships no weights for it, so it starts "
+                f"from random ones (seed {preset.seed}). Its predictions mean nothing.",
+                UserWarning,
+                stacklevel=2,
+            )
+            model = cls._seeded(config, preset.seed, gradient_checkpointing, frames_per_chunk)
+        model.model_id = name
+        return model
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        source: str | os.PathLike[str],
+        *,
+        heads: tuple[Head, ...] | None = None,
+        gradient_checkpointing: bool = False,
+        frames_per_chunk: int = 8,
+    ) -> Self:
+        """A model from a file, a folder or a hub id, of whatever size it was saved with.
+
+        The size comes from the metadata of a file written by :meth:`save_pretrained`, or from a ``config.json`` beside
+        the weights; without either the file is taken for VGGT-1B.
+
+        Args:
+            source: a ``.safetensors`` or ``.pt`` file, a folder, or a hub id such as ``facebook/VGGT-1B``.
+            heads: those that shall exist; all that the file has by default.
+            gradient_checkpointing: see the class.
+            frames_per_chunk: see the class.
+
+        Raises:
+            ConfigError: nothing is there, or the hub cannot be reached.
+            ArtefactError: the file is damaged or does not fit its own size.
+        """
+        path = find_weights(source)
+        config = _stored_config(path) or VGGTConfig()
+        if heads is not None:
+            absent = [head for head in heads if head not in config.heads]
+            if absent:
+                raise ConfigError(f"{source} was saved without the head(s) {absent}; it has {list(config.heads)}")
+            config = config.replace(heads=heads)
+        model = cls._load(path, config, gradient_checkpointing, frames_per_chunk)
+        hub_id = isinstance(source, str) and not Path(source).expanduser().exists()
+        model.model_id = str(source) if hub_id else Path(source).resolve().name
+        return model
+
+    def save_pretrained(self, folder: str | os.PathLike[str]) -> Path:
+        """Write ``model.safetensors`` and ``config.json`` into ``folder``, for :meth:`from_pretrained`.
+
+        Returns:
+            The safetensors file. It carries the architecture in its metadata, so it is enough on its own.
+
+        Raises:
+            ConfigError: layers are wrapped by adapters, so that names are no longer the model's own.
+        """
+        tensors = self.state_dict()
+        with torch.device("meta"):
+            expected = type(self)(self.config).state_dict()
+        strange = sorted(tensors.keys() ^ expected.keys())
+        if strange:
+            raise ConfigError(
+                f"this model is not a plain VGGT ({len(strange)} tensors differ in name, such as {strange[0]}): "
+                "merge its adapters first, or save the adapters alone"
+            )
+        config = self.config.to_dict()
+        path = Path(folder) / "model.safetensors"
+        write_tensors(path, tensors, metadata={CONFIG_KEY: json.dumps(config)})
+        write_json(Path(folder) / "config.json", config)
+        return path
+
+    @classmethod
+    def _load(cls, path: Path, config: VGGTConfig, gradient_checkpointing: bool, frames_per_chunk: int) -> Self:
+        stored = _stored_config(path)
+        if stored is not None and stored.replace(heads=config.heads) != config:
+            raise ArtefactError(f"{path} holds a VGGT of another size: {_differences(stored, config)}")
+        with torch.device("meta"):
+            model = cls(config, gradient_checkpointing=gradient_checkpointing, frames_per_chunk=frames_per_chunk)
+        absent = {"camera": "camera_head.*", "depth": "depth_head.*", "points": "point_head.*"}
+        ignore = ["track_head.*", *(absent[head] for head in ALL_HEADS if head not in config.heads)]
+        assign_weights(model, read_weights(path), source=path, ignore=ignore)
+        model.aggregator.reset_buffers()
+        return model
+
+    @classmethod
+    def _seeded(cls, config: VGGTConfig, seed: int, gradient_checkpointing: bool, frames_per_chunk: int) -> Self:
+        """Random weights that depend on nothing but the seed; the global random state stays as it was."""
+        with torch.random.fork_rng(devices=[]), torch.device("cpu"):
+            torch.default_generator.manual_seed(seed)
+            return cls(config, gradient_checkpointing=gradient_checkpointing, frames_per_chunk=frames_per_chunk)
+
+
+def _without_autocast(device_type: str) -> contextlib.AbstractContextManager[object]:
+    """Turn autocast off on devices that have it."""
+    if torch.amp.is_autocast_available(device_type):
+        return torch.autocast(device_type, enabled=False)
+    return contextlib.nullcontext()
+
+
+def _stored_config(path: Path) -> VGGTConfig | None:
+    """The architecture that lies in or beside a weights file; None if neither."""
+    if path.suffix == ".safetensors":
+        text = read_metadata(path).get(CONFIG_KEY)
+        if text is not None:
+            return VGGTConfig.from_dict(json.loads(text))
+    beside = path.with_name("config.json")
+    if path.stem in ("model", "pytorch_model") and beside.is_file():
+        return VGGTConfig.from_dict(read_json(beside))
+    return None
+
+
+def _differences(found: VGGTConfig, wanted: VGGTConfig) -> str:
+    """The settings in which two architectures differ, in words."""
+    theirs, ours = found.to_dict(), wanted.to_dict()
+    return ", ".join(f"{name} {theirs[name]} instead of {ours[name]}" for name in ours if theirs[name] != ours[name])
