@@ -4,19 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import os
-import warnings
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
-from lorasub.adapters.card import adapter_card
-from lorasub.adapters.folder import AdapterInfo, LayerInfo, check_same, read_info, read_native, write_folder
 from lorasub.adapters.layer import AdapterLayer
-from lorasub.adapters.lora import LoRALayer
-from lorasub.adapters.peft_format import WEIGHTS_FILE, lora_state, peft_config, peft_tensors, read_peft
-from lorasub.adapters.projected import ProjectedLayer
+from lorasub.adapters.saving import load_into, save_adapters
 from lorasub.adapters.table import ParameterTable, count_parameters
 from lorasub.adapters.targets import base_modules, shorten
 from lorasub.errors import ArtefactError, ConfigError, NumericalError
@@ -77,7 +72,7 @@ class AdapterSet:
         return count_parameters(self.model)
 
     def state_dict(self) -> dict[str, Tensor]:
-        """What brings these adapters back on the same base: what is trained, and what is frozen but in no other file."""
+        """What brings these adapters back on the same base: what is trained, or frozen but in no other file."""
         frozen = {
             f"{path}.{name}": tensor
             for path, layer in self.layers.items()
@@ -225,22 +220,6 @@ class AdapterSet:
 
     # -- files --------------------------------------------------------------------------------------------------------
 
-    def info(self) -> AdapterInfo:
-        """What a folder of these adapters says about itself."""
-        return AdapterInfo(
-            layers={
-                path: LayerInfo(
-                    kind=layer.kind,
-                    scale=layer.scale,
-                    basis_hash=layer.basis_hash if isinstance(layer, ProjectedLayer) else None,
-                )
-                for path, layer in self.layers.items()
-            },
-            full_parameters=tuple(self.full_parameters),
-            base_model_id=self.base_model_id,
-            base_model_hash=self.base_model_hash,
-        )
-
     def save(self, folder: str | os.PathLike[str]) -> Path:
         """Write an adapter folder (see :mod:`lorasub.adapters.folder`).
 
@@ -250,17 +229,7 @@ class AdapterSet:
         Returns:
             the folder.
         """
-        info = self.info()
-        plain = None
-        state = self.state_dict()
-        if not self.full_parameters:
-            shapes = {path: tuple(layer.base_layer.weight.shape) for path, layer in self.layers.items()}
-            updates = self.updates()
-            plain = peft_tensors(updates, shapes), peft_config(updates, base_modules(self.model), self.base_model_id)
-            state = {name: tensor for name, tensor in state.items() if name not in self._stored_as_peft()}
-            self._warn_of_padding()
-        card = adapter_card(info, self.table(), for_peft=plain is not None)
-        return write_folder(folder, info, card=card, native=state, plain=plain)
+        return save_adapters(self, folder)
 
     def load(self, folder: str | os.PathLike[str]) -> None:
         """Load what :meth:`save`, or PEFT, wrote into these adapters, strictly.
@@ -269,49 +238,7 @@ class AdapterSet:
             ArtefactError: the folder is damaged; it belongs to another base model or basis; its layers, kinds, scales,
                 names or shapes are not those of these adapters.
         """
-        folder = Path(folder)
-        info = read_info(folder)
-        own = self.info()
-        if info is not None:
-            check_same(f"the adapter {folder}", "base model", info.base_model_hash, self.base_model_hash)
-        state = {} if info is None else read_native(folder, info)
-        if info is None or WEIGHTS_FILE in info.files:
-            updates, _ = read_peft(folder)
-            if info is None:
-                info = AdapterInfo(layers={p: LayerInfo(kind="lora", scale=u.scale) for p, u in updates.items()})
-            _check_layers(folder, info, own)
-            shapes = {path: tuple(self.layers[path].base_layer.weight.shape) for path in updates}
-            stored = self._stored_as_peft()
-            state |= {name: tensor for name, tensor in lora_state(updates, shapes).items() if name in stored}
-        else:
-            _check_layers(folder, info, own)
-        try:
-            self.load_state_dict(state)
-        except ArtefactError as error:
-            raise ArtefactError(f"{folder}: {error}") from error
-
-    def _stored_as_peft(self) -> set[str]:
-        """Names of the tensors that PEFT's file holds as they are."""
-        return {
-            f"{path}.{name}"
-            for path, layer in self.layers.items()
-            if isinstance(layer, LoRALayer) and not layer.frozen_state()
-            for name in layer.adapter_parameters()
-        }
-
-    def _warn_of_padding(self) -> None:
-        unlike = [
-            path
-            for path, layer in self.layers.items()
-            if isinstance(base := layer.base_layer, nn.Conv2d)
-            and (base.padding_mode != "zeros" or tuple(base.dilation) != (1, 1))
-        ]
-        if unlike:
-            warnings.warn(
-                f"PEFT ignores dilation and padding mode in its LoRA, so in PEFT this adapter will give other outputs "
-                f"at {shorten(unlike)}; in lorasub it is right",
-                stacklevel=3,
-            )
+        load_into(self, folder)
 
 
 def attached_adapters(module: nn.Module) -> AdapterSet | None:
@@ -324,21 +251,3 @@ def attached_adapters(module: nn.Module) -> AdapterSet | None:
     if len(found) > 1:
         raise ConfigError(f"{len(found)} modules below {type(module).__name__} carry adapters; ask one of them")
     return found[0] if found else None
-
-
-def _check_layers(folder: Path, found: AdapterInfo, own: AdapterInfo) -> None:
-    """Raises ArtefactError where layers, kinds, bases or scales differ."""
-    problems = []
-    if missing := sorted(own.layers.keys() - found.layers.keys()):
-        problems.append(f"missing layers {shorten(missing)}")
-    if unexpected := sorted(found.layers.keys() - own.layers.keys()):
-        problems.append(f"unexpected layers {shorten(unexpected)}")
-    for path in sorted(own.layers.keys() & found.layers.keys()):
-        there, here = found.layers[path], own.layers[path]
-        if there.kind != here.kind:
-            problems.append(f"'{path}' is {there.kind} there and {here.kind} here")
-        elif abs(there.scale - here.scale) > 1e-6 * abs(here.scale):
-            problems.append(f"'{path}' has scale {there.scale:g} there and {here.scale:g} here")
-        check_same(f"layer '{path}' of {folder}", "basis", there.basis_hash, here.basis_hash)
-    if problems:
-        raise ArtefactError(f"{folder} does not fit these adapters: {shorten(problems)}")

@@ -14,7 +14,8 @@ from lorasub.adapters.config import AdapterSpec, LayerSpec, LoRA, ProjectedLoRA,
 from lorasub.adapters.folder import AdapterInfo, check_same, load_adapter_updates, read_info, read_native
 from lorasub.adapters.layer import AdapterLayer
 from lorasub.adapters.peft_format import exact_pattern, lora_state
-from lorasub.adapters.targets import base_modules, resolve, shorten
+from lorasub.adapters.saving import adapter_info
+from lorasub.adapters.targets import base_modules, base_parameters, resolve, shorten
 from lorasub.errors import ArtefactError, ConfigError, LorasubError
 from lorasub.files import hash_tensors
 from lorasub.subspaces.basis import SubspaceBasis
@@ -44,28 +45,25 @@ def inject_adapters(model: nn.Module, specs: AdapterSpec | Sequence[AdapterSpec]
     if attached_adapters(model) is not None:
         raise ConfigError(f"{type(model).__name__} already carries adapters; unload() them first")
     base_model_hash = _base_model_hash(model)
-    modules = base_modules(model)
+    modules, parameters = base_modules(model), base_parameters(model)
     taken: dict[str, AdapterSpec] = {}
     layers: dict[str, AdapterLayer] = {}
     full: dict[str, nn.Parameter] = {}
     for spec in specs:
-        chosen = resolve(model, modules, as_tuple(spec.targets), what=f"{type(spec).__name__}: the target")
+        names = modules if isinstance(spec, LayerSpec) else parameters
+        chosen = resolve(model, names, as_tuple(spec.targets), what=f"{type(spec).__name__}: the target")
         if exclude := as_tuple(spec.exclude):
-            chosen -= resolve(model, modules, exclude, what=f"{type(spec).__name__}: exclude")
+            chosen -= resolve(model, names, exclude, what=f"{type(spec).__name__}: exclude")
         if isinstance(spec, LayerSpec):
             paths = _adaptable(model, [path for path in modules if path in chosen], spec)
             spec.check_layers(paths, base_model_hash)
             layers |= {path: _wrap(spec, path, modules[path]) for path in paths}
         else:
-            owned = {path: dict(modules[path].named_parameters(recurse=False)) for path in modules if path in chosen}
-            paths = [path for path, parameters in owned.items() if parameters]
-            for path in paths:
-                for name, parameter in owned[path].items():
-                    if all(parameter is not known for known in full.values()):  # tied tensors have one name
-                        full[f"{path}.{name}".lstrip(".")] = parameter
+            full |= {name: parameters[name] for name in parameters if name in chosen}
+            paths = list(dict.fromkeys(name.rpartition(".")[0] for name in parameters if name in chosen))
         if not paths:
             raise ConfigError(
-                f"{type(spec).__name__}: targets={spec.targets!r} mean {len(chosen)} modules "
+                f"{type(spec).__name__}: targets={spec.targets!r} mean {len(chosen)} names "
                 f"({shorten(sorted(chosen))}), none of which can be adapted like this, or all are excluded"
             )
         for path in paths:
@@ -110,7 +108,7 @@ def load_adapters(
     try:
         check_same(f"the adapter {folder}", "base model", info.base_model_hash, adapters.base_model_hash)
         for path in projected:
-            here = adapters.info().layers[path].basis_hash
+            here = adapter_info(adapters).layers[path].basis_hash
             check_same(f"layer '{path}' of {folder}", "basis", info.layers[path].basis_hash, here)
         native = read_native(folder, info)
         state = {name: native[name] for path in projected if (name := f"{path}.M") in native}

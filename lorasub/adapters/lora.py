@@ -71,7 +71,8 @@ class LoRALayer(AdapterLayer):
 
     def adapter_parameters(self) -> dict[str, nn.Parameter]:
         """``lora_A.weight`` and ``lora_B.weight``."""
-        return {"lora_A.weight": self.lora_A.weight, "lora_B.weight": self.lora_B.weight}
+        factors = {"lora_A": self.lora_A, "lora_B": self.lora_B}
+        return {f"{side}.{name}": p for side, factor in factors.items() for name, p in factor.named_parameters()}
 
     def frozen_state(self) -> dict[str, Tensor]:
         """The PiSSA start, if there is one."""

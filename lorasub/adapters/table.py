@@ -10,7 +10,7 @@ from typing import Any
 from torch import nn
 
 from lorasub.adapters.layer import AdapterLayer
-from lorasub.adapters.targets import base_modules, model_groups, select
+from lorasub.adapters.targets import base_parameters, model_groups, select
 
 #: Kind of parameters that are fine-tuned themselves.
 FULL = "full"
@@ -93,29 +93,25 @@ def count_parameters(model: nn.Module) -> ParameterTable:
     """Count the parameters of a model, adapted or not.
 
     Groups are those that the model names, or its direct children. Where they overlap (``frame_blocks`` lies in
-    ``blocks``) a module counts in the smallest group that has it. A tensor that several modules share counts once.
+    ``blocks``) a parameter counts in the smallest group that has it. One that several modules share counts once.
     """
-    modules = base_modules(model)
-    group_of = _smallest_groups(model, modules)
+    parameters = base_parameters(model)
     adapters = {path: module for path, module in model.named_modules() if isinstance(module, AdapterLayer)}
+    group_of = _smallest_groups(model, [*parameters, *adapters])
     trainable: dict[str, Counter[str]] = {}
     frozen: Counter[str] = Counter()
     layers: Counter[str] = Counter()
-    seen: set[int] = set()
-    for path, module in modules.items():
-        group = group_of.get(path, OTHER)
+    for name, parameter in parameters.items():
+        group = group_of.get(name, OTHER)
         kinds = trainable.setdefault(group, Counter())
-        for parameter in module.parameters(recurse=False):
-            if id(parameter) in seen:
-                continue
-            seen.add(id(parameter))
-            if parameter.requires_grad:
-                kinds[FULL] += parameter.numel()
-            else:
-                frozen[group] += parameter.numel()
-        if path in adapters:
-            layers[group] += 1
-            kinds[adapters[path].kind] += sum(p.numel() for p in adapters[path].adapter_parameters().values())
+        if parameter.requires_grad:
+            kinds[FULL] += parameter.numel()
+        else:
+            frozen[group] += parameter.numel()
+    for path, layer in adapters.items():
+        group = group_of.get(path, OTHER)
+        layers[group] += 1
+        trainable[group][layer.kind] += sum(p.numel() for p in layer.adapter_parameters().values())
     return ParameterTable(
         tuple(
             GroupCount(group=group, trainable=dict(kinds), frozen=frozen[group], layers=layers[group])
@@ -125,11 +121,11 @@ def count_parameters(model: nn.Module) -> ParameterTable:
     )
 
 
-def _smallest_groups(model: nn.Module, modules: Mapping[str, nn.Module]) -> dict[str, str]:
+def _smallest_groups(model: nn.Module, names: list[str]) -> dict[str, str]:
     groups = model_groups(model) or {name: (name,) for name, _ in model.named_children()}
-    members = {name: select(modules, patterns) for name, patterns in groups.items()}
+    members = {group: select(names, patterns) for group, patterns in groups.items()}
     group_of: dict[str, str] = {}
-    for name in sorted(members, key=lambda name: len(members[name])):
-        for path in members[name]:
-            group_of.setdefault(path, name)
+    for group in sorted(members, key=lambda group: len(members[group])):
+        for name in members[group]:
+            group_of.setdefault(name, group)
     return group_of

@@ -33,6 +33,15 @@ def base_modules(model: nn.Module) -> dict[str, nn.Module]:
     return found
 
 
+def base_parameters(model: nn.Module) -> dict[str, nn.Parameter]:
+    """Every parameter of ``model`` by its name, as if no adapters were there; shared ones once."""
+    found: dict[int, tuple[str, nn.Parameter]] = {}
+    for path, module in base_modules(model).items():
+        for name, parameter in module.named_parameters(prefix=path, recurse=False):
+            found.setdefault(id(parameter), (name, parameter))
+    return dict(found.values())
+
+
 def model_groups(model: nn.Module) -> Mapping[str, tuple[str, ...]]:
     """The model's own groups of modules (``model.groups``: name -> patterns), empty where it names none."""
     groups = getattr(model, "groups", None)

@@ -1,0 +1,130 @@
+"""Writing a set of adapters to a folder, and reading one into a set."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from torch import nn
+
+from lorasub.adapters.card import adapter_card
+from lorasub.adapters.folder import (
+    AdapterInfo,
+    LayerInfo,
+    check_same,
+    load_adapter_updates,
+    read_info,
+    read_native,
+    write_folder,
+)
+from lorasub.adapters.lora import LoRALayer
+from lorasub.adapters.peft_format import WEIGHTS_FILE, lora_state, peft_config, peft_tensors
+from lorasub.adapters.projected import ProjectedLayer
+from lorasub.adapters.targets import base_modules, shorten
+from lorasub.errors import ArtefactError
+
+if TYPE_CHECKING:
+    from lorasub.adapters.adapter_set import AdapterSet
+
+
+def adapter_info(adapters: AdapterSet) -> AdapterInfo:
+    """What a folder of these adapters says about itself."""
+    return AdapterInfo(
+        layers={
+            path: LayerInfo(
+                kind=layer.kind,
+                scale=layer.scale,
+                basis_hash=layer.basis_hash if isinstance(layer, ProjectedLayer) else None,
+            )
+            for path, layer in adapters.layers.items()
+        },
+        full_parameters=tuple(adapters.full_parameters),
+        base_model_id=adapters.base_model_id,
+        base_model_hash=adapters.base_model_hash,
+    )
+
+
+def save_adapters(adapters: AdapterSet, folder: str | os.PathLike[str]) -> Path:
+    """See :meth:`AdapterSet.save`."""
+    info = adapter_info(adapters)
+    state = adapters.state_dict()
+    plain = None
+    if not adapters.full_parameters:
+        updates = adapters.updates()
+        config = peft_config(updates, base_modules(adapters.model), adapters.base_model_id)
+        plain = peft_tensors(updates, _weight_shapes(adapters)), config
+        stored = _stored_as_peft(adapters)
+        state = {name: tensor for name, tensor in state.items() if name not in stored}
+        _warn_of_convolutions(adapters)
+    card = adapter_card(info, adapters.table(), for_peft=plain is not None)
+    return write_folder(folder, info, card=card, native=state, plain=plain)
+
+
+def load_into(adapters: AdapterSet, folder: str | os.PathLike[str]) -> None:
+    """See :meth:`AdapterSet.load`."""
+    folder = Path(folder)
+    info = read_info(folder)
+    state = {} if info is None else read_native(folder, info)
+    if info is None or WEIGHTS_FILE in info.files:
+        updates, info = load_adapter_updates(folder)
+        _check_layers(folder, info, adapters)
+        stored = _stored_as_peft(adapters)
+        factors = lora_state(updates, _weight_shapes(adapters))
+        state |= {name: tensor for name, tensor in factors.items() if name in stored}
+    else:
+        _check_layers(folder, info, adapters)
+    try:
+        adapters.load_state_dict(state)
+    except ArtefactError as error:
+        raise ArtefactError(f"{folder}: {error}") from error
+
+
+def _check_layers(folder: Path, found: AdapterInfo, adapters: AdapterSet) -> None:
+    """Raises ArtefactError where base model, bases, layers, kinds or scales differ."""
+    own = adapter_info(adapters)
+    check_same(f"the adapter {folder}", "base model", found.base_model_hash, own.base_model_hash)
+    problems = []
+    if missing := sorted(own.layers.keys() - found.layers.keys()):
+        problems.append(f"missing layers {shorten(missing)}")
+    if unexpected := sorted(found.layers.keys() - own.layers.keys()):
+        problems.append(f"unexpected layers {shorten(unexpected)}")
+    for path in sorted(own.layers.keys() & found.layers.keys()):
+        there, here = found.layers[path], own.layers[path]
+        if there.kind != here.kind:
+            problems.append(f"'{path}' is {there.kind} there and {here.kind} here")
+        elif abs(there.scale - here.scale) > 1e-6 * abs(here.scale):
+            problems.append(f"'{path}' has scale {there.scale:g} there and {here.scale:g} here")
+        check_same(f"layer '{path}' of {folder}", "basis", there.basis_hash, here.basis_hash)
+    if problems:
+        raise ArtefactError(f"{folder} does not fit these adapters: {shorten(problems)}")
+
+
+def _weight_shapes(adapters: AdapterSet) -> dict[str, tuple[int, ...]]:
+    return {path: tuple(layer.base_layer.weight.shape) for path, layer in adapters.layers.items()}
+
+
+def _stored_as_peft(adapters: AdapterSet) -> set[str]:
+    """Names of the tensors that PEFT's file holds as they are."""
+    return {
+        f"{path}.{name}"
+        for path, layer in adapters.layers.items()
+        if isinstance(layer, LoRALayer) and not layer.frozen_state()
+        for name in layer.adapter_parameters()
+    }
+
+
+def _warn_of_convolutions(adapters: AdapterSet) -> None:
+    unlike = [
+        path
+        for path, layer in adapters.layers.items()
+        if isinstance(base := layer.base_layer, nn.Conv2d)
+        and (base.padding_mode != "zeros" or tuple(base.dilation) != (1, 1))
+    ]
+    if unlike:
+        warnings.warn(
+            "PEFT ignores dilation and padding mode in its LoRA, so in PEFT this adapter will not work, or will give "
+            f"other outputs, at {shorten(unlike)}; in lorasub it is right",
+            stacklevel=4,
+        )
