@@ -3,3 +3,11 @@ from .structures import SceneBatch as SceneBatch
 from .subspaces import LayerSubspace as LayerSubspace
 from .subspaces import LowRankUpdate as LowRankUpdate
 from .subspaces import SubspaceBasis as SubspaceBasis
+from .subspaces import adapter_subspace as adapter_subspace
+from .subspaces import attribute_overlaps as attribute_overlaps
+from .subspaces import explained_fraction as explained_fraction
+from .subspaces import mine_subspace as mine_subspace
+from .subspaces import overlap_matrix as overlap_matrix
+from .subspaces import read_space_file as read_space_file
+from .subspaces import subspace_overlap as subspace_overlap
+from .subspaces import write_space_file as write_space_file
