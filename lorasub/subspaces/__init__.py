@@ -2,9 +2,19 @@
 
 from lorasub.subspaces.angles import overlap_measures, principal_angles
 from lorasub.subspaces.basis import AdapterSource, LayerSubspace, MiningRecord, SubspaceBasis
+from lorasub.subspaces.combine import LayerSurvival, attribute_survival, combine_subspaces, survival_rows
 from lorasub.subspaces.compare import OverlapMatrix, attribute_overlaps, overlap_matrix
+from lorasub.subspaces.controls import principal_basis, random_basis
 from lorasub.subspaces.dimension import DimensionRule, null_spectrum
 from lorasub.subspaces.irls import RobustLowRank, UpdateCores
+from lorasub.subspaces.joint import (
+    CommonSpecific,
+    CommonSubspace,
+    CommonTest,
+    common_directions,
+    common_subspace,
+    split_common_specific,
+)
 from lorasub.subspaces.layers import LayerKind, layer_kind
 from lorasub.subspaces.mining import AdapterUpdates, adapter_subspace, mine_subspace
 from lorasub.subspaces.null import Measurement, energy_null, phi_null, random_angles
@@ -23,11 +33,15 @@ from lorasub.subspaces.updates import LowRankUpdate
 __all__ = [
     "AdapterSource",
     "AdapterUpdates",
+    "CommonSpecific",
+    "CommonSubspace",
+    "CommonTest",
     "DimensionRule",
     "ExplainedFraction",
     "LayerKind",
     "LayerOverlap",
     "LayerSubspace",
+    "LayerSurvival",
     "LowRankUpdate",
     "Measurement",
     "MiningRecord",
@@ -41,6 +55,10 @@ __all__ = [
     "UpdateCores",
     "adapter_subspace",
     "attribute_overlaps",
+    "attribute_survival",
+    "combine_subspaces",
+    "common_directions",
+    "common_subspace",
     "energy_null",
     "explained_fraction",
     "layer_kind",
@@ -50,10 +68,14 @@ __all__ = [
     "overlap_measures",
     "phi_null",
     "principal_angles",
+    "principal_basis",
     "project_out",
     "random_angles",
+    "random_basis",
     "read_space_file",
+    "split_common_specific",
     "subspace_overlap",
+    "survival_rows",
     "two_sided_energy",
     "write_space_file",
 ]

@@ -8,13 +8,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from lorasub.errors import ConfigError
 from lorasub.subspaces.basis import SubspaceBasis
 from lorasub.subspaces.haar import keyed_rng
-from lorasub.subspaces.mining import AdapterUpdates, adapter_subspace, mine_subspace
+from lorasub.subspaces.mining import AdapterUpdates, Progress, adapter_subspace, mine_subspace
 from lorasub.subspaces.null import Measurement
 from lorasub.subspaces.overlap import Grouping, LayerOverlap, OverlapReport, Side, SideOverlap, subspace_overlap
 
@@ -99,6 +100,7 @@ def attribute_overlaps(
     splits: int = 2,
     draws: int = 500,
     seed: int = 0,
+    progress: Progress = iter,
 ) -> OverlapMatrix:
     """Overlap within and between attributes, from halves of each attribute's adapters.
 
@@ -113,6 +115,7 @@ def attribute_overlaps(
         splits: random splits to average over. The nulls stay those of one split, since splits are not independent.
         draws: see :func:`subspace_overlap`.
         seed: of splits and nulls.
+        progress: wraps the layer paths of every mining, two per attribute and split.
 
     Raises:
         ConfigError: an attribute has one adapter only, sizes differ between attributes, or mining fails.
@@ -126,7 +129,10 @@ def attribute_overlaps(
     collected: dict[tuple[str, str], list[OverlapReport]] = {}
     for split in range(splits):
         halves = {
-            name: _halves(group, size, dim=dim, alpha=alpha, seed=seed, split=split, name=name)
+            name: [
+                _mined(half, name, dim, alpha, progress)
+                for half in _halves(group, size, keyed_rng(seed, "halves", name, split))
+            ]
             for name, group in adapters.items()
         }
         for name, (one, two) in halves.items():
@@ -139,13 +145,16 @@ def attribute_overlaps(
 
 
 def _halves(
-    group: Sequence[AdapterUpdates], size: int, *, dim: int, alpha: float, seed: int, split: int, name: str
-) -> list[SubspaceBasis]:
-    order = keyed_rng(seed, "halves", name, split).permutation(len(group))
-    chosen = [[group[int(i)] for i in order[start : start + size]] for start in (0, size)]
-    if size == 1:
-        return [adapter_subspace(half[0], dim=dim, name=f"an adapter of {name}") for half in chosen]
-    return [mine_subspace(half, dim=dim, alpha=alpha) for half in chosen]
+    group: Sequence[AdapterUpdates], size: int, rng: np.random.Generator
+) -> tuple[list[AdapterUpdates], list[AdapterUpdates]]:
+    order = [group[int(index)] for index in rng.permutation(len(group))]
+    return order[:size], order[size : 2 * size]
+
+
+def _mined(half: Sequence[AdapterUpdates], name: str, dim: int, alpha: float, progress: Progress) -> SubspaceBasis:
+    if len(half) == 1:
+        return adapter_subspace(half[0], dim=dim, name=f"an adapter of {name}")
+    return mine_subspace(half, dim=dim, alpha=alpha, progress=progress)
 
 
 def _renamed(report: OverlapReport, first: str, second: str) -> OverlapReport:

@@ -32,7 +32,11 @@ class Measurement:
 
     @property
     def z(self) -> float:
-        """Deviations from chance. NaN where the dimensions leave chance no room (d1 + d2 > n forces an overlap)."""
+        """Deviations from chance; NaN where the dimensions leave chance no room (d1 + d2 > n forces an overlap).
+
+        Nulls of a few dimensions are skewed, that of the two-sided energy most: 3 to 4 deviations upwards may still be
+        chance in a single small layer, but not in the mean over many.
+        """
         return (self.value - self.null_mean) / self.null_std if self.null_std > _NO_ROOM else math.nan
 
     def to_dict(self) -> dict[str, float]:
