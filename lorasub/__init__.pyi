@@ -33,6 +33,7 @@ from .losses import VGGTLoss as VGGTLoss
 from .metrics import DepthAccuracy as DepthAccuracy
 from .metrics import PointMapError as PointMapError
 from .metrics import PoseAccuracy as PoseAccuracy
+from .data.synthetic import SyntheticScenes as SyntheticScenes
 from .structures import Predictions as Predictions
 from .structures import SceneBatch as SceneBatch
 from .subspaces import LayerSubspace as LayerSubspace

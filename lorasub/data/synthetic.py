@@ -1,0 +1,150 @@
+"""Synthetic scenes as a LightningDataModule: described by the workers, rendered on the device that trains."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import lightning.pytorch as pl
+from torch.utils.data import DataLoader, Dataset
+
+from lorasub.data.loading import training_loader
+from lorasub.errors import ConfigError
+from lorasub.scenes.description import SceneDescription
+from lorasub.scenes.presets import Design, Preset, SceneSampler
+from lorasub.scenes.ranges import SceneRanges
+from lorasub.scenes.rendering.renderer import Renderer
+from lorasub.structures import SceneBatch
+
+
+class SceneDescriptions(Dataset[SceneDescription]):
+    """Scenes ``0 .. size - 1`` of a sampler, described when they are asked for.
+
+    Args:
+        sampler: what to draw from.
+        size: number of scenes.
+    """
+
+    def __init__(self, sampler: SceneSampler, size: int) -> None:
+        self.sampler = sampler
+        self.size = size
+
+    def __len__(self) -> int:
+        return self.size
+
+    def __getitem__(self, index: int) -> SceneDescription:
+        return self.sampler.sample([index])
+
+    def __getitems__(self, indices: list[int]) -> list[SceneDescription]:
+        """A whole batch at once; torch's loader calls this."""
+        return [self.sampler.sample(indices)]
+
+
+class SyntheticScenes(pl.LightningDataModule):
+    """Scenes in which one attribute varies, rendered where the batch arrives.
+
+    Batches are :class:`~lorasub.structures.SceneBatch` in the scenes' own units. Scene i is a pure function of (seed,
+    attribute, design, partition, i): the same whatever the number of workers, ranks or restarts.
+
+    Args:
+        attribute: what varies: ``geometry``, ``texture``, ``camera`` or ``lighting``; ``all`` for pre-training.
+        partition: which of the attribute's data sets; each adapter of a set is fitted on another.
+        design: ``within``: the attribute varies over its whole range, the rest comes from a pool of near-equal bases;
+            ``across``: each partition owns a sub-range of the attribute, the rest varies alike in all.
+        seed: of everything.
+        num_scenes: scenes in an epoch, each of which comes once.
+        val_scenes: held-out scenes of the same distribution.
+        num_views: views per scene.
+        image_size: height and width in pixels, one number for squares.
+        batch_size: scenes per process and step.
+        bases: size of the pool of design ``within``.
+        ranges: what all parameters are drawn from.
+        num_workers: processes that describe scenes. Describing is cheap: 0 is a good choice beside a renderer on the
+            CPU.
+
+    Raises:
+        ConfigError: an unknown attribute or design, or a number out of range.
+    """
+
+    def __init__(
+        self,
+        attribute: Preset = "all",
+        partition: int = 0,
+        design: Design = "within",
+        seed: int = 0,
+        num_scenes: int = 4096,
+        val_scenes: int = 32,
+        num_views: int = 4,
+        image_size: int | tuple[int, int] = 112,
+        batch_size: int = 4,
+        bases: int = 64,
+        ranges: SceneRanges | None = None,
+        num_workers: int = 0,
+    ) -> None:
+        super().__init__()
+        for name, value, least in (
+            ("num_scenes", num_scenes, 1),
+            ("val_scenes", val_scenes, 0),
+            ("num_views", num_views, 1),
+            ("batch_size", batch_size, 1),
+            ("num_workers", num_workers, 0),
+        ):
+            if value < least:
+                raise ConfigError(f"{name} is {value}; it must be at least {least}")
+        self.image_size: tuple[int, int] = (image_size, image_size) if isinstance(image_size, int) else image_size
+        self.num_scenes = num_scenes
+        self.val_scenes = val_scenes
+        self.batch_size = batch_size
+        self.num_workers = num_workers
+        self.seed = seed
+
+        def sampler(stream: str) -> SceneSampler:
+            return SceneSampler(
+                attribute=attribute,
+                partition=partition,
+                design=design,
+                seed=seed,
+                num_views=num_views,
+                bases=bases,
+                stream=stream,
+                ranges=ranges or SceneRanges(),
+            )
+
+        self.train_sampler, self.val_sampler = sampler("train"), sampler("validation")
+        self.renderer = Renderer(self.image_size)
+
+    def train_dataloader(self) -> DataLoader[Any]:
+        """Scenes in an order of each epoch's own, different ones on every rank."""
+        return training_loader(
+            SceneDescriptions(self.train_sampler, self.num_scenes),
+            batch_size=self.batch_size,
+            seed=self.seed,
+            trainer=self.trainer,
+            num_workers=self.num_workers,
+            collate_fn=SceneDescription.concatenate,
+        )
+
+    def val_dataloader(self) -> DataLoader[Any]:
+        """Held-out scenes, always the same."""
+        return self._held_out()
+
+    def test_dataloader(self) -> DataLoader[Any]:
+        """The held-out scenes."""
+        return self._held_out()
+
+    def predict_dataloader(self) -> DataLoader[Any]:
+        """The held-out scenes."""
+        return self._held_out()
+
+    def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> SceneBatch:
+        """Render the described scenes on the device where they have arrived."""
+        if isinstance(batch, SceneDescription):
+            return self.renderer.render(batch).to_batch(batch.scene_ids)
+        return batch  # type: ignore[no-any-return]
+
+    def _held_out(self) -> DataLoader[Any]:
+        return DataLoader(
+            SceneDescriptions(self.val_sampler, self.val_scenes),
+            batch_size=self.batch_size,
+            num_workers=self.num_workers,
+            collate_fn=SceneDescription.concatenate,
+        )

@@ -1,0 +1,219 @@
+"""A scene as data: what stands where, what it is made of, what lights it, and where it is looked at from.
+
+A description knows nothing of the renderer, which is only a view of it. Its four parts are drawn independently of each
+other, so that one can be exchanged while the rest stays: that is how the audit proves that only one attribute varies.
+
+Everything is batched over B scenes. World axes: z up, the floor is z = 0, the objects stand around the origin. Sizes in
+this file: K primitives, M surfaces, L lights, S views; unused places are filled with harmless values.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import enum
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Self
+
+import torch
+from torch import Tensor
+
+#: Surfaces that are always there; object j is surface ``FIRST_OBJECT + j``.
+FLOOR, WALLS, CEILING, FIRST_OBJECT = 0, 1, 2, 3
+
+
+class Primitive(enum.IntEnum):
+    """Solids in their own frame, all within [-1, 1]^3. ``shape`` holds up to four numbers of their own."""
+
+    NONE = 0
+    SPHERE = 1
+    BOX = 2
+    CYLINDER = 3
+    #: shape[0]: radius at the top (z = 1) as a fraction of that at the bottom; 0 is a pointed cone.
+    CONE = 4
+
+
+class Pattern(enum.IntEnum):
+    """Procedural textures, evaluated in the object's own frame so that every view sees the same surface."""
+
+    PLAIN = 0
+    NOISE = 1
+    CELLS = 2
+    CHECKER = 3
+    STRIPES = 4
+    DOTS = 5
+    WOOD = 6
+    MARBLE = 7
+    GRADIENT = 8
+
+
+class LightKind(enum.IntEnum):
+    """How a light shines. A light with a radius casts soft shadows."""
+
+    NONE = 0
+    POINT = 1
+    DIRECTIONAL = 2
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Part:
+    """Base of the parts of a description: a dataclass of tensors whose first axis is the scene."""
+
+    def to(self, *args: Any, **kwargs: Any) -> Self:
+        """Move every tensor, as ``Tensor.to`` to a device."""
+        return self._map(lambda tensor: tensor.to(*args, **kwargs))
+
+    def pin_memory(self) -> Self:
+        """Copy every tensor to page-locked memory."""
+        return self._map(Tensor.pin_memory)
+
+    def __getitem__(self, index: slice | list[int] | Tensor) -> Self:
+        return self._map(lambda tensor: tensor[index])
+
+    def _map(self, function: Any) -> Self:
+        fields = [field.name for field in dataclasses.fields(self)]
+        return dataclasses.replace(self, **{name: function(getattr(self, name)) for name in fields})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Geometry(Part):
+    """Shapes and layout.
+
+    Attributes:
+        kind: ``[B, K]`` int, a :class:`Primitive`.
+        center: ``[B, K, 3]`` world position of the primitive's origin.
+        rotation: ``[B, K, 3, 3]`` world-from-primitive.
+        size: ``[B, K, 3]`` half extents along the primitive's axes.
+        shape: ``[B, K, 4]`` further numbers, see :class:`Primitive`.
+        surface: ``[B, K]`` int, index of the material; primitives of one object share it.
+        room: ``[B, 3]`` half width, half depth and height of the room.
+        open: ``[B]`` bool, no walls and no ceiling but a sky.
+    """
+
+    kind: Tensor
+    center: Tensor
+    rotation: Tensor
+    size: Tensor
+    shape: Tensor
+    surface: Tensor
+    room: Tensor
+    open: Tensor
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Materials(Part):
+    """What surfaces look like.
+
+    Attributes:
+        pattern: ``[B, M]`` int, a :class:`Pattern`.
+        colors: ``[B, M, 3, 3]`` three linear RGB colours between which the pattern mixes.
+        scale: ``[B, M]`` size of one feature of the pattern, world units.
+        warp: ``[B, M]`` how far noise bends the pattern, in features.
+        phase: ``[B, M, 3]`` where in the pattern the object's origin lies, in features.
+        roughness: ``[B, M]`` in (0, 1], width of the highlight.
+        specular: ``[B, M]`` strength of the highlight at normal incidence.
+    """
+
+    pattern: Tensor
+    colors: Tensor
+    scale: Tensor
+    warp: Tensor
+    phase: Tensor
+    roughness: Tensor
+    specular: Tensor
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lights(Part):
+    """What lights the scene.
+
+    Attributes:
+        kind: ``[B, L]`` int, a :class:`LightKind`.
+        position: ``[B, L, 3]`` of a point light; of a directional one the unit vector toward it.
+        color: ``[B, L, 3]`` linear RGB: irradiance at normal incidence, for a point light at distance 1.
+        radius: ``[B, L]`` of the emitting disc in world units (for a directional light at distance 1); 0 is sharp.
+        zenith: ``[B, 3]`` linear RGB of the sky overhead, which is also the ambient light from above.
+        horizon: ``[B, 3]`` linear RGB of the sky at the horizon; the mean of both is the ambient light from the side.
+        exposure: ``[B]`` factor before the tone curve.
+    """
+
+    kind: Tensor
+    position: Tensor
+    color: Tensor
+    radius: Tensor
+    zenith: Tensor
+    horizon: Tensor
+    exposure: Tensor
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cameras(Part):
+    """Where the scene is looked at from.
+
+    Attributes:
+        cam_from_world: ``[B, S, 3, 4]`` OpenCV extrinsics.
+        fov: ``[B, S]`` vertical field of view in radians.
+    """
+
+    cam_from_world: Tensor
+    fov: Tensor
+
+    def intrinsics(self, image_size: tuple[int, int]) -> Tensor:
+        """``[B, S, 3, 3]`` in pixels for (H, W): square pixels, the principal point in the middle."""
+        height, width = image_size
+        focal = 0.5 * height / torch.tan(0.5 * self.fov)
+        matrix = focal.new_zeros(*focal.shape, 3, 3)
+        matrix[..., 0, 0] = matrix[..., 1, 1] = focal
+        matrix[..., 0, 2], matrix[..., 1, 2], matrix[..., 2, 2] = 0.5 * width, 0.5 * height, 1.0
+        return matrix
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SceneDescription:
+    """B scenes: four parts that are drawn independently, and a name for each scene."""
+
+    geometry: Geometry
+    materials: Materials
+    lights: Lights
+    cameras: Cameras
+    scene_ids: tuple[str, ...]
+
+    def __len__(self) -> int:
+        return len(self.scene_ids)
+
+    @property
+    def num_views(self) -> int:
+        """S, the number of views of each scene."""
+        return self.cameras.fov.shape[1]
+
+    def to(self, *args: Any, **kwargs: Any) -> Self:
+        """Move every tensor, as ``Tensor.to`` to a device. Lightning calls this when a batch arrives."""
+        return self._map(lambda part: part.to(*args, **kwargs))
+
+    def pin_memory(self) -> Self:
+        """Copy every tensor to page-locked memory. Torch's data loader calls this."""
+        return self._map(Part.pin_memory)
+
+    def __getitem__(self, index: slice | list[int]) -> Self:
+        names = self.scene_ids[index] if isinstance(index, slice) else tuple(self.scene_ids[i] for i in index)
+        return dataclasses.replace(self._map(lambda part: part[index]), scene_ids=names)
+
+    def replace(self, **parts: Any) -> Self:
+        """A copy with some parts exchanged."""
+        return dataclasses.replace(self, **parts)
+
+    @classmethod
+    def concatenate(cls, scenes: Sequence[Self]) -> Self:
+        """Join scenes along the scene axis. All must have the same numbers of places (K, M, L) and views."""
+        parts: dict[str, Any] = {}
+        for name in PARTS:
+            each = [getattr(scene, name) for scene in scenes]
+            fields = [field.name for field in dataclasses.fields(each[0])]
+            parts[name] = type(each[0])(**{f: torch.cat([getattr(part, f) for part in each]) for f in fields})
+        return cls(**parts, scene_ids=tuple(name for scene in scenes for name in scene.scene_ids))
+
+    def _map(self, function: Any) -> Self:
+        return dataclasses.replace(self, **{name: function(getattr(self, name)) for name in PARTS})
+
+
+PARTS = ("geometry", "materials", "lights", "cameras")

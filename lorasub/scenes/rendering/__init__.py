@@ -1,0 +1,1 @@
+"""A batched ray caster in torch: a view of a scene description, exact in depth and points."""
