@@ -22,6 +22,7 @@ from .data.frames import Frame as Frame
 from .data.readers.base import Reader as Reader
 from .data.readers.discovery import find_captures as find_captures
 from .data.real import PosedRGBD as PosedRGBD
+from .data.synthetic import SyntheticScenes as SyntheticScenes
 from .data.view_sampling import BaselineSampling as BaselineSampling
 from .geometry import Similarity as Similarity
 from .geometry import decode_pose as decode_pose
@@ -33,15 +34,11 @@ from .losses import VGGTLoss as VGGTLoss
 from .metrics import DepthAccuracy as DepthAccuracy
 from .metrics import PointMapError as PointMapError
 from .metrics import PoseAccuracy as PoseAccuracy
-from .data.synthetic import SyntheticScenes as SyntheticScenes
 from .structures import Predictions as Predictions
 from .structures import SceneBatch as SceneBatch
 from .subspaces import LayerSubspace as LayerSubspace
 from .subspaces import LowRankUpdate as LowRankUpdate
 from .subspaces import SubspaceBasis as SubspaceBasis
-from .tasks import GeometryTask as GeometryTask
-from .tasks import SceneTask as SceneTask
-from .tasks import Trainer as Trainer
 from .subspaces import adapter_subspace as adapter_subspace
 from .subspaces import attribute_overlaps as attribute_overlaps
 from .subspaces import attribute_survival as attribute_survival
@@ -56,3 +53,6 @@ from .subspaces import read_space_file as read_space_file
 from .subspaces import split_common_specific as split_common_specific
 from .subspaces import subspace_overlap as subspace_overlap
 from .subspaces import write_space_file as write_space_file
+from .tasks import GeometryTask as GeometryTask
+from .tasks import SceneTask as SceneTask
+from .tasks import Trainer as Trainer

@@ -29,7 +29,7 @@ def inject_adapters(model: nn.Module, specs: AdapterSpec | Sequence[AdapterSpec]
 
     Args:
         model: the model. Where it has ``groups`` (name -> patterns over module paths), specs may name them.
-        specs: what to adapt and how; several must not meet in one layer.
+        specs: what to adapt and how; several must not meet in one layer. None at all freezes the whole model.
 
     Returns:
         the adapters, which also hang on the model (:func:`attached_adapters`).
@@ -40,7 +40,7 @@ def inject_adapters(model: nn.Module, specs: AdapterSpec | Sequence[AdapterSpec]
         ArtefactError: a basis belongs to another base model, or does not fit.
     """
     specs = [specs] if isinstance(specs, AdapterSpec) else list(specs)
-    if not specs or not all(isinstance(spec, AdapterSpec) for spec in specs):
+    if not all(isinstance(spec, AdapterSpec) for spec in specs):
         raise ConfigError(f"inject_adapters needs adapters such as LoRA(r=16), not {specs!r}")
     if attached_adapters(model) is not None:
         raise ConfigError(f"{type(model).__name__} already carries adapters; unload() them first")

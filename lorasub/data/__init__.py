@@ -1,5 +1,6 @@
 """Where batches come from: LightningDataModules for synthetic and real scenes, and the loader pieces they share."""
 
 from lorasub.data.real import PosedRGBD
+from lorasub.data.synthetic import SyntheticScenes
 
-__all__ = ["PosedRGBD"]
+__all__ = ["PosedRGBD", "SyntheticScenes"]

@@ -11,7 +11,8 @@ What it promises, with W ranks and batch size B:
   take the same number of steps, and together see what one process with batch size ``W B`` sees;
 - after a restart from a checkpoint it goes on at exactly the next batch.
 
-Validation and test loaders need none of this: return a plain sequential ``DataLoader``; Lightning splits it over ranks.
+Validation, test and prediction need no order: :func:`evaluation_loader`. Neither kind of loader draws from the global
+random stream, so that loading never changes what dropout or an augmentation draws.
 
 How this fits Lightning 2.6. The position is the number of batches that the trainer has *trained on*, restored from the
 checkpoint and read whenever an iteration begins. A loader's own counter would be ahead by what its workers have
@@ -153,6 +154,34 @@ def training_loader(
         num_workers=num_workers,
         persistent_workers=num_workers > 0,
         collate_fn=collate_fn,
+        generator=torch.Generator(),
+    )
+
+
+def evaluation_loader(
+    dataset: Dataset[Any],
+    *,
+    batch_size: int,
+    num_workers: int = 0,
+    collate_fn: Callable[[list[Any]], Any] | None = None,
+) -> DataLoader[Any]:
+    """A loader in the data set's own order, for validation, test and prediction; Lightning splits it over ranks.
+
+    Args:
+        dataset: a map-style data set with a length.
+        batch_size: scenes a process takes in one step.
+        num_workers: worker processes.
+        collate_fn: as for ``torch.utils.data.DataLoader``.
+    """
+    return DataLoader(
+        dataset,
+        batch_size=batch_size,
+        num_workers=num_workers,
+        persistent_workers=num_workers > 0,
+        collate_fn=collate_fn,
+        # Every iteration draws a seed for its workers. From the global stream, that draw would make a resumed fit,
+        # which begins its epochs and validations at other moments, differ from one that was never stopped.
+        generator=torch.Generator(),
     )
 
 

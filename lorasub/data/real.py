@@ -7,11 +7,11 @@ from typing import Any
 
 import lightning.pytorch as pl
 from lightning.pytorch.utilities import rank_zero_info
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Dataset
 
 from lorasub.data.decoding import Crop
 from lorasub.data.frames import Capture
-from lorasub.data.loading import training_loader
+from lorasub.data.loading import evaluation_loader, training_loader
 from lorasub.data.readers.base import Reader
 from lorasub.data.readers.discovery import find_captures
 from lorasub.data.real_scenes import CaptureScenes, EpochAndIndexSampler, SuccessiveScenes, ViewFormat
@@ -142,23 +142,24 @@ class PosedRGBD(pl.LightningDataModule):
 
     def val_dataloader(self) -> DataLoader[SceneBatch]:
         """Validation scenes: the same ones every time."""
-        return self._loader(self.dataset("val"), persistent_workers=self.num_workers > 0)
+        return self._loader(self.dataset("val"), self.batch_size)
 
     def test_dataloader(self) -> DataLoader[SceneBatch]:
         """The validation scenes."""
-        return self._loader(self.dataset("val"))
+        return self._loader(self.dataset("val"), self.batch_size)
 
     def predict_dataloader(self) -> DataLoader[SceneBatch]:
         """Every frame once and in order, ``num_views`` at a time; the batch size is 1 since the last may be shorter."""
         captures = self.captures if self.predict_root is None else find_captures(self.predict_root)
         dataset = SuccessiveScenes(captures, num_views=self.num_views, view_format=self.view_format)
-        return self._loader(dataset, batch_size=1)
+        return self._loader(dataset, 1)
 
     def _split(self, capture: Capture) -> dict[SplitName, Capture | None]:
         if self.split_file is not None:
             return split_by_file(capture, self.split_file)
         return split_by_fraction(capture, self.val_fraction)
 
-    def _loader(self, dataset: Any, **options: Any) -> DataLoader[SceneBatch]:
-        options = {"batch_size": self.batch_size, **options}
-        return DataLoader(dataset, num_workers=self.num_workers, collate_fn=SceneBatch.concatenate, **options)
+    def _loader(self, dataset: Dataset[Any], batch_size: int) -> DataLoader[SceneBatch]:
+        return evaluation_loader(
+            dataset, batch_size=batch_size, num_workers=self.num_workers, collate_fn=SceneBatch.concatenate
+        )

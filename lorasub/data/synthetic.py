@@ -7,7 +7,7 @@ from typing import Any
 import lightning.pytorch as pl
 from torch.utils.data import DataLoader, Dataset
 
-from lorasub.data.loading import training_loader
+from lorasub.data.loading import evaluation_loader, training_loader
 from lorasub.errors import ConfigError
 from lorasub.scenes.description import SceneDescription
 from lorasub.scenes.presets import Design, Preset, SceneSampler
@@ -142,7 +142,7 @@ class SyntheticScenes(pl.LightningDataModule):
         return batch  # type: ignore[no-any-return]
 
     def _held_out(self) -> DataLoader[Any]:
-        return DataLoader(
+        return evaluation_loader(
             SceneDescriptions(self.val_sampler, self.val_scenes),
             batch_size=self.batch_size,
             num_workers=self.num_workers,
