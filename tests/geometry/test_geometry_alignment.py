@@ -41,9 +41,12 @@ def test_rotation_agrees_with_scipy_on_noisy_weighted_points() -> None:
     assert found.scale == 1
 
 
-def test_is_the_least_squares_optimum() -> None:
+@pytest.mark.parametrize("mirrored", [False, True])
+def test_is_the_least_squares_optimum(mirrored: bool) -> None:
     """scipy searches scale, rotation and translation from several starts and finds nothing better."""
     source, target = cloud(2), cloud(3)
+    if mirrored:  # the best orthogonal matrix would be a reflection, which changes the scale as well
+        target = source * torch.tensor([1.0, -1.0, 1.0]) + 0.3 * target
     weights = torch.rand(20, dtype=torch.float64)
 
     def cost(parameters: np.ndarray) -> float:
