@@ -108,4 +108,4 @@ class Aggregator(nn.Module):
         positions = grid_positions(*grid, self.num_special_tokens, device=tokens.device)
         cos, sin = rotary_table(positions, self.head_dim, self.rope_frequency, dtype)
         s = tokens.shape[1]
-        return (cos, sin), (cos.repeat(s, 1, 1), sin.repeat(s, 1, 1))
+        return (cos, sin), (cos.repeat(s, 1), sin.repeat(s, 1))

@@ -6,7 +6,7 @@ import contextlib
 import json
 import os
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Self
 
@@ -145,12 +145,7 @@ class VGGT(Backbone):
         if source is not None:
             model = cls._load(find_weights(source), config, gradient_checkpointing, frames_per_chunk)
         elif preset.packaged is None:
-            raise ConfigError(
-                f"the weights of '{name}' do not come with lorasub: they have a licence of their own. Accept it and "
-                "download model.safetensors or model.pt from the hub repository facebook/VGGT-1B, then pass "
-                "weights=<file or folder>; or pass weights='facebook/VGGT-1B' (needs a network and "
-                "pip install 'lorasub[hub]')"
-            )
+            raise ConfigError(f"the weights of '{name}' do not come with lorasub: {preset.obtain}")
         else:
             warnings.warn(
                 f"VGGT preset '{name}' is UNTRAINED: this version of lorasub ships no weights for it, so it starts "
@@ -158,7 +153,8 @@ class VGGT(Backbone):
                 UserWarning,
                 stacklevel=2,
             )
-            model = cls._seeded(config, preset.seed, gradient_checkpointing, frames_per_chunk)
+            with _random_numbers_from(preset.seed):
+                model = cls(config, gradient_checkpointing=gradient_checkpointing, frames_per_chunk=frames_per_chunk)
         model.model_id = name
         return model
 
@@ -235,12 +231,14 @@ class VGGT(Backbone):
         model.aggregator.reset_buffers()
         return model
 
-    @classmethod
-    def _seeded(cls, config: VGGTConfig, seed: int, gradient_checkpointing: bool, frames_per_chunk: int) -> Self:
-        """Random weights that depend on nothing but the seed; the global random state stays as it was."""
-        with torch.random.fork_rng(devices=[]), torch.device("cpu"):
-            torch.default_generator.manual_seed(seed)
-            return cls(config, gradient_checkpointing=gradient_checkpointing, frames_per_chunk=frames_per_chunk)
+
+@contextlib.contextmanager
+def _random_numbers_from(seed: int) -> Iterator[None]:
+    """Numbers drawn inside depend on nothing but the seed; the global random state is left as it was."""
+    with torch.random.fork_rng(devices=[]), torch.device("cpu"):
+        # not torch.manual_seed: that would also seed the accelerators, whose state is not saved here
+        torch.default_generator.manual_seed(seed)
+        yield
 
 
 def _without_autocast(device_type: str) -> contextlib.AbstractContextManager[object]:

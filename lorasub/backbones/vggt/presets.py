@@ -23,12 +23,14 @@ class Preset:
     Attributes:
         config: the architecture.
         packaged: name of its weights file under :data:`PACKAGED_WEIGHTS`; None if its weights are not ours to ship.
+        obtain: how a user gets weights that are not ours to ship; the end of a sentence.
         sha256: of that file's bytes; None as long as there is no such file.
         seed: of the initial weights that stand in for a packaged file that does not exist.
     """
 
     config: VGGTConfig
     packaged: str | None = None
+    obtain: str = ""
     sha256: str | None = None
     seed: int = 0
 
@@ -53,7 +55,12 @@ class Preset:
 
 
 PRESETS: dict[str, Preset] = {
-    "vggt-1b": Preset(config=VGGTConfig()),
+    "vggt-1b": Preset(
+        config=VGGTConfig(),
+        obtain="they have a licence of their own. Accept it and download model.safetensors or model.pt from the hub "
+        "repository facebook/VGGT-1B, then pass weights=<file or folder>; or pass weights='facebook/VGGT-1B' (needs a "
+        "network and pip install 'lorasub[hub]')",
+    ),
     "nano": Preset(
         config=VGGTConfig(
             image_size=112,

@@ -9,7 +9,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-#: Cosines and sines, each ``[N, 2, head_dim / 4]``: token, axis (row, column), channel pair.
+#: Cosines and signed sines, each ``[N, head_dim]``: what a token's channel and its partner are multiplied by.
 RotaryTable = tuple[Tensor, Tensor]
 
 
@@ -35,13 +35,14 @@ def rotary_table(positions: Tensor, head_dim: int, frequency: float, dtype: torc
     """
     pairs = head_dim // 4
     exponents = torch.arange(pairs, device=positions.device, dtype=dtype) / pairs
-    angles = positions[..., None].to(dtype) * frequency**-exponents
-    return angles.cos(), angles.sin()
+    angles = positions[..., None].to(dtype) * frequency**-exponents  # [N, 2, pairs]
+    cos, sin = angles.cos(), angles.sin()
+    # first and second channel of a pair: (a, b) -> (a cos - b sin, b cos + a sin)
+    return torch.stack((cos, cos), dim=-2).flatten(-3), torch.stack((-sin, sin), dim=-2).flatten(-3)
 
 
 def apply_rotary(x: Tensor, table: RotaryTable) -> Tensor:
     """Rotate queries or keys ``[..., N, head_dim]`` by their tokens' positions; dtype and shape stay."""
-    cos, sin = table
-    first, second = torch.unflatten(x, -1, (2, 2, -1)).unbind(-2)
-    rotated = torch.stack((first * cos - second * sin, second * cos + first * sin), dim=-2)
-    return rotated.flatten(-3).to(x.dtype)
+    cos, signed_sin = table
+    partners = torch.unflatten(x, -1, (2, 2, -1)).flip(-2).flatten(-3)
+    return torch.addcmul(x * cos, partners, signed_sin).to(x.dtype)
