@@ -7,6 +7,7 @@ import pickle
 
 import pytest
 import torch
+from adapter_toys import KINDS
 from torch import nn
 
 import lorasub as ls
@@ -256,3 +257,13 @@ def test_tied_weights_are_not_merged():
     adapters = ls.inject_adapters(model, ls.LoRA(targets="0"))
     with pytest.raises(ConfigError, match="tied"):
         adapters.merge()
+
+
+@pytest.mark.parametrize("kind", ["lora", "projected"])
+def test_traces_without_a_graph_break(transformer, perturb, kind):
+    """torch.compile sees one graph; the backend that runs it as it is needs no compiler."""
+    model, x = transformer.model(), transformer.input()
+    perturb(ls.inject_adapters(model, KINDS[kind](transformer)))
+    torch._dynamo.reset()
+    traced = torch.compile(model, backend="eager", fullgraph=True)
+    torch.testing.assert_close(traced(x), model(x), rtol=1e-4, atol=1e-5)
