@@ -119,8 +119,8 @@ class PosedRGBD(pl.LightningDataModule):
                 )
             if not any(capture.has_poses or capture.has_depth for capture in found):
                 raise DataError(
-                    f"{', '.join(map(str, self.roots))}: none of the {sum(map(len, found))} images has a pose or depth, "
-                    "so there is nothing to learn from or to compare with (predict needs neither). docs/data.md "
+                    f"{', '.join(map(str, self.roots))}: none of the {sum(map(len, found))} images has a pose or "
+                    "depth, so there is nothing to learn from or to compare with (predict needs neither). docs/data.md "
                     "describes the layouts that are recognised"
                 )
             self._datasets[split] = CaptureScenes(

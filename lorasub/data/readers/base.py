@@ -77,6 +77,11 @@ def to_float(word: str, path: Path) -> float:
         raise DataError(f"{path}: '{word}' is not a number") from error
 
 
+def missing_images(missing: Sequence[str | Path], total: int) -> tuple[str, ...]:
+    """The note about entries that were left out because their image is not there; none if none was."""
+    return (f"{len(missing)} of {total} entries skipped, no such image: {missing[0]} ...",) if missing else ()
+
+
 def pose_from_camera_to_world(matrix: Tensor) -> Tensor | None:
     """Extrinsics from a 4 x 4 or 3 x 4 camera-to-world matrix with OpenCV axes; None if tracking was lost.
 

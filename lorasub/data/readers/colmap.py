@@ -17,7 +17,7 @@ from torch import Tensor
 from lorasub.data.depth import SparseDepth
 from lorasub.data.frames import Capture, Frame, pinhole
 from lorasub.data.paths import inside, natural_order
-from lorasub.data.readers.base import Reader, pose_from_quaternion
+from lorasub.data.readers.base import Reader, missing_images, pose_from_quaternion
 from lorasub.data.readers.colmap_model import (
     ColmapCamera,
     ColmapImage,
@@ -75,16 +75,13 @@ class Colmap(Reader):
                 frames.append(_frame(entry, model, image, folder))
             else:
                 missing.append(entry.name)
-        notes = [
-            f"{len(missing)} of {len(model.images)} registered images are not in {image_folder.name}/: {missing[:1]}"
-        ]
         return Capture(
             name=root.name,
             root=root,
             frames=tuple(frames),
             metric=self.metric,
             format=self.format,
-            notes=tuple(notes) if missing else (),
+            notes=missing_images(missing, len(model.images)),
         )
 
     def _model_folder(self, root: Path) -> Path | None:

@@ -19,7 +19,7 @@ from PIL import Image
 from lorasub.data.depth import DepthFile
 from lorasub.data.frames import Capture, DepthSource, Frame, pinhole
 from lorasub.data.paths import inside, natural_order
-from lorasub.data.readers.base import Reader
+from lorasub.data.readers.base import Reader, missing_images
 from lorasub.data.undistortion import UndistortedDepth
 from lorasub.errors import ArtefactError, DataError
 from lorasub.files import read_json
@@ -68,14 +68,13 @@ class Nerfstudio(Reader):
                 missing.append(str(entry.get("file_path")))
             else:
                 frames.append(self._frame({**content, **entry}, image, root))
-        notes = [f"{len(missing)} of {len(content['frames'])} entries skipped, no such image: {missing[0]} ..."]
         return Capture(
             name=root.name,
             root=root,
             frames=tuple(frames),
             metric=self.metric,
             format=self.format,
-            notes=tuple(notes) if missing else (),
+            notes=missing_images(missing, len(content["frames"])),
         )
 
     def _frame(self, entry: Mapping[str, Any], image: Path, root: Path) -> Frame:

@@ -17,7 +17,7 @@ import torch
 from lorasub.data.depth import DepthFile
 from lorasub.data.frames import Capture, Frame, pinhole
 from lorasub.data.paths import inside, numbered
-from lorasub.data.readers.base import Reader
+from lorasub.data.readers.base import Reader, missing_images
 from lorasub.errors import ArtefactError, DataError
 from lorasub.files import read_json
 
@@ -58,7 +58,7 @@ class OpenCVCameras(Reader):
             for entry, image in zip(entries, images, strict=True)
             if image not in missing
         )
-        notes = (f"{len(missing)} of {len(images)} entries skipped, no such image: {missing[0]}",) if missing else ()
+        notes = missing_images(missing, len(images))
         return Capture(name=root.name, root=root, frames=frames, metric=self.metric, format=self.format, notes=notes)
 
     def _images(self, root: Path, entries: list[Mapping[str, Any]]) -> list[Path]:
