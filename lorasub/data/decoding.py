@@ -99,7 +99,7 @@ def load_view(frame: Frame, size: tuple[int, int] | None = None, crop: Crop = "p
 
 
 def read_image(path: Path, *, upright: bool = False) -> npt.NDArray[np.uint8]:
-    """Decode a colour image to ``[H, W, 3]`` uint8.
+    """Decode a colour image to ``[H, W, 3]`` uint8, laid on white where it is transparent.
 
     Args:
         path: any format of Pillow.
@@ -114,6 +114,9 @@ def read_image(path: Path, *, upright: bool = False) -> npt.NDArray[np.uint8]:
     try:
         with Image.open(path) as image:
             turned = ImageOps.exif_transpose(image) if upright else image
+            if turned.has_transparency_data:
+                white = Image.new("RGBA", turned.size, "white")
+                turned = Image.alpha_composite(white, turned.convert("RGBA"))
             return np.array(turned.convert("RGB"))
     # Pillow reports damage as OSError, SyntaxError, ValueError or EOFError, and huge images as DecompressionBombError
     except (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError) as error:

@@ -17,7 +17,7 @@ from lorasub.data.readers.discovery import find_captures
 from lorasub.data.real_scenes import CaptureScenes, EpochAndIndexSampler, SuccessiveScenes, ViewFormat
 from lorasub.data.splits import SplitName, split_by_file, split_by_fraction
 from lorasub.data.view_sampling import BaselineSampling
-from lorasub.errors import ConfigError
+from lorasub.errors import ConfigError, DataError
 from lorasub.structures import SceneBatch
 
 
@@ -116,6 +116,12 @@ class PosedRGBD(pl.LightningDataModule):
                 raise ConfigError(
                     f"the '{split}' split of {', '.join(map(str, self.roots))} is empty; change val_fraction "
                     f"({self.val_fraction}) or split_file ({self.split_file})"
+                )
+            if not any(capture.has_poses or capture.has_depth for capture in found):
+                raise DataError(
+                    f"{', '.join(map(str, self.roots))}: none of the {sum(map(len, found))} images has a pose or "
+                    "depth, so there is nothing to learn from or to compare with (predict needs neither). docs/data.md "
+                    "describes the layouts that are recognised"
                 )
             self._datasets[split] = CaptureScenes(
                 found,

@@ -24,7 +24,7 @@ def undistort(image: Tensor, intrinsics: Tensor, distortion: tuple[float, ...], 
     Returns:
         ``[C, H, W]`` float32.
     """
-    from kornia.geometry.calib import distort_points
+    from kornia.geometry import distort_points
 
     height, width = image.shape[-2:]
     rows = torch.arange(height, dtype=torch.float32) + 0.5

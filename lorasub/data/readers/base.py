@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from pathlib import Path
 from typing import ClassVar
 
@@ -11,7 +12,10 @@ from torch import Tensor
 
 from lorasub.data.frames import Capture
 from lorasub.errors import DataError
-from lorasub.geometry import invert_pose
+from lorasub.geometry import invert_pose, quaternion_to_matrix
+
+#: How far from 1 the length of a stored quaternion may be; files round to as few as four digits.
+QUATERNION_TOLERANCE = 0.02
 
 
 class Reader(ABC):
@@ -73,6 +77,11 @@ def to_float(word: str, path: Path) -> float:
         raise DataError(f"{path}: '{word}' is not a number") from error
 
 
+def missing_images(missing: Sequence[str | Path], total: int) -> tuple[str, ...]:
+    """The note about entries that were left out because their image is not there; none if none was."""
+    return (f"{len(missing)} of {total} entries skipped, no such image: {missing[0]} ...",) if missing else ()
+
+
 def pose_from_camera_to_world(matrix: Tensor) -> Tensor | None:
     """Extrinsics from a 4 x 4 or 3 x 4 camera-to-world matrix with OpenCV axes; None if tracking was lost.
 
@@ -82,3 +91,20 @@ def pose_from_camera_to_world(matrix: Tensor) -> Tensor | None:
     if not torch.isfinite(pose).all() or not pose[:, :3].any():
         return None
     return invert_pose(pose)
+
+
+def pose_from_quaternion(center: Sequence[float], xyzw: Sequence[float], path: Path) -> Tensor:
+    """Extrinsics from a camera's position in the world and its orientation as a quaternion, scalar last.
+
+    Raises:
+        DataError: the quaternion is far from unit length, as one in another order of columns would be.
+    """
+    position = torch.tensor(center, dtype=torch.float64)
+    quaternion = torch.tensor(xyzw, dtype=torch.float64)
+    length = float(quaternion.norm())
+    if not abs(length - 1) < QUATERNION_TOLERANCE:
+        raise DataError(
+            f"{path}: {list(xyzw)} is no unit quaternion (its length is {length:.3g}); "
+            "are the columns in another order?"
+        )
+    return invert_pose(torch.cat([quaternion_to_matrix(quaternion), position[:, None]], dim=1))

@@ -8,12 +8,30 @@ from pathlib import Path
 
 from lorasub.data.frames import Capture
 from lorasub.data.readers.base import Reader
+from lorasub.data.readers.capture_json import CaptureJson
+from lorasub.data.readers.colmap import Colmap
 from lorasub.data.readers.image_folder import ImageFolder
+from lorasub.data.readers.nerfstudio import Nerfstudio
+from lorasub.data.readers.opencv_cameras import OpenCVCameras
+from lorasub.data.readers.redwood import Redwood
+from lorasub.data.readers.scannet import ScanNet
 from lorasub.data.readers.seven_scenes import SevenScenes
+from lorasub.data.readers.three_d_match import ThreeDMatch
+from lorasub.data.readers.tum import TumRgbd
 from lorasub.errors import ConfigError, DataError
 
 #: Tried in this order on every folder. The plain image folder comes last: it reads anything with an image in it.
-READERS: tuple[Reader, ...] = (SevenScenes(),)
+READERS: tuple[Reader, ...] = (
+    CaptureJson(),
+    SevenScenes(),
+    ThreeDMatch(),
+    ScanNet(),
+    TumRgbd(),
+    Redwood(),
+    OpenCVCameras(),
+    Nerfstudio(),
+    Colmap(),
+)
 #: How deep captures may lie below the folder that was named.
 MAX_DEPTH = 5
 

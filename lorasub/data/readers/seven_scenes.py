@@ -56,7 +56,8 @@ class SevenScenes(Reader):
 
     def can_read(self, root: Path) -> bool:
         """See :class:`Reader`. A file with other intrinsics than the depth camera's means 3DMatch's layout."""
-        if not frame_files(root):
+        images = frame_files(root)
+        if not images or not images[0].with_name(f"{images[0].name.split('.')[0]}.pose.txt").is_file():
             return False
         intrinsics = root / "camera-intrinsics.txt"
         return not intrinsics.is_file() or float(read_matrix(intrinsics, (3, 3))[0, 0]) == DEPTH_FOCAL

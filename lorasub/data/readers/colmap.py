@@ -1,0 +1,137 @@
+"""COLMAP reconstructions: posed images with sparse points as sparse depth.
+
+The model (``cameras``, ``images``, ``points3D``; ``.txt`` or ``.bin``) stands in ``sparse/0``, ``sparse``, the folder
+itself or any folder directly in it; the images in ``images`` or the folder itself. Poses are camera-from-world already,
+pixel centres at half integers, the scale is open.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from lorasub.data.depth import SparseDepth
+from lorasub.data.frames import Capture, Frame, pinhole
+from lorasub.data.paths import inside, natural_order
+from lorasub.data.readers.base import Reader, missing_images, pose_from_quaternion
+from lorasub.data.readers.colmap_model import (
+    ColmapCamera,
+    ColmapImage,
+    ColmapModel,
+    is_colmap_model,
+    read_colmap_model,
+)
+from lorasub.errors import DataError
+from lorasub.geometry import invert_pose, world_to_camera
+
+#: OpenCV's order of coefficients.
+DISTORTION = ("k1", "k2", "p1", "p2", "k3", "k4", "k5", "k6")
+#: Parameters of COLMAP's perspective camera models, in its order.
+PARAMETERS = {
+    "SIMPLE_PINHOLE": ("f", "cx", "cy"),
+    "PINHOLE": ("fx", "fy", "cx", "cy"),
+    "SIMPLE_RADIAL": ("f", "cx", "cy", "k1"),
+    "RADIAL": ("f", "cx", "cy", "k1", "k2"),
+    "OPENCV": ("fx", "fy", "cx", "cy", "k1", "k2", "p1", "p2"),
+    "FULL_OPENCV": ("fx", "fy", "cx", "cy", *DISTORTION),
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Colmap(Reader):
+    """Reader of COLMAP models.
+
+    Attributes:
+        model: folder of the model, relative to the root; empty looks in the usual places.
+        images: folder of the images, relative to the root; empty looks in ``images`` and the root.
+        metric: whether the model was scaled to metres.
+    """
+
+    format: ClassVar[str] = "colmap"
+
+    model: str = ""
+    images: str = ""
+    metric: bool = False
+
+    def can_read(self, root: Path) -> bool:
+        """See :class:`Reader`."""
+        return self._model_folder(root) is not None
+
+    def read(self, root: Path) -> Capture:
+        """See :class:`Reader`."""
+        folder = self._model_folder(root)
+        if folder is None:
+            raise DataError(f"{root}: no COLMAP model (cameras and images, .txt or .bin) here or in sparse/0")
+        model = read_colmap_model(folder)
+        image_folder = root / (self.images or ("images" if (root / "images").is_dir() else ""))
+        frames, missing = [], []
+        for entry in sorted(model.images, key=lambda entry: natural_order(entry.name)):
+            image = inside(root, (image_folder / entry.name).relative_to(root))
+            if image.is_file():
+                frames.append(_frame(entry, model, image, folder))
+            else:
+                missing.append(entry.name)
+        return Capture(
+            name=root.name,
+            root=root,
+            frames=tuple(frames),
+            metric=self.metric,
+            format=self.format,
+            notes=missing_images(missing, len(model.images)),
+        )
+
+    def _model_folder(self, root: Path) -> Path | None:
+        if self.model:
+            candidates = [inside(root, self.model)]
+        else:
+            children = sorted(child for child in root.iterdir() if child.is_dir() and not child.is_symlink())
+            candidates = [root / "sparse" / "0", root / "sparse", root, *children]
+        return next((folder for folder in candidates if is_colmap_model(folder)), None)
+
+
+def _frame(entry: ColmapImage, model: ColmapModel, image: Path, folder: Path) -> Frame:
+    camera = model.cameras.get(entry.camera_id)
+    if camera is None:
+        raise DataError(f"{folder}: image {entry.name} belongs to camera {entry.camera_id}, which is not there")
+    intrinsics, distortion = camera_parameters(camera, folder)
+    w, x, y, z = entry.quaternion
+    # COLMAP's numbers are the extrinsics themselves, so the inverse of "camera to world" undoes the helper's inversion
+    pose = invert_pose(pose_from_quaternion(entry.translation, (x, y, z, w), folder / f"images ({entry.name})"))
+    seen = [model.points[i] for i in entry.point_ids.tolist() if i in model.points]
+    depth = None
+    if seen:
+        points = world_to_camera(torch.tensor(seen, dtype=torch.float64), pose)
+        depth = SparseDepth(points=points, intrinsics=intrinsics)
+    return Frame(
+        name=entry.name,
+        image=image,
+        intrinsics=intrinsics,
+        cam_from_world=pose,
+        depth=depth,
+        distortion=distortion,
+    )
+
+
+def camera_parameters(camera: ColmapCamera, where: Path) -> tuple[Tensor, tuple[float, ...]]:
+    """Intrinsics and OpenCV distortion of a COLMAP camera.
+
+    Raises:
+        DataError: the model is not a perspective one, or has the wrong number of parameters.
+    """
+    if camera.model not in PARAMETERS:
+        raise DataError(
+            f"{where}: camera model {camera.model} is not supported, only {', '.join(PARAMETERS)}; "
+            "undistort the images first (colmap image_undistorter)"
+        )
+    names = PARAMETERS[camera.model]
+    if len(camera.params) != len(names):
+        raise DataError(f"{where}: {camera.model} has {len(names)} parameters, the file gives {len(camera.params)}")
+    values = dict(zip(names, camera.params, strict=True))
+    fx, fy = values.get("fx", values.get("f", 0.0)), values.get("fy", values.get("f", 0.0))
+    intrinsics = pinhole(fx, fy, values["cx"], values["cy"])
+    distortion = tuple(values.get(name, 0.0) for name in DISTORTION)
+    return intrinsics, distortion if any(distortion) else ()

@@ -1,0 +1,160 @@
+"""Decoding depth files, warping and drawing depth."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from lorasub.data.depth import DepthFile, SparseDepth, WarpedDepth, decode_depth, splat_points
+from lorasub.data.frames import pinhole
+from lorasub.errors import DataError
+
+STORED = np.array([[0, 1000, 65535], [1, 2500, 300]], np.uint16)
+METRES = [[0, 1.0, 0], [0.001, 2.5, 0.3]]
+
+
+def write_pfm(path: Path, values: np.ndarray) -> None:
+    header = f"Pf\n{values.shape[1]} {values.shape[0]}\n-1.0\n".encode()
+    path.write_bytes(header + values[::-1].astype("<f4").tobytes())  # rows from the bottom up
+
+
+def write_exr(path: Path, values: np.ndarray, channel: str) -> None:
+    exr = pytest.importorskip("OpenEXR")
+    exr.File({"compression": exr.ZIP_COMPRESSION}, {channel: values}).write(str(path))
+
+
+def test_sixteen_bit_png(tmp_path: Path) -> None:
+    Image.fromarray(STORED).save(tmp_path / "d.png")
+    depth = DepthFile(path=tmp_path / "d.png", unit=0.001).load((2, 3))
+    assert depth.dtype == torch.float32
+    torch.testing.assert_close(depth, torch.tensor(METRES))
+
+
+def test_sixteen_bit_tiff(tmp_path: Path) -> None:
+    Image.fromarray(STORED).save(tmp_path / "d.tiff")
+    torch.testing.assert_close(DepthFile(path=tmp_path / "d.tiff", unit=0.001).load(), torch.tensor(METRES))
+
+
+@pytest.mark.parametrize("largest", [65535, 10000])
+def test_pgm_is_big_endian_and_never_stretched(tmp_path: Path, largest: int) -> None:
+    values = np.minimum(STORED, largest)
+    header = f"P5\n# a comment\n3 2\n{largest}\n".encode()
+    (tmp_path / "d.pgm").write_bytes(header + values.astype(">u2").tobytes())
+    assert (decode_depth(tmp_path / "d.pgm") == values).all()
+
+
+def test_pfm_npy_and_exr_hold_world_units(tmp_path: Path) -> None:
+    values = np.array([[0.5, np.nan, 2.25], [np.inf, -1.0, 0.0]], np.float32)
+    expected = torch.tensor([[0.5, 0, 2.25], [0, 0, 0]])
+    write_pfm(tmp_path / "d.pfm", values)
+    np.save(tmp_path / "d.npy", values)
+    write_exr(tmp_path / "d.exr", values, "Z")
+    for name in ("d.pfm", "d.npy", "d.exr"):
+        torch.testing.assert_close(DepthFile(path=tmp_path / name, unit=1.0).load(), expected, msg=name)
+
+
+@pytest.mark.parametrize("channel", ["Y", "V", "whatever"])
+def test_exr_channel_may_have_any_name(tmp_path: Path, channel: str) -> None:
+    values = np.array([[0.5, 0.25]], np.float16)
+    write_exr(tmp_path / "d.exr", values, channel)
+    assert decode_depth(tmp_path / "d.exr").tolist() == [[0.5, 0.25]]
+
+
+def test_rotated_bits(tmp_path: Path) -> None:
+    # the formula of readDepth.m in rgbd-utils, in plain integers
+    metres = [[0.25, 0.5], [1.0, 3.1]]
+    tenths = [[round(value * 10000) for value in row] for row in metres]
+    stored = [[((value << 3) | (value >> 13)) & 0xFFFF for value in row] for row in tenths]
+    Image.fromarray(np.array(stored, np.uint16)).save(tmp_path / "d.png")
+    depth = DepthFile(path=tmp_path / "d.png", unit=0.0001, rotate_bits=3).load()
+    torch.testing.assert_close(depth, torch.tensor(metres))
+
+
+def test_depth_beyond_the_sensor_is_dropped(tmp_path: Path) -> None:
+    np.save(tmp_path / "d.npy", np.array([[1.0, 7.0]]))
+    assert DepthFile(path=tmp_path / "d.npy", unit=1.0, farthest=5.0).load().tolist() == [[1.0, 0.0]]
+
+
+@pytest.mark.parametrize("name", ["d.png", "d.npy", "d.pgm", "d.pfm", "d.exr", "d.tiff"])
+def test_truncated_files_are_named(tmp_path: Path, name: str) -> None:
+    path = tmp_path / name
+    values = np.random.default_rng(0).integers(1, 60000, (64, 64)).astype(np.uint16)
+    if name == "d.npy":
+        np.save(path, values)
+    elif name == "d.pgm":
+        path.write_bytes(b"P5\n64 64\n65535\n" + values.astype(">u2").tobytes())
+    elif name == "d.pfm":
+        write_pfm(path, values)
+    elif name == "d.exr":
+        write_exr(path, values.astype(np.float32), "Z")
+    else:
+        Image.fromarray(values).save(path)
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    with pytest.raises(DataError, match=rf"{name}.*truncated"):
+        decode_depth(path)
+
+
+def test_other_mistakes_are_told(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="does not exist"):
+        decode_depth(tmp_path / "d.png")
+    with pytest.raises(DataError, match=r"not '\.txt'"):
+        decode_depth(tmp_path / "d.txt")
+    Image.new("RGB", (4, 4)).save(tmp_path / "rgb.png")
+    with pytest.raises(DataError, match="one channel"):
+        decode_depth(tmp_path / "rgb.png")
+    np.save(tmp_path / "wide.npy", np.ones((10, 40)))
+    with pytest.raises(DataError, match="40 x 10 but its image is 64 x 48"):
+        DepthFile(path=tmp_path / "wide.npy", unit=1.0).load((48, 64))
+    with pytest.raises(DataError, match="unit must be positive"):
+        DepthFile(path=tmp_path / "wide.npy", unit=0.0)
+
+
+def test_pickled_npy_is_refused(tmp_path: Path) -> None:
+    np.save(tmp_path / "d.npy", np.array([{"a": 1}], dtype=object), allow_pickle=True)
+    with pytest.raises(DataError, match="pickle"):
+        decode_depth(tmp_path / "d.npy")
+
+
+def test_of_points_on_one_pixel_the_nearest_stays() -> None:
+    k = pinhole(10.0, 10.0, 2.0, 1.5)
+    points = torch.tensor([[0.0, 0.0, 4.0], [0.0, 0.0, 2.0], [0.0, 0.0, -1.0], [3.0, 0.0, 1.0]])
+    depth = splat_points(points, k.float(), (3, 4))
+    assert depth[1, 2] == 2.0
+    assert depth.count_nonzero() == 1
+
+
+def test_sparse_points_fall_on_their_pixels() -> None:
+    k = pinhole(10.0, 10.0, 2.0, 1.5)
+    # seen at (2 + 10 * -0.15, 1.5 + 10 * 0.1) = (0.5, 2.5): the centre of row 2, column 0
+    depth = SparseDepth(points=torch.tensor([[-0.3, 0.2, 2.0]]), intrinsics=k).load((3, 4))
+    assert depth[2, 0] == 2.0
+    assert depth.count_nonzero() == 1
+
+
+def test_warped_depth_of_a_slanted_plane(tmp_path: Path) -> None:
+    # plane z = 2 + 0.3 x of the depth camera, in closed form; the colour camera stands 5 cm to the left
+    height, width = 60, 80
+    _, columns = np.mgrid[:height, :width] + 0.5
+    ray_x = (columns - 40) / 90
+    np.save(tmp_path / "d.npy", 2 / (1 - 0.3 * ray_x))
+    offset = torch.eye(3, 4)
+    offset[0, 3] = 0.05
+    warped = WarpedDepth(
+        depth=DepthFile(path=tmp_path / "d.npy", unit=1.0),
+        depth_intrinsics=pinhole(90, 90, 40, 30),
+        color_intrinsics=pinhole(70, 70, 40, 30),
+        color_from_depth=offset,
+    ).load((height, width))
+    known = warped.numpy() > 0
+    # in the colour camera's frame the same plane is z = 2 + 0.3 (x - 0.05)
+    expected = (2 - 0.3 * 0.05) / (1 - 0.3 * (columns - 40) / 70)
+    inner = np.zeros_like(known)
+    inner[12:48, 14:66] = True
+    assert known[inner].mean() > 0.97
+    # a splatted point can be half a pixel from the pixel's centre
+    assert np.abs(warped.numpy() - expected)[known].max() < 0.3 * 2.3**2 / 2 / 70 * 1.1
+    assert not known[:4].any()  # the colour camera sees more than the depth camera did

@@ -1,0 +1,452 @@
+"""Every layout, written here from the same known world and read back."""
+
+from __future__ import annotations
+
+import json
+import struct
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from scipy.spatial.transform import Rotation
+
+from lorasub.data.decoding import load_view
+from lorasub.data.readers.discovery import find_captures
+from lorasub.data.readers.nerfstudio import Nerfstudio
+from lorasub.data.readers.pose_list import PoseList
+from lorasub.data.readers.redwood import Redwood
+from lorasub.data.readers.tum import TumRgbd
+from lorasub.errors import DataError
+
+FINE = 0.0001  # depth steps small enough not to blur the comparison
+
+
+def one(root: Path, format="auto"):
+    (capture,) = find_captures(root, format)
+    return capture
+
+
+def indices(world) -> list[int]:
+    return list(range(world.count))
+
+
+def at_integers(world) -> tuple[float, float, float, float]:
+    """The world's camera as a calibration states it that counts pixel centres from 0."""
+    return (*world.focal, world.center[0] - 0.5, world.center[1] - 0.5)
+
+
+def test_three_d_match(tmp_path: Path, world) -> None:
+    np.savetxt(tmp_path / "camera-intrinsics.txt", world.intrinsics)
+    for i in indices(world):
+        stem = tmp_path / "seq-01" / f"frame-{i:06d}"
+        world.save_image(i, stem.with_suffix(".color.png"))
+        world.save_depth(i, stem.with_suffix(".depth.png"))
+        np.savetxt(stem.with_suffix(".pose.txt"), world.world_from_cam[i])
+    capture = one(tmp_path)
+    assert capture.format == "3dmatch"
+    assert capture.metric
+    world.check(capture, indices(world))
+
+
+def test_scannet(tmp_path: Path, world) -> None:
+    (tmp_path / "pose").mkdir()
+    (tmp_path / "intrinsic").mkdir()
+    k = np.eye(4)
+    k[0, 0], k[1, 1], k[0, 2], k[1, 2] = at_integers(world)
+    np.savetxt(tmp_path / "intrinsic" / "intrinsic_color.txt", k)
+    for i in indices(world):
+        world.save_image(i, tmp_path / "color" / f"{i}.png")
+        # half the resolution, the same field of view
+        world.save_depth(i, tmp_path / "depth" / f"{i}.png", depth=world.depth(i)[::2, ::2])
+        np.savetxt(tmp_path / "pose" / f"{i}.txt", world.world_from_cam[i])
+    np.savetxt(tmp_path / "pose" / "3.txt", np.full((4, 4), -np.inf))
+    capture = one(tmp_path)
+    assert capture.format == "scannet"
+    assert capture.notes == ("1 frames have no pose: tracking was lost",)
+    assert capture.frames[3].cam_from_world is None
+    good = [i for i in indices(world) if i != 3]
+    frames = tuple(capture.frames[i] for i in good)
+    world.check(type(capture)(name="x", root=tmp_path, frames=frames, metric=True, format="x"), good, depth_error=0.025)
+
+
+def write_tum(root: Path, world, *, pose_delay: float = 0.004) -> None:
+    stamps = [100.0 + 0.1 * i for i in indices(world)]
+    lines = {"rgb.txt": ["# color images"], "depth.txt": ["# depth maps"], "groundtruth.txt": ["# ground truth"]}
+    for i, stamp in enumerate(stamps):
+        world.save_image(i, root / "rgb" / f"{stamp:.6f}.png")
+        world.save_depth(i, root / "depth" / f"{stamp + 0.011:.6f}.png", unit=1 / 5000)
+        lines["rgb.txt"].append(f"{stamp:.6f} rgb/{stamp:.6f}.png")
+        lines["depth.txt"].append(f"{stamp + 0.011:.6f} depth/{stamp + 0.011:.6f}.png")
+        values = [*world.world_from_cam[i, :3, 3], *world.quaternion(i)]
+        lines["groundtruth.txt"].append(f"{stamp + pose_delay:.6f} " + " ".join(f"{value:.9f}" for value in values))
+        # a pose that is further away in time and must not be taken
+        lines["groundtruth.txt"].append(f"{stamp + 0.05:.6f} 9 9 9 0 0 0 1")
+    for name, content in lines.items():
+        (root / name).write_text("\n".join(content) + "\n")
+
+
+def test_tum(tmp_path: Path, world) -> None:
+    write_tum(tmp_path, world)
+    capture = one(tmp_path, TumRgbd(camera=at_integers(world)))
+    world.check(capture, indices(world))
+    assert capture.notes == ()
+    assert one(tmp_path).format == "tum"
+
+
+def test_tum_leaves_out_what_is_too_far_in_time(tmp_path: Path, world) -> None:
+    write_tum(tmp_path, world, pose_delay=-0.03)
+    capture = one(tmp_path, TumRgbd(camera=at_integers(world), max_difference=0.015))
+    assert not capture.has_poses
+    assert capture.has_depth
+    assert capture.notes == ("6 of 6 images have no pose within 0.015 s",)
+
+
+def test_tum_with_quaternions_in_another_order(tmp_path: Path, world) -> None:
+    write_tum(tmp_path, world)
+    (tmp_path / "groundtruth.txt").write_text("100.0 0.7 0.1 0.1 0.7 1.2 -0.3 2.0\n")
+    with pytest.raises(DataError, match=r"groundtruth\.txt.*columns in another order"):
+        one(tmp_path)
+    (tmp_path / "groundtruth.txt").write_text("100.0 0.7 0.1\n")
+    with pytest.raises(DataError, match="expected 8 columns"):
+        one(tmp_path)
+
+
+def write_redwood(root: Path, world) -> None:
+    log = []
+    for i in indices(world):
+        world.save_image(i, root / "color" / f"{i:05d}.png")
+        world.save_depth(i, root / "depth" / f"{i:05d}.png")
+        log.append(f"{i} {i} {i + 1}")
+        log += [" ".join(map(str, row)) for row in world.world_from_cam[i]]
+    (root / "trajectory.log").write_text("\n".join(log) + "\n")
+    fx, fy, cx, cy = at_integers(world)
+    camera = {"width": 64, "height": 48, "intrinsic_matrix": [fx, 0, 0, 0, fy, 0, cx, cy, 1]}
+    (root / "camera_intrinsic.json").write_text(json.dumps(camera))
+
+
+def test_redwood(tmp_path: Path, world) -> None:
+    write_redwood(tmp_path, world)
+    capture = one(tmp_path)
+    assert capture.format == "redwood"
+    world.check(capture, indices(world))
+
+
+def test_redwood_without_a_camera_says_what_it_took(tmp_path: Path, world) -> None:
+    write_redwood(tmp_path, world)
+    (tmp_path / "camera_intrinsic.json").unlink()
+    assert "took fx, fy, cx, cy = (525.0, 525.0, 319.5, 239.5)" in one(tmp_path).notes[0]
+    world.check(one(tmp_path, Redwood(camera=at_integers(world))), indices(world))
+
+
+def test_redwood_with_something_missing(tmp_path: Path, world) -> None:
+    write_redwood(tmp_path, world)
+    (tmp_path / "color" / "00002.png").unlink()
+    with pytest.raises(DataError, match=r"6 poses in trajectory\.log, 5 images in color/ and 6 in depth/"):
+        one(tmp_path)
+    log = tmp_path / "trajectory.log"
+    log.write_text(log.read_text()[:-60])
+    with pytest.raises(DataError, match=r"trajectory\.log: .*(truncated|record 5)"):
+        one(tmp_path)
+
+
+def write_nerfstudio(root: Path, world, **top) -> dict:
+    frames = []
+    for i in indices(world):
+        world.save_image(i, root / "images" / f"{i}.png")
+        np.save(root / "images" / f"{i}.npy", world.depth(i))
+        opengl = world.world_from_cam[i] @ np.diag([1.0, -1, -1, 1])
+        frames.append(
+            {"file_path": f"images/{i}.png", "transform_matrix": opengl.tolist(), "depth_file_path": f"images/{i}.npy"}
+        )
+    fx, fy, cx, cy = *world.focal, *world.center
+    content = {"fl_x": fx, "fl_y": fy, "cx": cx, "cy": cy, "w": 64, "h": 48, "frames": frames} | top
+    (root / "transforms.json").write_text(json.dumps(content))
+    return content
+
+
+def test_nerfstudio(tmp_path: Path, world) -> None:
+    write_nerfstudio(tmp_path, world)
+    capture = one(tmp_path)
+    assert capture.format == "nerfstudio"
+    assert not capture.metric
+    world.check(capture, indices(world))
+
+
+def test_nerfstudio_with_a_camera_for_each_frame_and_missing_images(tmp_path: Path, world) -> None:
+    content = write_nerfstudio(tmp_path, world)
+    camera = {name: content.pop(name) for name in ("fl_x", "fl_y", "cx", "cy", "w", "h")}
+    content["frames"] = [{**frame, **camera} for frame in reversed(content["frames"])]
+    (tmp_path / "transforms.json").write_text(json.dumps(content))
+    (tmp_path / "images" / "2.png").unlink()
+    capture = one(tmp_path)
+    assert capture.notes == ("1 of 6 entries skipped, no such image: images/2.png ...",)
+    world.check(capture, [0, 1, 3, 4, 5])
+
+
+def test_nerf_synthetic_style_of_field_of_view(tmp_path: Path, world) -> None:
+    world.focal, world.center = (60.0, 60.0), (32.0, 24.0)
+    content = write_nerfstudio(tmp_path, world)
+    frames = [{**frame, "file_path": frame["file_path"].removesuffix(".png")} for frame in content["frames"]]
+    angle = 2 * np.arctan(32 / 60)
+    (tmp_path / "transforms.json").write_text(json.dumps({"camera_angle_x": angle, "frames": frames}))
+    world.check(one(tmp_path), indices(world))
+
+
+def distorted(world, k: tuple[float, float, float, float]) -> tuple[np.ndarray, np.ndarray]:
+    """View 0 through a lens: which undistorted ray does each pixel see? (fixed point iteration; then the plane)"""
+    target = world.rays()[..., :2]
+    x, y = target[..., 0].copy(), target[..., 1].copy()
+    for _ in range(100):
+        r2 = x * x + y * y
+        radial = 1 + k[0] * r2 + k[1] * r2 * r2
+        dx, dy = 2 * k[2] * x * y + k[3] * (r2 + 2 * x * x), k[2] * (r2 + 2 * y * y) + 2 * k[3] * x * y
+        x, y = (target[..., 0] - dx) / radial, (target[..., 1] - dy) / radial
+    pose = world.world_from_cam[0]
+    directions = np.stack([x, y, np.ones_like(x)], -1) @ pose[:3, :3].T
+    depth = (world.offset - world.normal @ pose[:3, 3]) / (directions @ world.normal)
+    return world.color(directions * depth[..., None] + pose[:3, 3]), depth
+
+
+def test_distortion_is_removed_from_image_and_depth(tmp_path: Path, world) -> None:
+    k = (0.08, -0.05, 0.004, -0.003)
+    write_nerfstudio(tmp_path, world, **dict(zip(("k1", "k2", "p1", "p2"), k, strict=True)))
+    image, depth = distorted(world, k)
+    assert np.abs(image.astype(float) - world.image(0)).mean() > 1  # the lens does something
+    Image.fromarray(image).save(tmp_path / "images" / "0.png")
+    np.save(tmp_path / "images" / "0.npy", depth)
+    view = load_view(one(tmp_path).frames[0])
+    found = view.image.permute(1, 2, 0).numpy().astype(float)
+    inner = (slice(4, -4), slice(4, -4))
+    assert np.abs(found - world.image(0))[inner].max() < 3
+    # depth is the nearest pixel's, up to half a pixel away in each direction
+    slope = sum(np.abs(along).max() for along in np.gradient(world.depth(0)))
+    assert np.abs(view.depth.numpy() - world.depth(0))[inner].max() < 0.5 * slope * 1.05
+    assert np.abs(depth - world.depth(0))[inner].max() > 2 * 0.5 * slope
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"camera_model": "OPENCV_FISHEYE"}, "OPENCV_FISHEYE is not supported"),
+        ({"frames": {}}, "a list 'frames'"),
+        ({"frames": [{"file_path": "images/0.png"}]}, "entry of 0.png lacks or garbles 'transform_matrix'"),
+        ({"frames": [{"transform_matrix": []}]}, "a frame has no file_path"),
+        ({"frames": [{"file_path": "../../secret.png"}]}, "leads out of the folder"),
+        ({"frames": [{"file_path": "images/7.png", "transform_matrix": []}]}, "holds no frame with an image"),
+        ({"frames": [{"file_path": "images/0.png", "transform_matrix": [[1, 2], [3, 4]]}]}, "not 4 x 4"),
+        ({"fl_x": "wide"}, "'wide'"),
+    ],
+)
+def test_wrong_transforms_are_told(tmp_path: Path, world, change: dict, message: str) -> None:
+    write_nerfstudio(tmp_path, world, **change)
+    with pytest.raises(DataError, match=message):
+        one(tmp_path)
+
+
+def test_truncated_json_is_named(tmp_path: Path, world) -> None:
+    write_nerfstudio(tmp_path, world)
+    path = tmp_path / "transforms.json"
+    path.write_text(path.read_text()[:200])
+    with pytest.raises(DataError, match=r"transforms\.json is not valid JSON.*truncated"):
+        one(tmp_path, Nerfstudio())
+
+
+def write_opencv_cameras(root: Path, world, *, paths: bool) -> None:
+    exr = pytest.importorskip("OpenEXR")
+    frames = []
+    for i in indices(world):
+        stem = root / "renderings" / f"{i:08d}"
+        world.save_image(i, Path(f"{stem}_rgba.png"))
+        depth = world.depth(i).astype(np.float32)
+        depth[0, 0] = 1e10  # Blender's background
+        exr.File({}, {"RGB": np.repeat(depth[..., None], 3, -1)}).write(f"{stem}_depth.exr")
+        fx, fy, cx, cy = *world.focal, *world.center
+        frame = {"fx": fx, "fy": fy, "cx": cx, "cy": cy, "w2c": np.linalg.inv(world.world_from_cam[i]).tolist()}
+        frames.append(frame | ({"file_path": f"renderings/{i:08d}_rgba.png"} if paths else {}))
+    (root / "opencv_cameras.json").write_text(json.dumps({"frames": frames}))
+
+
+@pytest.mark.parametrize("paths", [True, False])
+def test_opencv_cameras(tmp_path: Path, world, paths: bool) -> None:
+    write_opencv_cameras(tmp_path, world, paths=paths)
+    capture = one(tmp_path)
+    assert capture.format == "opencv_cameras"
+    world.check(capture, indices(world), share=0.999)
+    assert load_view(capture.frames[0]).depth[0, 0] == 0
+
+
+def test_transparent_pixels_become_white(tmp_path: Path) -> None:
+    rgba = np.zeros((8, 8, 4), np.uint8)
+    rgba[:4] = (255, 0, 0, 255)
+    Image.fromarray(rgba).save(tmp_path / "a.png")
+    image = load_view(one(tmp_path).frames[0]).image
+    assert image[:, 0, 0].tolist() == [255, 0, 0]
+    assert image[:, 7, 0].tolist() == [255, 255, 255]
+
+
+def colmap_points(world) -> tuple[np.ndarray, list[list[int]]]:
+    """Some points on the plane, and which of them each image observes (every second one, those inside the image)."""
+    rng = np.random.default_rng(0)
+    points = np.concatenate([world.points(i).reshape(-1, 3)[rng.choice(48 * 64, 25)] for i in indices(world)])
+    seen = []
+    for i in indices(world):
+        camera = np.linalg.inv(world.world_from_cam[i])
+        local = points @ camera[:3, :3].T + camera[:3, 3]
+        u, v = (local @ world.intrinsics.T)[:, :2].T / local[:, 2]
+        inside = (u > 0) & (u < 64) & (v > 0) & (v < 48) & (np.arange(len(points)) % 2 == 0)
+        seen.append(np.nonzero(inside)[0].tolist())
+    return points, seen
+
+
+def write_colmap(
+    root: Path, world, *, binary: bool, model: str = "PINHOLE", folder: str = "sparse/0"
+) -> list[list[int]]:
+    out = root / folder
+    out.mkdir(parents=True, exist_ok=True)
+    points, seen = colmap_points(world)
+    params = (*world.focal, *world.center) if model == "PINHOLE" else (60.0, 31.0, 25.0, 0.01, 0.0, 0.0, 0.0, 0.0)
+    motions = []
+    for i in indices(world):
+        world.save_image(i, root / "images" / f"{i}.png")
+        camera = np.linalg.inv(world.world_from_cam[i])
+        x, y, z, w = Rotation.from_matrix(camera[:3, :3]).as_quat()
+        motions.append([w, x, y, z, *camera[:3, 3]])
+    if not binary:
+        (out / "cameras.txt").write_text(f"# comment\n1 {model} 64 48 {' '.join(map(str, params))}\n")
+        lines = ["# comment"]
+        for i, motion in enumerate(motions):
+            lines.append(f"{i + 1} {' '.join(map(repr, map(float, motion)))} 1 {i}.png")
+            lines.append(" ".join(["3.0 4.0 -1", *(f"1.0 2.0 {k + 1}" for k in seen[i])]) if i else "")
+        (out / "images.txt").write_text("\n".join(lines) + "\n")
+        text = [f"{k + 1} {p[0]!r} {p[1]!r} {p[2]!r} 1 2 3 0.5 1 0 2 0" for k, p in enumerate(points.tolist())]
+        (out / "points3D.txt").write_text("\n".join(text) + "\n")
+    else:
+        number = {"PINHOLE": 1, "OPENCV_FISHEYE": 5}[model]
+        cameras = struct.pack("<QiiQQ", 1, 1, number, 64, 48) + struct.pack(f"<{len(params)}d", *params)
+        (out / "cameras.bin").write_bytes(cameras)
+        images = struct.pack("<Q", world.count)
+        for i, motion in enumerate(motions):
+            observed = [-1, *(k + 1 for k in seen[i])] if i else []
+            images += struct.pack("<i7di", i + 1, *motion, 1) + f"{i}.png".encode() + b"\0"
+            images += struct.pack("<Q", len(observed)) + b"".join(struct.pack("<ddq", 1.0, 2.0, k) for k in observed)
+        (out / "images.bin").write_bytes(images)
+        content = struct.pack("<Q", len(points))
+        for k, p in enumerate(points):
+            content += struct.pack("<Q3d3BdQ", k + 1, *p, 1, 2, 3, 0.5, 2) + struct.pack("<4i", 1, 0, 2, 0)
+        (out / "points3D.bin").write_bytes(content)
+    return seen
+
+
+@pytest.mark.parametrize("binary", [False, True])
+@pytest.mark.parametrize("folder", ["sparse/0", "sparse", "some_model", "."])
+def test_colmap(tmp_path: Path, world, binary: bool, folder: str) -> None:
+    seen = write_colmap(tmp_path, world, binary=binary, folder=folder)
+    capture = one(tmp_path)
+    assert capture.format == "colmap"
+    assert not capture.metric
+    # a point is anywhere in its pixel: up to 0.7 pixels off, 2 cm on this plane
+    world.check(capture, indices(world), share=0, depth_error=0.02)
+    for i, frame in enumerate(capture.frames):
+        known = int((load_view(frame).depth > 0).sum())
+        # of two points on one pixel the nearer stays
+        assert known == 0 if i == 0 else 0.9 * len(seen[i]) <= known <= len(seen[i])
+
+
+def test_colmap_lens_that_is_not_perspective(tmp_path: Path, world) -> None:
+    write_colmap(tmp_path, world, binary=True, model="OPENCV_FISHEYE")
+    with pytest.raises(DataError, match=r"OPENCV_FISHEYE is not supported.*image_undistorter"):
+        one(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["cameras", "images", "points3D"])
+@pytest.mark.parametrize("binary", [False, True])
+def test_truncated_colmap_files_are_named(tmp_path: Path, world, name: str, binary: bool) -> None:
+    write_colmap(tmp_path, world, binary=binary)
+    path = tmp_path / "sparse" / "0" / f"{name}{'.bin' if binary else '.txt'}"
+    content = path.read_bytes()
+    # text is cut inside of a line: at the end of one nobody can tell
+    cut = len(content) // 2 if binary else content.index(b" ", len(content) // 2) + (1 if name != "cameras" else -1)
+    path.write_bytes(content[:cut])
+    with pytest.raises(DataError, match=rf"{name}|sparse/0"):
+        one(tmp_path)
+
+
+def test_colmap_images_may_not_lead_out(tmp_path: Path, world) -> None:
+    write_colmap(tmp_path, world, binary=False)
+    path = tmp_path / "sparse" / "0" / "images.txt"
+    path.write_text(path.read_text().replace("3.png", "../../3.png"))
+    with pytest.raises(DataError, match="leads out of the folder"):
+        one(tmp_path)
+
+
+def write_pose_list(root: Path, world, rows: list[list[float]]) -> None:
+    for i in indices(world):
+        world.save_image(i, root / "rgb" / f"{i + 3:03d}.png")
+        world.save_depth(i, root / "depth" / f"{i + 3:03d}.png", unit=FINE)
+    (root / "poses.txt").write_text("\n".join(" ".join(f"{value:.9f}" for value in row) for row in rows) + "\n")
+
+
+def test_pose_list_in_order(tmp_path: Path, world) -> None:
+    write_pose_list(tmp_path, world, [[*world.world_from_cam[i, :3, 3], *world.quaternion(i)] for i in indices(world)])
+    options = {"images": "rgb/*.png", "depth": "depth/*.png", "depth_unit": FINE, "poses": "poses.txt"}
+    world.check(one(tmp_path, PoseList(camera=at_integers(world), **options)), indices(world))
+    camera = (*world.focal, *world.center)
+    world.check(one(tmp_path, PoseList(camera=camera, centres=0.5, **options)), indices(world))
+
+
+def test_pose_list_by_number_and_as_extrinsics(tmp_path: Path, world) -> None:
+    rows = []
+    for i in reversed(indices(world)):
+        camera = np.linalg.inv(world.world_from_cam[i])
+        rows.append([i + 3, *camera[:3, 3], *Rotation.from_matrix(camera[:3, :3]).as_quat()])
+    write_pose_list(tmp_path, world, [*rows, [99, 0, 0, 0, 0, 0, 0, 1]])
+    reader = PoseList(
+        images="rgb/*.png",
+        depth="depth/*.png",
+        depth_unit=FINE,
+        poses="poses.txt",
+        camera=at_integers(world),
+        cam_from_world=True,
+    )
+    world.check(one(tmp_path, reader), indices(world))
+
+
+def test_pose_list_with_the_y_axis_up(tmp_path: Path, world) -> None:
+    # a world mirrored along y, seen by a camera mirrored along y: x -> pixels is the same with a negative fy
+    mirror = np.diag([1.0, -1, 1])
+    rows = []
+    for i in indices(world):
+        rotation = mirror @ world.world_from_cam[i, :3, :3] @ mirror
+        rows.append([*(mirror @ world.world_from_cam[i, :3, 3]), *Rotation.from_matrix(rotation).as_quat()])
+    write_pose_list(tmp_path, world, rows)
+    fx, fy, cx, cy = at_integers(world)
+    reader = PoseList(
+        images="rgb/*.png", depth="depth/*.png", depth_unit=FINE, poses="poses.txt", camera=(fx, -fy, cx, cy)
+    )
+    world.check(one(tmp_path, reader), indices(world))
+
+
+def test_pose_list_that_does_not_fit(tmp_path: Path, world) -> None:
+    rows = [[*world.world_from_cam[i, :3, 3], *world.quaternion(i)] for i in indices(world)]
+    write_pose_list(tmp_path, world, rows[:4])
+    reader = PoseList(images="rgb/*.png", poses="poses.txt", camera=at_integers(world))
+    with pytest.raises(DataError, match="4 poses for 6 images"):
+        one(tmp_path, reader)
+    (tmp_path / "depth" / "005.png").unlink()
+    with pytest.raises(DataError, match=r"6 images .* but 5 depth files"):
+        one(tmp_path, PoseList(images="rgb/*.png", depth="depth/*.png", camera=at_integers(world)))
+    (tmp_path / "poses.txt").write_text("1 2 3\n")
+    with pytest.raises(DataError, match="lines must be"):
+        one(tmp_path, reader)
+
+
+def test_captures_are_found_below_a_folder(tmp_path: Path, world) -> None:
+    write_redwood(tmp_path / "b" / "deep" / "er", world)
+    write_nerfstudio(tmp_path / "a", world)
+    (tmp_path / ".hidden").mkdir()
+    write_redwood(tmp_path / ".hidden", world)
+    captures = find_captures(tmp_path)
+    assert [capture.format for capture in captures] == ["nerfstudio", "redwood"]
+    assert [capture.name for capture in captures] == [f"{tmp_path.name}/a", f"{tmp_path.name}/b/deep/er"]
+    assert [capture.format for capture in find_captures(tmp_path, "redwood")] == ["redwood"]
