@@ -98,8 +98,13 @@ class SceneBatch:
         return dataclasses.replace(self, **changes)
 
     def to(self, *args: Any, **kwargs: Any) -> Self:
-        """Move every tensor, as ``Tensor.to`` to a device. Lightning calls this when a batch arrives."""
-        return self._map(lambda tensor: tensor.to(*args, **kwargs))
+        """Move every tensor, as ``Tensor.to``. Lightning calls this when a batch arrives; masks stay masks."""
+        device, dtype, non_blocking, _ = torch._C._nn._parse_to(*args, **kwargs)
+
+        def move(tensor: Tensor) -> Tensor:
+            return tensor.to(device, dtype if tensor.is_floating_point() else None, non_blocking)
+
+        return self._map(move)
 
     def pin_memory(self) -> Self:
         """Copy every tensor to page-locked memory. Torch's data loader calls this."""

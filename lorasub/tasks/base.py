@@ -215,7 +215,7 @@ class SceneTask(LightningModule):
     # ---------------------------------------------------------------------------------------------------- checkpoints
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Keep what training changes: trainable parameters and persistent buffers, the random state, the recipe."""
+        """Keep what training changes, the random state, and the recipe; the frozen backbone stays out."""
         names = self._saved_names()
         checkpoint["state_dict"] = {name: value for name, value in checkpoint["state_dict"].items() if name in names}
         checkpoint["lorasub"] = {"base_model_id": self.backbone.model_id, "base_model_hash": self.adapters.base_model_hash}
@@ -261,11 +261,12 @@ class SceneTask(LightningModule):
                 torch.cuda.set_rng_state_all(state["cuda"])
 
     def _saved_names(self) -> set[str]:
-        names = set(self.state_dict())
-        frozen = {name for name, parameter in self.named_parameters() if not parameter.requires_grad}
-        # some adapters own frozen tensors that no other file holds
+        """Names that a checkpoint must have: what is trained, what adapters own, and the state of other modules."""
+        trained = {name for name, parameter in self.named_parameters() if parameter.requires_grad}
         owned = {f"backbone.{name}" for name in self.adapters.state_dict()}
-        return (names - frozen) | (names & owned)
+        frozen = {name for name, parameter in self.named_parameters() if not parameter.requires_grad}
+        others = {name for name in self.state_dict() if not name.startswith("backbone.")} - frozen
+        return trained | owned | others
 
 
 def _some(names: list[str], count: int = 4) -> str:

@@ -1,0 +1,93 @@
+"""Scene batches keep their promises about shapes, masks and names."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lorasub.errors import DataError
+from lorasub.structures import Predictions, SceneBatch
+
+
+def make(b: int = 2, s: int = 3, h: int = 4, w: int = 5, prefix: str = "scene") -> SceneBatch:
+    return SceneBatch(
+        images=torch.rand(b, s, 3, h, w),
+        intrinsics=torch.eye(3).expand(b, s, 3, 3),
+        cam_from_world=torch.eye(4)[:3].expand(b, s, 3, 4) + torch.rand(b, s, 1, 1),
+        pose_valid=torch.rand(b, s) > 0.5,
+        depth=torch.rand(b, s, h, w),
+        valid=torch.rand(b, s, h, w) > 0.5,
+        world_points=torch.rand(b, s, h, w, 3),
+        scale=torch.ones(b),
+        metric=torch.ones(b, dtype=torch.bool),
+        scene_ids=tuple(f"{prefix}{i}" for i in range(b)),
+        frame_ids=tuple(tuple(f"{i}/{j}" for j in range(s)) for i in range(b)),
+    )
+
+
+@given(st.integers(1, 3), st.integers(1, 3), st.integers(1, 4))
+def test_concatenation_is_what_it_was_made_of(first: int, second: int, views: int) -> None:
+    a, b = make(first, views, prefix="a"), make(second, views, prefix="b")
+    joined = SceneBatch.concatenate([a, b])
+    assert len(joined) == first + second
+    assert joined.num_views == views
+    assert joined.scene_ids == a.scene_ids + b.scene_ids
+    assert torch.equal(joined.depth[:first], a.depth)
+    assert torch.equal(joined.valid[first:], b.valid)
+
+
+def test_sizes_must_agree() -> None:
+    with pytest.raises(DataError, match="different sizes"):
+        SceneBatch.concatenate([make(), make(h=6)])
+    with pytest.raises(DataError, match="empty"):
+        SceneBatch.concatenate([])
+
+
+@pytest.mark.parametrize("name", ["depth", "valid", "intrinsics", "cam_from_world", "world_points", "scale", "pose_valid"])
+def test_a_wrong_shape_is_named(name: str) -> None:
+    batch = make()
+    with pytest.raises(DataError, match=name):
+        batch.replace(**{name: getattr(batch, name)[..., :1, :]} if name != "scale" else {"scale": torch.ones(9)})
+
+
+def test_names_must_be_one_per_scene_and_view() -> None:
+    with pytest.raises(DataError, match="scene_ids"):
+        make().replace(scene_ids=("one",))
+    with pytest.raises(DataError, match="frame_ids"):
+        make().replace(frame_ids=(("a",), ("b",)))
+
+
+def test_selected_views_are_those_views() -> None:
+    batch = make(s=4)
+    chosen = batch.select_views([2, 0])
+    assert torch.equal(chosen.images, batch.images[:, [2, 0]])
+    assert chosen.frame_ids == tuple((names[2], names[0]) for names in batch.frame_ids)
+    assert torch.equal(chosen.scale, batch.scale)
+
+
+@pytest.mark.parametrize(
+    "move",
+    [lambda b: b.to(torch.float64), lambda b: b.to("cpu", torch.float64), lambda b: b.to(dtype=torch.float64)],
+)
+def test_casting_leaves_masks_alone(move: Callable[[SceneBatch], SceneBatch]) -> None:
+    batch = move(make())
+    assert batch.depth.dtype == torch.float64
+    assert batch.valid.dtype == batch.pose_valid.dtype == batch.metric.dtype == torch.bool
+
+
+def test_points_need_depth_and_pose() -> None:
+    batch = make()
+    for scene in range(2):
+        for view in range(3):
+            expected = batch.valid[scene, view] if batch.pose_valid[scene, view] else torch.zeros(4, 5, dtype=torch.bool)
+            assert torch.equal(batch.points_valid[scene, view], expected)
+
+
+def test_the_last_pose_encoding_is_the_answer() -> None:
+    first, last = torch.zeros(1, 1, 9), torch.ones(1, 1, 9)
+    assert Predictions(pose_encodings=(first, last)).pose_encoding is last
+    assert Predictions().pose_encoding is None
