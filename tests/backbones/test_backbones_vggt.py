@@ -149,13 +149,15 @@ def test_a_pose_iteration_sends_no_gradient_into_earlier_ones(tiny: VGGT, images
 
 
 def test_a_frozen_encoder_records_nothing(tiny: VGGT, images: Tensor) -> None:
+    recording = []
+    tiny.aggregator.patch_embed.norm.register_forward_hook(lambda *_: recording.append(torch.is_grad_enabled()))
     tiny.aggregator.patch_embed.requires_grad_(False)
-    assert not tiny.aggregator.encode(images).requires_grad
     assert tiny(images).depth.requires_grad
     next(tiny.aggregator.patch_embed.parameters()).requires_grad_(True)
     assert tiny.aggregator.encode(images).requires_grad
     tiny.requires_grad_(False)
     assert tiny(images.clone().requires_grad_()).depth.requires_grad
+    assert recording == [False, True, True]
 
 
 @torch.no_grad()
