@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from lorasub.backbones.base import Backbone
-from lorasub.backbones.loading import assign_weights, find_weights, read_weights
+from lorasub.backbones.loading import WEIGHT_FILES, assign_weights, find_weights, read_weights
 from lorasub.backbones.vggt.aggregator import Aggregator
 from lorasub.backbones.vggt.camera_head import CameraHead
 from lorasub.backbones.vggt.config import ALL_HEADS, Head, VGGTConfig
@@ -250,13 +250,15 @@ def _without_autocast(device_type: str) -> contextlib.AbstractContextManager[obj
 
 def _stored_config(path: Path) -> VGGTConfig | None:
     """The architecture that lies in or beside a weights file; None if neither."""
-    if path.suffix == ".safetensors":
-        text = read_metadata(path).get(CONFIG_KEY)
+    text = read_metadata(path).get(CONFIG_KEY) if path.suffix == ".safetensors" else None
+    beside = path.with_name("config.json")
+    try:
         if text is not None:
             return VGGTConfig.from_dict(json.loads(text))
-    beside = path.with_name("config.json")
-    if path.stem in ("model", "pytorch_model") and beside.is_file():
-        return VGGTConfig.from_dict(read_json(beside))
+        if path.name in WEIGHT_FILES and beside.is_file():
+            return VGGTConfig.from_dict(read_json(beside))
+    except (ValueError, TypeError) as error:  # not JSON, not a mapping, unknown settings, impossible sizes
+        raise ArtefactError(f"what is said about the sizes of {path} does not make a VGGT: {error}") from error
     return None
 
 
