@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import fnmatch
-import re
 from collections.abc import Iterable, Mapping
 
 from torch import nn
@@ -21,15 +20,14 @@ def base_modules(model: nn.Module) -> dict[str, nn.Module]:
     A module that stands at several places is listed once, under its first path.
     """
     found: dict[str, nn.Module] = {}
-    wrappers: list[str] = []
+    wrapper = "."  # the wrapper met last, with a dot; what is in it follows directly
     for path, module in model.named_modules():
-        if any(path.startswith(wrapper) for wrapper in wrappers):
+        if path.startswith(wrapper):
             continue
         if isinstance(module, AdapterLayer):
-            wrappers.append(f"{path}.")
-            found[path] = module.base_layer
-        else:
-            found[path] = module
+            wrapper = f"{path}."
+            module = module.base_layer
+        found[path] = module
     return found
 
 
@@ -54,14 +52,9 @@ def select(paths: Iterable[str], patterns: Iterable[str]) -> set[str]:
     Patterns are shell-like (``*`` also crosses dots) and case-sensitive; one that names a container means everything
     in it.
     """
-    compiled = [re.compile(fnmatch.translate(pattern)) for pattern in patterns]
-    matched: set[str] = set()
-    for path in paths:
-        steps = path.split(".")
-        ancestry = (".".join(steps[: n + 1]) for n in range(len(steps)))
-        if any(expression.match(ancestor) for ancestor in ancestry for expression in compiled):
-            matched.add(path)
-    return matched
+    patterns = [*patterns]
+    patterns += [f"{pattern}.*" for pattern in patterns]
+    return {path for path in paths if any(fnmatch.fnmatchcase(path, pattern) for pattern in patterns)}
 
 
 def resolve(model: nn.Module, paths: Iterable[str], targets: tuple[str, ...], *, what: str) -> set[str]:
