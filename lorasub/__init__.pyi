@@ -22,3 +22,17 @@ from .structures import SceneBatch as SceneBatch
 from .subspaces import LayerSubspace as LayerSubspace
 from .subspaces import LowRankUpdate as LowRankUpdate
 from .subspaces import SubspaceBasis as SubspaceBasis
+from .subspaces import adapter_subspace as adapter_subspace
+from .subspaces import attribute_overlaps as attribute_overlaps
+from .subspaces import attribute_survival as attribute_survival
+from .subspaces import combine_subspaces as combine_subspaces
+from .subspaces import common_subspace as common_subspace
+from .subspaces import explained_fraction as explained_fraction
+from .subspaces import mine_subspace as mine_subspace
+from .subspaces import overlap_matrix as overlap_matrix
+from .subspaces import principal_basis as principal_basis
+from .subspaces import random_basis as random_basis
+from .subspaces import read_space_file as read_space_file
+from .subspaces import split_common_specific as split_common_specific
+from .subspaces import subspace_overlap as subspace_overlap
+from .subspaces import write_space_file as write_space_file
