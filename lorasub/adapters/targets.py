@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fnmatch
+import glob
 from collections.abc import Iterable, Mapping
 
 from torch import nn
@@ -52,9 +53,15 @@ def select(paths: Iterable[str], patterns: Iterable[str]) -> set[str]:
     Patterns are shell-like (``*`` also crosses dots) and case-sensitive; one that names a container means everything
     in it.
     """
-    patterns = [*patterns]
-    patterns += [f"{pattern}.*" for pattern in patterns]
-    return {path for path in paths if any(fnmatch.fnmatchcase(path, pattern) for pattern in patterns)}
+    patterns = list(patterns)
+    names = {pattern for pattern in patterns if not glob.has_magic(pattern)}
+    inside = tuple(f"{name}." for name in names)
+    shells = [shell for pattern in patterns if pattern not in names for shell in (pattern, f"{pattern}.*")]
+    return {
+        path
+        for path in paths
+        if path in names or path.startswith(inside) or any(fnmatch.fnmatchcase(path, shell) for shell in shells)
+    }
 
 
 def resolve(model: nn.Module, paths: Iterable[str], targets: tuple[str, ...], *, what: str) -> set[str]:
