@@ -8,7 +8,6 @@ from it in the same language.
 
 from __future__ import annotations
 
-import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -16,8 +15,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import get_args
 
-import torch
-from torch import Tensor, nn
+from torch import nn
 
 from lorasub.adapters.folder import check_same, load_adapter_updates
 from lorasub.adapters.layer import AdapterLayer, leading_components
@@ -27,6 +25,7 @@ from lorasub.adapters.projected import ProjectedLayer, projected_layer
 from lorasub.adapters.targets import ALL, shorten
 from lorasub.errors import ConfigError
 from lorasub.subspaces.basis import LayerSubspace, SubspaceBasis
+from lorasub.subspaces.controls import random_basis
 from lorasub.subspaces.space_file import read_space_file
 from lorasub.subspaces.updates import LowRankUpdate
 
@@ -304,13 +303,9 @@ class RandomBasis(ProjectedSpec):
         Raises:
             ConfigError: more columns than the layer has features.
         """
-        rows, columns = base_layer.weight.flatten(1).shape
-        if self.dim > min(rows, columns):
-            raise ConfigError(f"{self.dim} orthonormal columns do not fit a weight {(rows, columns)}")
-        digest = hashlib.sha256(f"{self.seed}:{path}".encode()).digest()
-        generator = torch.Generator("cpu").manual_seed(int.from_bytes(digest[:7], "big"))
-        U, V = (_haar_columns(size, self.dim, generator) for size in (rows, columns))
-        return LayerSubspace(U=U, V=V)
+        weight = base_layer.weight
+        shape = (weight.shape[0], weight[0].numel())
+        return random_basis({path: shape}, self.dim, seed=self.seed).layers[path]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -327,13 +322,6 @@ class FullFineTuning(AdapterSpec):
 
     def __post_init__(self) -> None:
         self._check_targets()
-
-
-def _haar_columns(size: int, dim: int, generator: torch.Generator) -> Tensor:
-    """``(size, dim)`` float32 orthonormal columns, uniformly distributed: QR of a Gaussian, R's signs taken out."""
-    Q, R = torch.linalg.qr(torch.randn(size, dim, generator=generator, dtype=torch.float64))
-    columns: Tensor = Q * R.diagonal().sign()
-    return columns.float()
 
 
 def _check_dim(name: str, dim: int) -> None:

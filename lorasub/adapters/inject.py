@@ -13,7 +13,7 @@ from lorasub.adapters.adapter_set import AdapterSet, attached_adapters
 from lorasub.adapters.config import AdapterSpec, LayerSpec, LoRA, ProjectedLoRA, as_tuple
 from lorasub.adapters.folder import AdapterInfo, check_same, load_adapter_updates, read_info, read_native
 from lorasub.adapters.layer import AdapterLayer
-from lorasub.adapters.peft_format import exact_pattern, lora_state
+from lorasub.adapters.peft_format import common_and_patterns, lora_state
 from lorasub.adapters.saving import adapter_info
 from lorasub.adapters.targets import base_modules, base_parameters, resolve, shorten
 from lorasub.errors import ArtefactError, ConfigError, LorasubError
@@ -170,13 +170,10 @@ def _specs_for(
     specs: list[AdapterSpec] = []
     plain = [path for path in updates if path not in projected]
     if plain:
-        specs.append(
-            LoRA(
-                targets=[glob.escape(path) for path in plain],
-                rank_pattern={exact_pattern(path): updates[path].r for path in plain},
-                alpha_pattern={exact_pattern(path): updates[path].scale * updates[path].r for path in plain},
-            )
-        )
+        r, ranks = common_and_patterns({path: updates[path].r for path in plain})
+        alpha, alphas = common_and_patterns({path: updates[path].scale * updates[path].r for path in plain})
+        targets = [glob.escape(path) for path in plain]
+        specs.append(LoRA(r=r, lora_alpha=alpha, targets=targets, rank_pattern=ranks, alpha_pattern=alphas))
     if basis is not None:
         for scale in {info.layers[path].scale for path in projected}:
             paths = [glob.escape(path) for path in projected if info.layers[path].scale == scale]

@@ -7,7 +7,7 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from torch import Tensor
 
@@ -16,6 +16,7 @@ from lorasub.files import read_json, read_tensors
 from lorasub.subspaces.updates import LowRankUpdate
 
 WEIGHTS_FILE, CONFIG_FILE = "adapter_model.safetensors", "adapter_config.json"
+Value = TypeVar("Value", int, float)
 _PREFIX = "base_model.model."
 _KEY = re.compile(r"(?P<path>.+)\.lora_(?P<side>[AB])\.weight")
 
@@ -44,9 +45,10 @@ def match_pattern(patterns: Iterable[str], path: str) -> str | None:
     return next((pattern for pattern in patterns if re.match(rf"(.*\.)?({pattern})$", path)), None)
 
 
-def exact_pattern(path: str) -> str:
-    """The rank or alpha pattern that means ``path`` and nothing else."""
-    return "^" + re.escape(path)
+def common_and_patterns(values: Mapping[str, Value]) -> tuple[Value, dict[str, Value]]:
+    """The most frequent of the layers' ranks or alphas, and exact patterns for the layers that have another."""
+    common = Counter(values.values()).most_common(1)[0][0]
+    return common, {"^" + re.escape(path): value for path, value in values.items() if value != common}
 
 
 def lora_state(updates: Mapping[str, LowRankUpdate], shapes: Mapping[str, tuple[int, ...]]) -> dict[str, Tensor]:
@@ -80,17 +82,16 @@ def peft_config(
             where that would hit further modules, a regular expression is written in place of the list.
         model_id: name of the base model.
     """
-    ranks = {path: update.r for path, update in updates.items()}
-    alphas = {path: update.scale * update.r for path, update in updates.items()}
-    r, alpha = (Counter(values.values()).most_common(1)[0][0] for values in (ranks, alphas))
+    r, rank_pattern = common_and_patterns({path: update.r for path, update in updates.items()})
+    alpha, alpha_pattern = common_and_patterns({path: _whole(u.scale * u.r) for path, u in updates.items()})
     return {
         "peft_type": "LORA",
         "task_type": None,
         "base_model_name_or_path": model_id,
         "r": r,
-        "lora_alpha": _whole(alpha),
-        "rank_pattern": {exact_pattern(path): value for path, value in ranks.items() if value != r},
-        "alpha_pattern": {exact_pattern(path): _whole(value) for path, value in alphas.items() if value != alpha},
+        "lora_alpha": alpha,
+        "rank_pattern": rank_pattern,
+        "alpha_pattern": alpha_pattern,
         "target_modules": _target_modules(set(updates), module_paths),
         "lora_dropout": 0.0,
         "bias": "none",

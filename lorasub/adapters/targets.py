@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import fnmatch
-import re
+import glob
 from collections.abc import Iterable, Mapping
 
 from torch import nn
@@ -21,15 +21,14 @@ def base_modules(model: nn.Module) -> dict[str, nn.Module]:
     A module that stands at several places is listed once, under its first path.
     """
     found: dict[str, nn.Module] = {}
-    wrappers: list[str] = []
+    wrapper = "."  # the wrapper met last, with a dot; what is in it follows directly
     for path, module in model.named_modules():
-        if any(path.startswith(wrapper) for wrapper in wrappers):
+        if path.startswith(wrapper):
             continue
         if isinstance(module, AdapterLayer):
-            wrappers.append(f"{path}.")
-            found[path] = module.base_layer
-        else:
-            found[path] = module
+            wrapper = f"{path}."
+            module = module.base_layer
+        found[path] = module
     return found
 
 
@@ -54,14 +53,15 @@ def select(paths: Iterable[str], patterns: Iterable[str]) -> set[str]:
     Patterns are shell-like (``*`` also crosses dots) and case-sensitive; one that names a container means everything
     in it.
     """
-    compiled = [re.compile(fnmatch.translate(pattern)) for pattern in patterns]
-    matched: set[str] = set()
-    for path in paths:
-        steps = path.split(".")
-        ancestry = (".".join(steps[: n + 1]) for n in range(len(steps)))
-        if any(expression.match(ancestor) for ancestor in ancestry for expression in compiled):
-            matched.add(path)
-    return matched
+    patterns = list(patterns)
+    names = {pattern for pattern in patterns if not glob.has_magic(pattern)}
+    inside = tuple(f"{name}." for name in names)
+    shells = [shell for pattern in patterns if pattern not in names for shell in (pattern, f"{pattern}.*")]
+    return {
+        path
+        for path in paths
+        if path in names or path.startswith(inside) or any(fnmatch.fnmatchcase(path, shell) for shell in shells)
+    }
 
 
 def resolve(model: nn.Module, paths: Iterable[str], targets: tuple[str, ...], *, what: str) -> set[str]:

@@ -108,7 +108,7 @@ def null_spectrum(
         ``(3, m)`` percentiles :data:`NULL_PERCENTILES` of each singular value.
     """
     singular_values = [torch.linalg.svdvals(core)[:r] for core, r in zip(updates.cores, updates.ranks, strict=True)]
-    out, in_ = updates.Q_out.shape[0], updates.Q_in.shape[0]
+    out, in_ = updates.shape
     widths = [len(values) for values in singular_values]
     spectra = []
     for _ in range(draws):

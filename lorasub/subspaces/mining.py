@@ -142,7 +142,7 @@ def adapter_subspace(adapter: AdapterUpdates, *, dim: int | None = None, name: s
             U, S, Vh = torch.linalg.svd(updates.cores[0], full_matrices=False)
             d = min(numerical_rank(S), dim or len(S)) if S[0] > 0 else 0
             layers[path] = LayerSubspace(
-                U=(updates.Q_out @ U[:, :d]).float(), V=(updates.Q_in @ Vh[:d].T).float(), S=S[:d]
+                U=updates.output.expand(U[:, :d]).float(), V=updates.input.expand(Vh[:d].T).float(), S=S[:d]
             )
     return SubspaceBasis(layers=layers, method="adapter")
 
@@ -176,7 +176,7 @@ class _LayerMiner:
             raise ConfigError(
                 f"layer '{path}': dim={dim} is more than the {limit} dimensions that {len(self.names)} adapters of "
                 f"ranks {sorted(set(updates.ranks))} span in a layer of shape "
-                f"{(len(updates.Q_out), len(updates.Q_in))}; lower dim or mine more adapters"
+                f"{updates.shape}; lower dim or mine more adapters"
             )
         fit = self.solver.fit(updates.cores, dim)
         if dim > numerical_rank(fit.spectrum):
@@ -187,8 +187,8 @@ class _LayerMiner:
         if null is None and self.null_draws:
             null = self._null(path, updates, dim)
         return LayerSubspace(
-            U=(updates.Q_out @ fit.U).to(self.dtype),
-            V=(updates.Q_in @ fit.V).to(self.dtype),
+            U=updates.output.expand(fit.U).to(self.dtype),
+            V=updates.input.expand(fit.V).to(self.dtype),
             S=fit.spectrum[:dim],
             record=_record(fit, updates, null),
         )
@@ -225,7 +225,7 @@ class _LayerMiner:
             silent = self.names[int(norms.argmin())]
             raise ArtefactError(f"layer '{path}': {silent} has not changed it, so its update cannot be normalised")
         scale = norms.mean() / norms
-        return UpdateCores(updates.Q_out, updates.Q_in, updates.cores * scale[:, None, None], updates.ranks)
+        return replace(updates, cores=updates.cores * scale[:, None, None])
 
 
 def _record(fit: LowRankFit, updates: UpdateCores, null: torch.Tensor | None) -> MiningRecord:

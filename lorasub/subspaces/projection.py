@@ -130,7 +130,8 @@ class ProjectedOut(Mapping[str, LowRankUpdate]):
 def _layer_explained(path: str, layer: LayerSubspace, update: LowRankUpdate) -> LayerExplained:
     cores = UpdateCores.of([update])
     core, energy = cores.cores[0], float(cores.cores.square().sum())
-    left, right = _orthonormal(layer.U).T @ cores.Q_out, cores.Q_in.T @ _orthonormal(layer.V)
+    left = cores.output.coordinates(_orthonormal(layer.U)).T
+    right = cores.input.coordinates(_orthonormal(layer.V))
     inside = {"output": left @ core, "input": core @ right, "both": left @ core @ right}
     return LayerExplained(
         path=path,

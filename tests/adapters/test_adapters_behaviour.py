@@ -267,3 +267,19 @@ def test_traces_without_a_graph_break(transformer, perturb, kind):
     torch._dynamo.reset()
     traced = torch.compile(model, backend="eager", fullgraph=True)
     torch.testing.assert_close(traced(x), model(x), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.ddp
+@pytest.mark.parametrize("kind", ["lora", "mixed"])
+def test_distributed_data_parallel_needs_no_search_for_unused_parameters(transformer, perturb, kind):
+    model, x = transformer.model(), transformer.input()
+    adapters = ls.inject_adapters(model, KINDS[kind](transformer))
+    perturb(adapters)
+    torch.distributed.init_process_group("gloo", store=torch.distributed.HashStore(), rank=0, world_size=1)
+    try:
+        parallel = nn.parallel.DistributedDataParallel(model, broadcast_buffers=False)
+        for _ in range(2):  # a parameter without a gradient is noticed at the start of the second step
+            parallel(x).square().mean().backward()
+        assert ls.attached_adapters(parallel) is adapters
+    finally:
+        torch.distributed.destroy_process_group()

@@ -194,8 +194,8 @@ def test_random_bases_depend_on_seed_and_path_alone():
 def test_random_bases_are_uniform():
     """The mean projection on random subspaces of dimension d in n is d / n times the identity."""
     base = nn.Linear(5, 5)
-    mean = sum((Q := ls.RandomBasis(dim=2, seed=seed).subspace("", base).U) @ Q.T for seed in range(2000)) / 2000
-    torch.testing.assert_close(mean, 0.4 * torch.eye(5), atol=0.03, rtol=0)
+    mean = sum((Q := ls.RandomBasis(dim=2, seed=seed).subspace("", base).U) @ Q.T for seed in range(600)) / 600
+    torch.testing.assert_close(mean, 0.4 * torch.eye(5), atol=0.06, rtol=0)
 
 
 @pytest.mark.parametrize(
@@ -203,7 +203,7 @@ def test_random_bases_are_uniform():
     [
         (lambda: lora_layer(nn.Conv2d(4, 4, 3, groups=2), r=2, lora_alpha=4), ConfigError, "groups=2"),
         (lambda: lora_layer(nn.Linear(4, 3), r=4, lora_alpha=8, init="pissa"), ConfigError, "4 singular vectors"),
-        (lambda: ls.RandomBasis(dim=5).wrap("", nn.Linear(4, 8)), ConfigError, "5 orthonormal columns"),
+        (lambda: ls.RandomBasis(dim=5).wrap("", nn.Linear(4, 8)), ConfigError, "cannot have a basis of 5"),
         (
             lambda: projected_layer(nn.Linear(4, 3), ls.LayerSubspace(U=torch.eye(4), V=torch.eye(3)), scale=1),
             ArtefactError,

@@ -281,3 +281,23 @@ def test_real_weights_keep_their_hash(transformer):
     ls.attached_adapters(model).unload()
     model.head.weight.data[0, 0] += 1e-3
     assert ls.inject_adapters(model, ls.LoRA(targets="head")).base_model_hash != before
+
+
+def test_a_small_vggt_trains_every_adapter():
+    """The real forward pass: every adapter is used, and the first step is the base model."""
+    backbones = pytest.importorskip("lorasub.backbones")
+    model = backbones.VGGT.from_preset("nano", heads=("camera", "depth"))
+    images = torch.rand(1, 2, 3, 56, 42)
+    with torch.no_grad():
+        before = model(images)
+    spec = [ls.RandomBasis(dim=4), ls.LoRA(r=2, targets=["camera_head", "depth_head"])]
+    adapters = ls.inject_adapters(model, spec)
+    after = model(images)
+    assert torch.equal(after.depth, before.depth)
+    assert torch.equal(after.pose_encoding, before.pose_encoding)
+    with torch.no_grad():
+        for parameter in adapters.trainable_parameters().values():
+            parameter += 0.01
+    after = model(images)
+    (after.depth.sum() + after.depth_conf.sum() + sum(pose.sum() for pose in after.pose_encodings)).backward()
+    assert [name for name, p in adapters.trainable_parameters().items() if p.grad is None] == []
