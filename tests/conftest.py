@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from lorasub.backbones import VGGTConfig
+from lorasub.backbones import VGGT, VGGTConfig
 
 os.environ.setdefault("MPLBACKEND", "Agg")
 
@@ -68,3 +68,13 @@ def tiny_config() -> VGGTConfig:
         dense_features=8,
         dense_channels=(8, 8, 8, 8),
     )
+
+
+@pytest.fixture(scope="session")
+def tiny_weights(tiny_config: VGGTConfig, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The file of a tiny backbone with random weights."""
+    generator_state = torch.get_rng_state()
+    torch.manual_seed(3)
+    path = VGGT(tiny_config).save_pretrained(tmp_path_factory.mktemp("tiny"))
+    torch.set_rng_state(generator_state)
+    return path

@@ -58,4 +58,4 @@ class ScenePanels(Callback):
                 for logger in trainer.loggers:
                     if isinstance(logger, TensorBoardLogger):
                         logger.experiment.add_figure(f"panels/{name}", figure, global_step=step, close=False)
-                save_figure(figure, folder / "figures" / f"{name}_step{step:06d}.png")
+                save_figure(figure, folder / "figures" / f"{name}_step{step:06d}.png", dpi=100)

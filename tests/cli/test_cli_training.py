@@ -20,23 +20,30 @@ CONFIGS = sorted((Path(__file__).resolve().parents[2] / "configs").glob("*.yaml"
 SMALL = ["--trainer.accelerator=cpu", "--trainer.enable_progress_bar=false", "--data.image_size=28"]
 
 
+def tiny(weights: Path) -> list[str]:
+    """The configs' backbone replaced by one whose steps take milliseconds."""
+    return ["--model.backbone=lorasub.VGGT.from_pretrained", f"--model.backbone.source={weights}"]
+
+
 @pytest.mark.parametrize("config", CONFIGS, ids=lambda path: path.stem)
-def test_every_config_says_how_it_is_run_and_runs(config: Path, real_data: Path, tmp_path: Path) -> None:
+def test_every_config_says_how_it_is_run_and_runs(
+    config: Path, real_data: Path, tiny_weights: Path, tmp_path: Path
+) -> None:
     text = config.read_text(encoding="utf-8")
     assert text.startswith("# ")
     assert f"--config configs/{config.name}" in text
-    words = ["fit", "--config", str(config), *SMALL, "--trainer.fast_dev_run=1", f"--run.folder={tmp_path}"]
+    words = ["fit", "--config", str(config), *SMALL, *tiny(tiny_weights), "--trainer.fast_dev_run=1"]
     if "root: ???" in text:
         words += [f"--data.root={real_data / '7scenes_redkitchen'}", "--data.batch_size=2"]
     assert main(words) == 0
 
 
-def test_fit_test_predict(repository: Path, tmp_path: Path) -> None:
+def test_fit_test_predict(repository: Path, tiny_weights: Path, tmp_path: Path) -> None:
     common = [f"--run.folder={tmp_path}", *SMALL]
     sizes = ["--data.num_scenes=8", "--data.val_scenes=2", "--data.num_views=2", "--data.batch_size=2"]
     config = str(repository / "configs" / "geometry.yaml")
     steps = ["--trainer.max_steps=4", "--trainer.val_check_interval=2"]
-    assert main(["fit", "--config", config, *common, *sizes, *steps]) == 0
+    assert main(["fit", "--config", config, *tiny(tiny_weights), *common, *sizes, *steps]) == 0
 
     run = tmp_path / "geometry" / "0"
     assert {path.name for path in run.iterdir()} >= {"config.yaml", "adapter", "checkpoints", "figures"}
@@ -61,12 +68,15 @@ def test_fit_test_predict(repository: Path, tmp_path: Path) -> None:
     assert 0.85 * 2 * 28 * 28 < len(cloud.vertices) <= 2 * 28 * 28
 
 
-def test_a_second_run_gets_a_folder_of_its_own_and_another_start(repository: Path, tmp_path: Path) -> None:
+def test_a_second_run_gets_a_folder_of_its_own_and_another_start(
+    repository: Path, tiny_weights: Path, tmp_path: Path
+) -> None:
     config = str(repository / "configs" / "geometry.yaml")
     sizes = ["--data.num_scenes=2", "--data.val_scenes=2", "--data.num_views=2", "--data.batch_size=2"]
     for partition in (0, 1, 0):
         words = ["--trainer.max_steps=1", "--trainer.val_check_interval=1", f"--data.partition={partition}"]
-        assert main(["fit", "--config", config, f"--run.folder={tmp_path}", *SMALL, *sizes, *words]) == 0
+        words += [*SMALL, *tiny(tiny_weights), *sizes, "--panels.scenes=0"]
+        assert main(["fit", "--config", config, f"--run.folder={tmp_path}", *words]) == 0
     first, other, again = (
         read_tensors(tmp_path / "geometry" / version / "adapter" / "adapter_model.safetensors")
         for version in ("0", "1", "2")
@@ -77,12 +87,14 @@ def test_a_second_run_gets_a_folder_of_its_own_and_another_start(repository: Pat
 
 
 @pytest.mark.ddp
-def test_two_processes_find_the_adapter_of_one_with_the_doubled_batch(repository: Path, tmp_path: Path) -> None:
+def test_two_processes_find_the_adapter_of_one_with_the_doubled_batch(
+    repository: Path, tiny_weights: Path, tmp_path: Path
+) -> None:
     def fit(name: str, *words: str) -> dict[str, torch.Tensor]:
         command = [
             *(sys.executable, "-m", "lorasub.cli.main", "fit", "--config", repository / "configs" / "geometry.yaml"),
             *(f"--run.folder={tmp_path}", f"--run.name={name}", *SMALL, "--data.num_scenes=16", "--data.val_scenes=4"),
-            *("--data.num_views=2", "--trainer.max_steps=3", "--trainer.val_check_interval=3"),
+            *("--data.num_views=2", "--trainer.max_steps=3", "--trainer.val_check_interval=3", *tiny(tiny_weights)),
             *("--model.optimizer=SGD", "--model.optimizer.lr=0.05", "--panels.scenes=0", *words),
         ]
         done = subprocess.run(

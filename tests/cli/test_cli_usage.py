@@ -61,12 +61,14 @@ def capture_folder(tmp_path: Path) -> Path:
     return folder
 
 
-def fit(repository: Path, tmp_path: Path, *words: str, config: str = "geometry") -> int:
+def fit(repository: Path, tmp_path: Path, weights: Path | None, *words: str, config: str = "geometry") -> int:
+    if weights is not None:
+        words = ("--model.backbone=lorasub.VGGT.from_pretrained", f"--model.backbone.source={weights}", *words)
     return main(
         [
             *("fit", "--config", str(repository / "configs" / f"{config}.yaml"), "--trainer.accelerator=cpu"),
             *(f"--run.folder={tmp_path / 'runs'}", "--trainer.max_steps=1", "--trainer.limit_val_batches=1"),
-            *("--trainer.enable_progress_bar=false", "--data.image_size=28", *words),
+            *("--trainer.enable_progress_bar=false", "--data.image_size=28", "--panels.scenes=0", *words),
         ]
     )
 
@@ -75,7 +77,7 @@ WRONG: dict[str, tuple[list[str], str, int]] = {
     "unknown attribute": (["--data.attribute=colour"], "colour", 2),
     "rank 0": (["--model.adapter.r=0"], "rank must be", 2),
     "no target": (["--model.adapter.targets=[nothing_like_this]"], "nothing_like_this", 2),
-    "image size": (["--data.image_size=30"], "multiples of its patch size 14", 2),
+    "image size": (["--data.image_size=30"], "patch", 2),
     "unknown option": (["--model.adapter.rnak=3"], "rnak", 2),
     "unknown preset": (["--model.backbone.name=micro"], "micro", 2),
     "no config": (["--config=does_not_exist.yaml"], "does_not_exist.yaml", 2),
@@ -84,38 +86,44 @@ WRONG: dict[str, tuple[list[str], str, int]] = {
 
 
 @pytest.mark.parametrize("case", WRONG)
-def test_wrong_settings(repository: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], case: str) -> None:
+def test_wrong_settings(
+    repository: Path, tiny_weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], case: str
+) -> None:
     words, says, code = WRONG[case]
-    assert fit(repository, tmp_path, *words) == code
+    assert fit(repository, tmp_path, None if "preset" in case else tiny_weights, *words) == code
     told = capsys.readouterr().err
     assert says in told
     assert "Traceback" not in told
     assert len([line for line in told.splitlines() if line.startswith("lorasub: ")]) <= 1
 
 
-def test_missing_folder(repository: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert fit(repository, tmp_path, f"--data.root={tmp_path / 'nowhere'}", config="real_rgbd") == 1
+def test_missing_folder(
+    repository: Path, tiny_weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert fit(repository, tmp_path, tiny_weights, f"--data.root={tmp_path / 'nowhere'}", config="real_rgbd") == 1
     assert "nowhere" in capsys.readouterr().err
 
 
 def test_truncated_image(
-    repository: Path, tmp_path: Path, capture_folder: Path, capsys: pytest.CaptureFixture[str]
+    repository: Path, tiny_weights: Path, tmp_path: Path, capture_folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     damaged = capture_folder / "frame-000009.color.png"
     damaged.write_bytes(damaged.read_bytes()[:2000])
     words = [f"--data.root={capture_folder}", "--data.num_views=2", "--data.batch_size=1"]
-    assert fit(repository, tmp_path, *words, config="real_rgbd") == 1
+    assert fit(repository, tmp_path, tiny_weights, *words, config="real_rgbd") == 1
     assert damaged.name in capsys.readouterr().err
 
 
-def test_checkpoint_of_another_model(repository: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert fit(repository, tmp_path) == 0
+def test_checkpoint_of_another_model(
+    repository: Path, tiny_weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert fit(repository, tmp_path, tiny_weights) == 0
     checkpoint = tmp_path / "runs" / "geometry" / "0" / "checkpoints" / "last.ckpt"
     content: dict[str, Any] = torch.load(checkpoint, weights_only=True)
     content["lorasub"]["base_model_hash"] = "f" * 64
     torch.save(content, checkpoint)
-    assert fit(repository, tmp_path, f"--ckpt_path={checkpoint}", "--trainer.max_steps=2") == 1
+    assert fit(repository, tmp_path, tiny_weights, f"--ckpt_path={checkpoint}", "--trainer.max_steps=2") == 1
     assert "ffffffffffff" in capsys.readouterr().err
     checkpoint.write_bytes(checkpoint.read_bytes()[:5000])
-    assert fit(repository, tmp_path, f"--ckpt_path={checkpoint}") == 1
+    assert fit(repository, tmp_path, tiny_weights, f"--ckpt_path={checkpoint}") == 1
     assert "last.ckpt" in capsys.readouterr().err
