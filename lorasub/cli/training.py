@@ -138,8 +138,9 @@ class TrainingCLI(LightningCLI):
 
     def after_fit(self) -> None:
         """Say where everything is."""
-        if self.trainer.is_global_zero and self.trainer.log_dir:
-            log.info("run: %s", self.trainer.log_dir)
+        folder = self.trainer.log_dir  # a collective: every rank must ask
+        if self.trainer.is_global_zero and folder:
+            log.info("run: %s", folder)
 
 
 def mixed_seed(seed: int, data: Any) -> int:

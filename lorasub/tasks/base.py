@@ -168,7 +168,8 @@ class SceneTask(LightningModule):
         for metrics in self.metrics.values():
             assert isinstance(metrics, MetricCollection)
             if any(metric.update_called for metric in metrics.values()):
-                self.log_dict(metrics.compute(), add_dataloader_idx=False)
+                # already the same on every rank; without sync_dist Lightning would warn for each name
+                self.log_dict(metrics.compute(), add_dataloader_idx=False, sync_dist=True)
             metrics.reset()
 
     def _log_loss(self, name: str, terms: LossTerms, scenes: int) -> None:
