@@ -16,7 +16,7 @@ from lorasub.subspaces.joint import (
     split_common_specific,
 )
 from lorasub.subspaces.layers import LayerKind, layer_kind
-from lorasub.subspaces.mining import AdapterUpdates, adapter_subspace, mine_subspace
+from lorasub.subspaces.mining import adapter_subspace, mine_subspace
 from lorasub.subspaces.null import Measurement, energy_null, phi_null, random_angles
 from lorasub.subspaces.overlap import (
     LayerOverlap,
@@ -29,7 +29,7 @@ from lorasub.subspaces.overlap import (
 )
 from lorasub.subspaces.projection import ExplainedFraction, ProjectedOut, explained_fraction, project_out
 from lorasub.subspaces.space_file import read_space_file, write_space_file
-from lorasub.subspaces.updates import LowRankUpdate
+from lorasub.subspaces.updates import AdapterUpdates, LowRankUpdate, Progress
 
 __all__ = [
     "AdapterSource",
@@ -49,6 +49,7 @@ __all__ = [
     "OverlapMatrix",
     "OverlapReport",
     "OverlapSummary",
+    "Progress",
     "ProjectedOut",
     "RobustLowRank",
     "Side",

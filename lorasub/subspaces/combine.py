@@ -13,6 +13,7 @@ from lorasub.errors import ConfigError
 from lorasub.subspaces.basis import LayerSubspace, SubspaceBasis
 from lorasub.subspaces.overlap import check_same_base
 from lorasub.subspaces.threads import one_thread
+from lorasub.subspaces.updates import Progress
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,18 +38,20 @@ class LayerSurvival:
 
 
 def combine_subspaces(
-    bases: Mapping[str, SubspaceBasis], *, tolerance: float = 1e-3, scaled: bool = False
+    bases: Mapping[str, SubspaceBasis], *, tolerance: float = 1e-3, scaled: bool = False, progress: Progress = iter
 ) -> SubspaceBasis:
     """Join the subspaces of several attributes into one basis per layer.
 
-    The columns of all attributes are orthonormalised by a QR decomposition with column pivoting: the next direction is
-    always the column with most that is new. It ends where the sine of the angle between every remaining column and what
-    is already kept is at most ``tolerance``. Each direction remembers the attribute whose column brought it.
+    The columns of all attributes are orthonormalised by a QR decomposition with column pivoting. They queue up by
+    strength, the first of every attribute before the second of any; the next one is the first in the queue with at
+    least half as much that is new as the best has. It ends where the sine of the angle between every remaining column
+    and what is already kept is at most ``tolerance``. Each direction remembers the attribute whose column brought it.
 
     Args:
-        bases: attribute -> basis, in the order that breaks ties; any subset of attributes will do, even one.
+        bases: attribute -> basis, in the order of the queue; any subset of attributes will do, even one.
         tolerance: in [0, 1). 0 keeps every column that is not linearly dependent to machine precision.
         scaled: instead of orthonormal columns put the paper's U S^(1/2) and V S^(1/2) side by side; nothing is dropped.
+        progress: wraps the sequence of layer paths.
 
     Returns:
         A basis with ``U_attributes`` and ``V_attributes``. The numbers of columns of U and V may differ.
@@ -64,7 +67,7 @@ def combine_subspaces(
     check_same_base(bases.items())
     layers = {}
     with one_thread():
-        for path in _same_layers(bases):
+        for path in progress(_same_layers(bases)):
             same = {name: basis.layers[path] for name, basis in bases.items()}
             layers[path] = _side_by_side(path, same) if scaled else _orthonormalised(same, tolerance)
     some = next(iter(bases.values()))
@@ -124,10 +127,13 @@ def survival_rows(survival: Sequence[LayerSurvival]) -> list[dict[str, Any]]:
 
 
 def pivoted_columns(columns: Tensor, tolerance: float) -> tuple[Tensor, list[int]]:
-    """QR decomposition with column pivoting of unit columns, ended at a tolerance.
+    """QR decomposition with threshold pivoting of unit columns, ended at a tolerance.
+
+    The next column is the first whose residual is at least half the largest. Taking the largest itself would give all
+    columns of one attribute before any of another: they are orthogonal among themselves, so their residuals stay 1.
 
     Args:
-        columns: ``(n, m)`` float64, columns of norm 1. Among equal residuals the first column wins.
+        columns: ``(n, m)`` float64, columns of norm 1, in the order of preference.
         tolerance: largest norm of a residual that counts as nothing new.
 
     Returns:
@@ -140,10 +146,9 @@ def pivoted_columns(columns: Tensor, tolerance: float) -> tuple[Tensor, list[int
     order: list[int] = []
     while len(order) < min(columns.shape):
         norms = torch.linalg.vector_norm(residual, dim=0)
-        # rounding must not break ties between untouched columns, or the order of the attributes would not hold
-        index = int((norms >= norms.max() * (1 - 1e-9)).nonzero()[0])
-        if norms[index] <= tolerance:
+        if norms.max() <= tolerance:
             break
+        index = int(((norms >= norms.max() / 2) & (norms > tolerance)).nonzero()[0])
         direction = residual[:, index] / norms[index]
         if kept:
             # once more against the kept ones: a small residual has lost its orthogonality
@@ -164,7 +169,7 @@ def _orthonormalised(layers: Mapping[str, LayerSubspace], tolerance: float) -> L
 
 
 def _joined(sides: Mapping[str, Tensor], tolerance: float) -> tuple[Tensor, tuple[str, ...]]:
-    # the first direction of every attribute, then the second of every attribute ..., so that ties favour none
+    # the first direction of every attribute, then the second of every attribute, and so on
     ranked = sorted((rank, place, name) for place, name in enumerate(sides) for rank in range(sides[name].shape[1]))
     dtype = next(iter(sides.values())).dtype
     spans = {name: torch.linalg.qr(side.detach().to("cpu", torch.float64)).Q for name, side in sides.items()}

@@ -15,9 +15,10 @@ from torch import Tensor
 from lorasub.errors import ConfigError
 from lorasub.subspaces.basis import SubspaceBasis
 from lorasub.subspaces.haar import keyed_rng
-from lorasub.subspaces.mining import AdapterUpdates, Progress, adapter_subspace, mine_subspace
+from lorasub.subspaces.mining import adapter_subspace, mine_subspace
 from lorasub.subspaces.null import Measurement
 from lorasub.subspaces.overlap import Grouping, LayerOverlap, OverlapReport, Side, SideOverlap, subspace_overlap
+from lorasub.subspaces.updates import AdapterUpdates, Progress
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,7 +70,12 @@ class OverlapMatrix:
 
 
 def overlap_matrix(
-    bases: Mapping[str, SubspaceBasis], *, strict: bool = True, draws: int = 500, seed: int = 0
+    bases: Mapping[str, SubspaceBasis],
+    *,
+    strict: bool = True,
+    draws: int = 500,
+    seed: int = 0,
+    progress: Progress = iter,
 ) -> OverlapMatrix:
     """Compare every pair of bases. The diagonal stays unknown: see :func:`attribute_overlaps`.
 
@@ -78,6 +84,7 @@ def overlap_matrix(
         strict: see :func:`subspace_overlap`.
         draws: see :func:`subspace_overlap`.
         seed: see :func:`subspace_overlap`.
+        progress: wraps the layer paths of every pair.
 
     Raises:
         ConfigError: fewer than two bases, or layers that differ.
@@ -87,7 +94,8 @@ def overlap_matrix(
         raise ConfigError(f"an overlap needs at least two bases, not {len(bases)}")
     reports = {}
     for first, second in itertools.combinations(bases, 2):
-        report = subspace_overlap(bases[first], bases[second], strict=strict, draws=draws, seed=seed)
+        one, two = bases[first], bases[second]
+        report = subspace_overlap(one, two, strict=strict, draws=draws, seed=seed, progress=progress)
         reports[first, second] = _renamed(report, first, second)
     return OverlapMatrix(names=tuple(bases), reports=reports)
 

@@ -10,8 +10,8 @@ from torch import Tensor
 from lorasub.errors import ArtefactError, ConfigError
 from lorasub.subspaces.basis import LayerSubspace, SubspaceBasis
 from lorasub.subspaces.haar import keyed_rng, orthonormalised
-from lorasub.subspaces.mining import Progress
 from lorasub.subspaces.threads import one_thread
+from lorasub.subspaces.updates import Progress
 
 
 def random_basis(

@@ -24,10 +24,11 @@ from torch import Tensor
 from lorasub.errors import ConfigError
 from lorasub.subspaces.basis import AdapterSource, LayerSubspace, SubspaceBasis
 from lorasub.subspaces.haar import haar_frames, keyed_rng
-from lorasub.subspaces.mining import AdapterUpdates, Progress, mine_subspace
+from lorasub.subspaces.mining import mine_subspace
 from lorasub.subspaces.overlap import check_same_base
 from lorasub.subspaces.projection import ProjectedOut
 from lorasub.subspaces.threads import one_thread
+from lorasub.subspaces.updates import AdapterUpdates, Progress
 
 #: Keeps the harmonic mean finite where a direction is entirely absent from an attribute.
 _ABSENT = 1e-9
@@ -113,13 +114,16 @@ class CommonSpecific:
     specific: Mapping[str, SubspaceBasis]
 
 
-def common_subspace(bases: Mapping[str, SubspaceBasis], *, draws: int = 200, seed: int = 0) -> CommonSubspace:
+def common_subspace(
+    bases: Mapping[str, SubspaceBasis], *, draws: int = 200, seed: int = 0, progress: Progress = iter
+) -> CommonSubspace:
     """Find the directions that lie in every attribute's subspace, beyond chance.
 
     Args:
         bases: attribute -> mined basis, at least two, of the same layers.
         draws: random sets of subspaces behind the chance level.
         seed: of these.
+        progress: wraps the sequence of layer paths.
 
     Raises:
         ConfigError: fewer than two bases, or layers that differ.
@@ -134,7 +138,7 @@ def common_subspace(bases: Mapping[str, SubspaceBasis], *, draws: int = 200, see
             raise ConfigError(f"'{name}' and '{first_name}' do not cover the same layers, such as '{different[0]}'")
     layers, output, input_ = {}, {}, {}
     with one_thread():
-        for path in first.layers:
+        for path in progress(list(first.layers)):
             same = [basis.layers[path] for basis in bases.values()]
             if len({layer.shape for layer in same}) > 1:
                 raise ConfigError(f"layer '{path}' has different shapes {[layer.shape for layer in same]}")
@@ -174,7 +178,7 @@ def split_common_specific(
         sources: attribute -> one source per adapter.
         draws: see :func:`common_subspace`.
         seed: of all nulls.
-        progress: wraps the layer paths of every mining, two per attribute.
+        progress: wraps the layer paths of each pass, two per attribute and one between.
 
     Raises:
         ConfigError: see :func:`mine_subspace` and :func:`common_subspace`.
@@ -187,7 +191,7 @@ def split_common_specific(
         )
         for name, group in adapters.items()
     }
-    common = common_subspace(raw, draws=draws, seed=seed)
+    common = common_subspace(raw, draws=draws, seed=seed, progress=progress)
     specific = {}
     for name, group in adapters.items():
         mined = mine_subspace(

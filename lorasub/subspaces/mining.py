@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Literal, TypeAlias
+from typing import Literal
 
 import torch
 
@@ -14,12 +14,7 @@ from lorasub.subspaces.dimension import DimensionRule, null_spectrum, numerical_
 from lorasub.subspaces.haar import keyed_rng
 from lorasub.subspaces.irls import LowRankFit, RobustLowRank, UpdateCores
 from lorasub.subspaces.threads import one_thread
-from lorasub.subspaces.updates import LowRankUpdate
-
-#: The updates of one adapter by layer path. A mapping that reads from a file on access keeps memory at one layer.
-AdapterUpdates: TypeAlias = Mapping[str, LowRankUpdate]
-#: Wraps the layer paths while they are worked through; a progress bar such as ``tqdm`` fits.
-Progress: TypeAlias = Callable[[Sequence[str]], Iterable[str]]
+from lorasub.subspaces.updates import AdapterUpdates, Progress
 
 #: Draws of a null when a rule needs one and none were asked for.
 _DEFAULT_NULL_DRAWS = 40

@@ -15,6 +15,7 @@ from lorasub.subspaces.basis import LayerSubspace, SubspaceBasis
 from lorasub.subspaces.layers import layer_kind
 from lorasub.subspaces.null import Measurement, angle_nulls, energy_null, mean_measurement
 from lorasub.subspaces.threads import one_thread
+from lorasub.subspaces.updates import Progress
 
 #: ``output`` and ``input`` compare U and V; ``both`` is the two-sided energy.
 Side: TypeAlias = Literal["output", "input", "both"]
@@ -168,7 +169,13 @@ class OverlapReport:
 
 
 def subspace_overlap(
-    first: SubspaceBasis, second: SubspaceBasis, *, strict: bool = True, draws: int = 500, seed: int = 0
+    first: SubspaceBasis,
+    second: SubspaceBasis,
+    *,
+    strict: bool = True,
+    draws: int = 500,
+    seed: int = 0,
+    progress: Progress = iter,
 ) -> OverlapReport:
     """Compare two bases layer by layer on the output and the input side, each measure with its null.
 
@@ -178,6 +185,7 @@ def subspace_overlap(
         strict: both must have the same layers; otherwise those that both have are compared.
         draws: random pairs behind the nulls that have no closed form.
         seed: of these.
+        progress: wraps the sequence of layer paths.
 
     Raises:
         ConfigError: the layers or their shapes differ.
@@ -186,7 +194,7 @@ def subspace_overlap(
     paths = _paths_to_compare(first, second, strict)
     layers = []
     with one_thread():
-        for path in paths:
+        for path in progress(paths):
             one, two = first.layers[path], second.layers[path]
             layers.append(
                 LayerOverlap(

@@ -13,7 +13,7 @@ from lorasub.errors import ConfigError
 from lorasub.subspaces.basis import LayerSubspace, SubspaceBasis
 from lorasub.subspaces.irls import UpdateCores
 from lorasub.subspaces.threads import one_thread
-from lorasub.subspaces.updates import LowRankUpdate
+from lorasub.subspaces.updates import AdapterUpdates, LowRankUpdate, Progress
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,21 +70,22 @@ class ExplainedFraction:
         return {"total": total, "layers": layers}
 
 
-def explained_fraction(basis: SubspaceBasis, updates: Mapping[str, LowRankUpdate]) -> ExplainedFraction:
+def explained_fraction(
+    basis: SubspaceBasis, updates: AdapterUpdates, *, progress: Progress = iter
+) -> ExplainedFraction:
     """How much of an adapter, best one that the basis was not mined from, lies in the basis.
 
     Args:
         basis: scaled columns are orthonormalised first.
         updates: the adapter; must have every layer of the basis.
+        progress: wraps the sequence of layer paths.
 
     Raises:
         ConfigError: a layer is missing or has another shape.
     """
     with one_thread():
-        layers = tuple(
-            _layer_explained(path, layer, _update_of(updates, path, layer)) for path, layer in basis.layers.items()
-        )
-    return ExplainedFraction(layers=layers)
+        layers = [_layer_explained(path, basis.layers[path], updates) for path in progress(list(basis.layers))]
+    return ExplainedFraction(layers=tuple(layers))
 
 
 def project_out(update: LowRankUpdate, subspace: LayerSubspace) -> LowRankUpdate:
@@ -110,7 +111,7 @@ class ProjectedOut(Mapping[str, LowRankUpdate]):
         basis: what to remove; layers that it lacks stay as they are.
     """
 
-    def __init__(self, updates: Mapping[str, LowRankUpdate], basis: SubspaceBasis) -> None:
+    def __init__(self, updates: AdapterUpdates, basis: SubspaceBasis) -> None:
         self._updates = updates
         self._basis = basis
 
@@ -127,8 +128,8 @@ class ProjectedOut(Mapping[str, LowRankUpdate]):
         return len(self._updates)
 
 
-def _layer_explained(path: str, layer: LayerSubspace, update: LowRankUpdate) -> LayerExplained:
-    cores = UpdateCores.of([update])
+def _layer_explained(path: str, layer: LayerSubspace, updates: AdapterUpdates) -> LayerExplained:
+    cores = UpdateCores.of([_update_of(updates, path, layer)])
     core, energy = cores.cores[0], float(cores.cores.square().sum())
     left = cores.output.coordinates(_orthonormal(layer.U)).T
     right = cores.input.coordinates(_orthonormal(layer.V))
@@ -147,7 +148,7 @@ def _orthonormal(columns: Tensor) -> Tensor:
     return Q
 
 
-def _update_of(updates: Mapping[str, LowRankUpdate], path: str, layer: LayerSubspace) -> LowRankUpdate:
+def _update_of(updates: AdapterUpdates, path: str, layer: LayerSubspace) -> LowRankUpdate:
     if path not in updates:
         raise ConfigError(f"the adapter has no layer '{path}', which the basis covers")
     update = updates[path]

@@ -68,11 +68,13 @@ def test_tolerance_is_the_sine_of_the_angle(tolerance: float, kept: int) -> None
     assert (entry["a"].kept_out, entry["b"].kept_out) == (1, kept - 1)
 
 
-def test_ties_favour_no_attribute() -> None:
-    """Mutually orthogonal attributes: first one direction of each, then the second of each."""
+def test_columns_come_by_strength_whatever_their_attribute() -> None:
+    """First one direction of each attribute, then the second of each, also where they are not quite orthogonal."""
     eye = torch.eye(12, dtype=torch.float64)
     parts = {"a": basis_of(eye[:, :2], eye[:, :2]), "b": basis_of(eye[:, 2:4], eye[:, 2:4])}
     assert combine_subspaces(parts).layers["w"].U_attributes == ("a", "b", "a", "b")
+    random = {name: basis_of(frame(40, 3, i), frame(40, 3, 5 + i)) for i, name in enumerate("ab")}
+    assert combine_subspaces(random).layers["w"].V_attributes == ("a", "b") * 3
 
 
 def test_one_attribute_and_a_full_space() -> None:

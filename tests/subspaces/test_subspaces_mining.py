@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 import pytest
@@ -13,7 +13,17 @@ from planted import dense, dense_mining, frame, planted, random_update
 from scipy.linalg import subspace_angles
 
 from lorasub.errors import ArtefactError, ConfigError
-from lorasub.subspaces import AdapterSource, LowRankUpdate, RobustLowRank, adapter_subspace, mine_subspace
+from lorasub.subspaces import (
+    AdapterSource,
+    LowRankUpdate,
+    RobustLowRank,
+    adapter_subspace,
+    combine_subspaces,
+    common_subspace,
+    explained_fraction,
+    mine_subspace,
+    overlap_matrix,
+)
 
 OPTIONS = {"eps": 1e-3, "tolerance": 1e-9, "max_iterations": 60}
 
@@ -109,6 +119,22 @@ def test_reading_is_lazy_one_layer_at_a_time() -> None:
 
     mine_subspace([Lazy(), Lazy(), Lazy()], dim=2)
     assert Lazy.read == ["a", "a", "a", "b", "b", "b"]
+
+
+def test_progress_sees_every_layer() -> None:
+    seen: list[list[str]] = []
+
+    def bar(paths: Sequence[str]) -> Sequence[str]:
+        seen.append(list(paths))
+        return paths
+
+    adapters = {name: adapters_of() for name in ("one", "two")}
+    bases = {name: mine_subspace(group, dim=2, progress=bar) for name, group in adapters.items()}
+    overlap_matrix(bases, draws=2, progress=bar)
+    common_subspace(bases, draws=2, progress=bar)
+    combine_subspaces(bases, progress=bar)
+    explained_fraction(bases["one"], adapters["one"][0], progress=bar)
+    assert seen == [["a", "b"]] * 6
 
 
 def test_single_adapter() -> None:

@@ -168,7 +168,7 @@ def simulated_cosines(n: int, d1: int, d2: int, draws: int) -> np.ndarray:
 
 @pytest.mark.parametrize(("n", "d1", "d2"), [(20, 3, 5), (6, 4, 5), (40, 2, 2), (9, 1, 4)])
 def test_nulls_equal_direct_simulation(n: int, d1: int, d2: int) -> None:
-    draws = 4000
+    draws = 3000
     cosines = simulated_cosines(n, d1, d2, draws)
     expected = {
         "distance": 1 - cosines[:, 0],
@@ -195,14 +195,14 @@ def test_phi_has_the_known_mean(n: int, d1: int, d2: int) -> None:
 def test_energy_null_equals_simulation(out: int, d_out: int, in_: int, d_in: int, S: list[float]) -> None:
     generator = np.random.default_rng(3)
     values = []
-    for _ in range(8000):
+    for _ in range(4000):
         # L's singular vectors may be the first axes: only the projections need to be random
         P, _ = np.linalg.qr(generator.standard_normal((out, d_out)))
         Q, _ = np.linalg.qr(generator.standard_normal((in_, d_in)))
         values.append(np.linalg.norm(P[: len(S)].T @ np.diag(S) @ Q[: len(S)]) ** 2 / np.sum(np.square(S)))
     mean, std = energy_null(out, d_out, in_, d_in, torch.tensor(S))
-    assert mean == pytest.approx(np.mean(values), abs=5 * np.std(values) / math.sqrt(8000))
-    assert std == pytest.approx(np.std(values), rel=0.08)
+    assert mean == pytest.approx(np.mean(values), abs=5 * np.std(values) / math.sqrt(4000))
+    assert std == pytest.approx(np.std(values), rel=0.1)
 
 
 def test_random_bases_are_within_chance_and_related_ones_are_not() -> None:
