@@ -31,6 +31,14 @@ class Primitive(enum.IntEnum):
     CYLINDER = 3
     #: shape[0]: radius at the top (z = 1) as a fraction of that at the bottom; 0 is a pointed cone.
     CONE = 4
+    #: A tube around the z axis. shape[0]: radius of the tube as a fraction of the whole, in (0, 0.5].
+    TORUS = 5
+    #: ((|x|^(2/e2) + |y|^(2/e2))^(e2/e1) + |z|^(2/e1))^(e1/2) <= 1 with shape[0:2] = e1, e2 in (0, 2].
+    SUPERQUADRIC = 6
+    #: A sphere with bumps. shape: depth of the bumps in [0, 0.3], their frequency, and a phase.
+    BLOB = 7
+    #: A block whose upper side is a wavy height field. shape: as for BLOB.
+    TERRAIN = 8
 
 
 class Pattern(enum.IntEnum):
@@ -112,6 +120,7 @@ class Materials(Part):
         phase: ``[B, M, 3]`` where in the pattern the object's origin lies, in features.
         roughness: ``[B, M]`` in (0, 1], width of the highlight.
         specular: ``[B, M]`` strength of the highlight at normal incidence.
+        refraction: ``[B, M]`` refractive index of a clear solid; 0 for an opaque one.
     """
 
     pattern: Tensor
@@ -121,6 +130,7 @@ class Materials(Part):
     phase: Tensor
     roughness: Tensor
     specular: Tensor
+    refraction: Tensor
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

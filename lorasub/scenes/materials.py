@@ -55,6 +55,7 @@ def draw_materials(draws: Draws, ranges: TextureRanges) -> Materials:
         phase=tensor(phase),
         roughness=tensor(roughness),
         specular=tensor(specular),
+        refraction=torch.zeros(pattern.shape),
     )
 
 

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from lorasub.scenes.shapes import RECIPES
+
 Range = tuple[float, float]
 
 #: No object reaches farther from the origin, sideways, than this.
@@ -40,7 +42,7 @@ class GeometryRanges:
     aspect: Range = (0.5, 1.8)
     elongation: Range = (0.6, 1.0)
     tilt: Range = (0.0, 0.6)
-    shapes: tuple[str, ...] = ("sphere", "box", "cylinder", "cone")
+    shapes: tuple[str, ...] = tuple(RECIPES)
     floating: float = 0.15
     elevation: Range = (0.2, 1.0)
     room: Range = (3.7, 5.5)

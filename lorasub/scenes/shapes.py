@@ -31,6 +31,13 @@ RECIPES: dict[str, tuple[Piece, ...]] = {
     "cylinder": (Piece(Primitive.CYLINDER),),
     "cone": (Piece(Primitive.CONE),),
     "frustum": (Piece(Primitive.CONE, shape=(0.5, 0.0, 0.0, 0.0)),),
+    "torus": (Piece(Primitive.TORUS, size=(1.0, 1.0, 1.0), shape=(0.32, 0.0, 0.0, 0.0)),),
+    "pillow": (Piece(Primitive.SUPERQUADRIC, size=(0.85, 0.85, 1.0), shape=(0.5, 0.4, 0.0, 0.0)),),
+    "octahedron": (Piece(Primitive.SUPERQUADRIC, shape=(1.9, 1.9, 0.0, 0.0)),),
+    "barrel": (Piece(Primitive.SUPERQUADRIC, shape=(0.6, 1.0, 0.0, 0.0)),),
+    "rock": (Piece(Primitive.BLOB, shape=(0.2, 4.0, 1.0, 0.0)),),
+    "berry": (Piece(Primitive.BLOB, shape=(0.08, 9.0, 2.0, 0.0)),),
+    "hills": (Piece(Primitive.TERRAIN, size=_BOX, shape=(0.25, 4.0, 0.5, 0.0)),),
     "capsule": (
         Piece(Primitive.CYLINDER, size=(0.5, 0.5, 0.5)),
         Piece(Primitive.SPHERE, center=(0.0, 0.0, 0.5), size=(0.5, 0.5, 0.5)),

@@ -3,24 +3,27 @@
 All simple solids are one: a quadric ``a (x^2 + y^2) + c z^2 + e z + f <= 0`` clipped by the cube [-1, 1]^3, in the
 solid's own frame. A ray's stretch inside is the overlap of four intervals, without a branch; a box is the cube alone.
 
-Layout, for speed: vectors lead with their three components, ``[3, G, N]`` for N rays in each of G groups (a group is a
-view), so that a component is a contiguous block and a dot product fuses into its neighbours.
+Rays come in G groups (a view, say) of N each; all rays of a group see the same K solids. Vectors are ``[3, G, N]``.
 """
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from lorasub.scenes.description import Geometry, Primitive
+from lorasub.scenes.rendering.implicit import IMPLICIT, march
+from lorasub.scenes.rendering.vectors import normalize, rotate, rotate_back
 
 #: Longer than any distance in a scene; what a ray that meets nothing returns.
 FAR = 1e4
 _TINY = 1e-12
 # The nearest of K solids is found by one minimum over integers whose lowest bits are the solid's number.
 _NUMBER_BITS = 7
+MAX_SOLIDS = 1 << _NUMBER_BITS
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,34 +33,62 @@ class Solids:
     Attributes:
         center: ``[3, G, K]``.
         to_local: ``[3, 3, G, K]`` world to the solid's unit frame, row by row.
-        quadric: ``[4, G, K]`` a, c, e and f; f is positive for a place that is not used, which nothing hits.
+        quadric: ``[4, G, K]`` a, c, e and f. f is positive for a place that nothing hits: an unused one, or that of a
+            marched solid.
         surface: ``[G, K]`` int32.
+        size: ``[3, G, K]`` half extents.
+        kind: ``[G, K]`` int32.
+        shape: ``[4, G, K]``.
+        marched: ``[2, I]`` int64, group and place of every solid that has to be marched.
     """
 
     center: Tensor
     to_local: Tensor
     quadric: Tensor
     surface: Tensor
+    size: Tensor
+    kind: Tensor
+    shape: Tensor
+    marched: Tensor
 
     @classmethod
     def prepare(cls, geometry: Geometry, repeats: int) -> Solids:
         """Prepare the solids of B scenes for ``repeats`` groups of rays per scene."""
-        used = (geometry.kind != Primitive.NONE).any(0).nonzero()
-        many = max(int(used.max()) + 1 if used.numel() else 1, 1)
-        if many > 1 << _NUMBER_BITS:
-            raise ValueError(f"{many} primitives in a scene; {1 << _NUMBER_BITS} is the most")
+        used = (geometry.kind != int(Primitive.NONE)).any(0).nonzero()
+        many = int(used.max()) + 1 if used.numel() else 1
+        if many > MAX_SOLIDS:
+            raise ValueError(f"{many} primitives in a scene; {MAX_SOLIDS} is the most")
         many = min(-(-many // 4) * 4, geometry.kind.shape[1])  # few different sizes, few recompilations
-        kind = geometry.kind[:, :many]
-        inverse = geometry.rotation[:, :many].mT / geometry.size[:, :many, :, None]
+        kind, shape, size = geometry.kind[:, :many], geometry.shape[:, :many], geometry.size[:, :many]
+        inverse = geometry.rotation[:, :many].mT / size[..., None]
 
         def groups(values: Tensor, *front: int) -> Tensor:
             return values.repeat_interleave(repeats, dim=0).permute(*front, 0, 1).contiguous()
 
+        kinds = groups(kind)
         return cls(
             center=groups(geometry.center[:, :many], 2),
             to_local=groups(inverse, 2, 3),
-            quadric=groups(_quadrics(kind, geometry.shape[:, :many, 0]), 2),
+            quadric=groups(_quadrics(kind, shape[..., 0]), 2),
             surface=groups(geometry.surface[:, :many]),
+            size=groups(size, 2),
+            kind=kinds,
+            shape=groups(shape, 2),
+            marched=torch.isin(kinds, torch.tensor(IMPLICIT, device=kinds.device)).nonzero().T.contiguous(),
+        )
+
+    def pick(self, number: Tensor) -> Tensor:
+        """``[G, N]`` places in the flattened (G, K) of solids with these numbers ``[G, N]``."""
+        groups, many = self.surface.shape
+        return number.long() + many * torch.arange(groups, device=number.device)[:, None]
+
+    def without(self, surfaces: Tensor) -> Solids:
+        """The same solids, but those of surfaces where ``surfaces [G, M]`` is true cannot be hit."""
+        gone = surfaces.gather(1, self.surface.long())
+        nothing = self.quadric.new_tensor([0.0, 0.0, 0.0, 1.0])[:, None, None]
+        stays = ~gone[self.marched[0], self.marched[1]]
+        return dataclasses.replace(
+            self, quadric=torch.where(gone, nothing, self.quadric), marched=self.marched[:, stays]
         )
 
 
@@ -65,38 +96,22 @@ def _quadrics(kind: Tensor, top: Tensor) -> Tensor:
     """``[B, K, 4]``: a, c, e and f of the quadric that belongs to each kind."""
     middle, slope = 0.5 * (1.0 + top), 0.5 * (1.0 - top)  # a cone's radius is middle - slope z
     zero, one = torch.zeros_like(top), torch.ones_like(top)
+    nothing = (zero, zero, zero, one)
     rows = {
-        Primitive.NONE: (zero, zero, zero, one),
         Primitive.SPHERE: (one, one, zero, -one),
         Primitive.BOX: (zero, zero, zero, -one),
         Primitive.CYLINDER: (one, zero, zero, -one),
         Primitive.CONE: (one, -slope * slope, 2.0 * middle * slope, -middle * middle),
     }
-    result = torch.stack(rows[Primitive.NONE], dim=-1)
+    result = torch.stack(nothing, dim=-1)
     for name, row in rows.items():
-        result = torch.where((kind == name)[..., None], torch.stack(row, dim=-1), result)
+        result = torch.where((kind == int(name))[..., None], torch.stack(row, dim=-1), result)
     return result
-
-
-def rotate(matrix: Tensor, vector: Tensor) -> Tensor:
-    """``matrix [3, 3, ...] @ vector [3, ...]`` as plain products, which fuse; a batched matrix product would not."""
-    return matrix[:, 0] * vector[0] + matrix[:, 1] * vector[1] + matrix[:, 2] * vector[2]
-
-
-def dot(a: Tensor, b: Tensor) -> Tensor:
-    """Dot product over the leading axis."""
-    return a[0] * b[0] + a[1] * b[1] + a[2] * b[2]
-
-
-def normalize(vector: Tensor) -> Tensor:
-    """Unit length over the leading axis."""
-    return vector * torch.rsqrt(dot(vector, vector).clamp(min=1e-20))
 
 
 def slabs(origin: Tensor, direction: Tensor) -> tuple[Tensor, Tensor]:
     """Entry and exit ``[3, ...]`` of the three slabs |x| <= 1, |y| <= 1, |z| <= 1."""
-    safe = torch.where(direction.abs() < _TINY, _TINY, direction)
-    inverse = 1.0 / safe
+    inverse = 1.0 / torch.where(direction.abs() < _TINY, _TINY, direction)
     middle, half = -origin * inverse, inverse.abs()
     return middle - half, middle + half
 
@@ -104,13 +119,13 @@ def slabs(origin: Tensor, direction: Tensor) -> tuple[Tensor, Tensor]:
 def quadric_interval(
     quadric: Tensor, origin: Tensor, direction: Tensor, near: Tensor, far: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """Entry and exit of the quadric, given those of the slabs. Empty where entry > exit.
+    """Entry and exit of the quadric, given those of the cube. Empty where entry > exit.
 
     Where the leading coefficient is negative (some rays against a cone) the inside is what lies *outside* of the two
-    roots; since the clipped cone is convex, only one of these halves can meet the slabs' interval.
+    roots; since the clipped cone is convex, only one of these halves can meet the cube's interval.
     """
     a, c, e, f = quadric[0], quadric[1], quadric[2], quadric[3]
-    (ox, oy, oz), (dx, dy, dz) = origin, direction
+    (ox, oy, oz), (dx, dy, dz) = origin.unbind(0), direction.unbind(0)
     second = a * (dx * dx + dy * dy) + c * dz * dz
     second = torch.where(second.abs() < _TINY, _TINY, second)
     first = a * (ox * dx + oy * dy) + c * oz * dz + 0.5 * e * dz  # half the linear coefficient
@@ -118,26 +133,25 @@ def quadric_interval(
     discriminant = first * first - second * zeroth
     # the root of larger magnitude by addition, the other by Vieta: no cancellation
     root = discriminant.clamp(min=0.0).sqrt()
-    larger = -(first + torch.where(first < 0.0, -root, root))
-    larger = torch.where(larger.abs() < 1e-30, 1e-30, larger)
-    one, two = larger / second, zeroth / larger
+    larger = -(first + torch.copysign(root, first))
+    one = larger / second
+    two = torch.where(larger == 0.0, one, zeroth / larger)
     low, high = torch.minimum(one, two), torch.maximum(one, two)
     inverted, real = second < 0.0, discriminant > 0.0
-    before = inverted & (near < low)  # the half before the roots
+    before = near < low  # the half before the roots
     entry = torch.where(inverted, torch.where(before, -FAR, high), low)
-    leave = torch.where(inverted & ~before, FAR, torch.where(before, low, high))
-    entry = torch.where(real, entry, torch.where(inverted, -FAR, FAR))
-    leave = torch.where(real, leave, torch.where(inverted, FAR, -FAR))
-    return entry, leave
+    leave = torch.where(inverted, torch.where(before, low, FAR), high)
+    none = torch.where(inverted, -FAR, FAR)  # no roots: all inside if inverted, else nothing
+    return torch.where(real, entry, none), torch.where(real, leave, -none)
 
 
 def stretch(solids: Solids, origin: Tensor, direction: Tensor) -> tuple[Tensor, Tensor]:
-    """Entry and exit ``[G, K, N]`` of rays in every solid; empty where entry > exit.
+    """Entry and exit ``[G, K, N]`` of rays in every simple solid; empty where entry > exit.
 
     Args:
         solids: the solids of the G groups.
         origin: ``[3, G, N]``, or ``[3, G, 1]`` if all rays of a group start in one point.
-        direction: ``[3, G, N]``, or ``[3, G, 1]`` if they are parallel. Lengths are in units of it.
+        direction: ``[3, G, N]``, or ``[3, G, 1]`` if they are parallel. Distances are in units of its length.
     """
     matrix = solids.to_local[..., None]
     start = rotate(matrix, origin[:, :, None] - solids.center[..., None])
@@ -148,24 +162,74 @@ def stretch(solids: Solids, origin: Tensor, direction: Tensor) -> tuple[Tensor, 
     return torch.maximum(entry, near), torch.minimum(leave, far)
 
 
-def nearest(solids: Solids, origin: Tensor, direction: Tensor) -> tuple[Tensor, Tensor]:
-    """Distance ``[G, N]``, a little rounded, to the first solid that a ray enters, and its number ``[G, N]`` int32.
+def nearest_simple(solids: Solids, origin: Tensor, direction: Tensor) -> tuple[Tensor, Tensor]:
+    """Distance ``[G, N]``, a little rounded, to the first simple solid that a ray enters, and its number ``[G, N]``.
 
-    The distance is rounded to 2^-16 of itself; :func:`hit` has the exact one. It is :data:`FAR` if there is none.
+    The distance is rounded down to 2^-16 of itself; :func:`hit` has the exact one. It is about :data:`FAR` if there is
+    none.
     """
     entry, leave = stretch(solids, origin, direction)
     distance = torch.where((entry <= leave) & (entry > 0.0), entry, FAR)
     number = torch.arange(distance.shape[1], dtype=torch.int32, device=distance.device)[:, None]
     # positive floats are ordered like the integers with the same bits
-    mask = (1 << _NUMBER_BITS) - 1
+    mask = MAX_SOLIDS - 1
     best = ((distance.view(torch.int32) & ~mask) | number).amin(1)
     return (best & ~mask).view(torch.float32), best & mask
 
 
-def occluded(solids: Solids, origin: Tensor, direction: Tensor, limit: float) -> Tensor:
-    """Whether ``[G, N]`` any solid is met at a distance in (0, limit), in units of the direction's length."""
+def blocked_by_simple(solids: Solids, origin: Tensor, direction: Tensor) -> Tensor:
+    """Whether ``[G, N]`` any simple solid lies between ``origin`` and ``origin + direction``."""
     entry, leave = stretch(solids, origin, direction)
-    return ((entry <= leave) & (leave > 0.0) & (entry < limit)).any(1)
+    return ((entry <= leave) & (leave > 0.0) & (entry < 1.0)).any(1)
+
+
+@dataclass(frozen=True, slots=True)
+class MarchedHits:
+    """Pairs of ray and marched solid that meet: P of them.
+
+    Attributes:
+        group: ``[P]`` int64.
+        ray: ``[P]`` int64.
+        number: ``[P]`` int64 which solid.
+        distance: ``[P]``.
+        normal: ``[3, P]`` unit, in the world.
+        point: ``[3, P]`` in the solid's unit frame.
+    """
+
+    group: Tensor
+    ray: Tensor
+    number: Tensor
+    distance: Tensor
+    normal: Tensor
+    point: Tensor
+
+    def __getitem__(self, mask: Tensor) -> MarchedHits:
+        return MarchedHits(*(getattr(self, field.name)[..., mask] for field in dataclasses.fields(self)))
+
+
+def marched_hits(solids: Solids, origin: Tensor, direction: Tensor) -> MarchedHits:
+    """All meetings of rays with solids that have to be marched.
+
+    Only rays through a solid's cube are marched. ``origin`` is ``[3, G, N or 1]``, ``direction`` ``[3, G, N]``.
+    """
+    group, number = solids.marched
+    place = group * solids.surface.shape[1] + number
+    matrix, center = solids.to_local.flatten(-2)[..., place, None], solids.center.flatten(-2)[:, place, None]
+    start = rotate(matrix, origin[:, group] - center).expand(3, -1, direction.shape[2])
+    along = rotate(matrix, direction[:, group])
+    near, far = slabs(start, along)
+    near, far = near.amax(0).clamp(min=0.0), far.amin(0)
+    which, ray = (near < far).nonzero().unbind(1)
+    start, along, near, far = start[:, which, ray], along[:, which, ray], near[which, ray], far[which, ray]
+    kind, shape = solids.kind.flatten()[place[which]], solids.shape.flatten(-2)[:, place[which]]
+    distance, met, gradient = march(kind, shape, start, along, near, far)
+    # where the solid is entered through a face of its cube, the face's normal holds
+    faces = slabs(start, along)[0]
+    through_face = (distance <= near) & (near > 0.0)
+    face = torch.where(faces >= near, -along.sign(), torch.zeros_like(along))
+    normal = normalize(rotate_back(matrix[..., 0][..., which], torch.where(through_face, face, gradient)))
+    hits = MarchedHits(group[which], ray, number[which], distance, normal, start + distance * along)
+    return hits[met & (distance > 0.0)]
 
 
 def room_exit(room: Tensor, open_air: Tensor, origin: Tensor, direction: Tensor) -> tuple[Tensor, Tensor]:
@@ -192,38 +256,37 @@ def room_exit(room: Tensor, open_air: Tensor, origin: Tensor, direction: Tensor)
     return distance, side.to(torch.int32)
 
 
-def hit(solids: Solids, number: Tensor, origin: Tensor, direction: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """The exact meeting of each ray with one solid that it is known to meet.
+def hit(
+    solids: Solids, number: Tensor, origin: Tensor, direction: Tensor, leaving: bool = False
+) -> tuple[Tensor, Tensor, Tensor]:
+    """The exact meeting of each ray with one simple solid that it is known to meet.
 
     Args:
         solids: the solids of the G groups.
         number: ``[G, N]`` which solid.
         origin: ``[3, G, N or 1]``.
         direction: ``[3, G, N]``.
+        leaving: where the ray leaves the solid instead of where it enters.
 
     Returns:
         distance ``[G, N]``, unit outward normal ``[3, G, N]`` in the world, and the point ``[3, G, N]`` in the solid's
         unit frame.
     """
-    groups, many = solids.surface.shape
-    flat = number.long() + many * torch.arange(groups, device=number.device)[:, None]
-
-    def pick(values: Tensor) -> Tensor:
-        return values.flatten(-2)[..., flat]
-
-    matrix, quadric = pick(solids.to_local), pick(solids.quadric)
-    start = rotate(matrix, origin - pick(solids.center))
+    place = solids.pick(number)
+    matrix, quadric = solids.to_local.flatten(-2)[..., place], solids.quadric.flatten(-2)[..., place]
+    start = rotate(matrix, origin - solids.center.flatten(-2)[..., place])
     along = rotate(matrix, direction)
     near, far = slabs(start, along)
-    clip = near.amax(0)
-    entry, _ = quadric_interval(quadric, start, along, clip, far.amin(0))
-    distance = torch.maximum(entry, clip)
+    entry, leave = quadric_interval(quadric, start, along, near.amax(0), far.amin(0))
+    if leaving:
+        clip, distance = far.amin(0), torch.minimum(leave, far.amin(0))
+        by_face, on_face, outward = clip <= leave, far <= distance, along.sign()
+    else:
+        clip, distance = near.amax(0), torch.maximum(entry, near.amax(0))
+        by_face, on_face, outward = clip >= entry, near >= distance, -along.sign()
     point = start + distance * along
-    on_side = near >= torch.maximum(entry, clip)  # [3, G, N] which slab is entered last, if it is a slab
     a, c, e = quadric[0], quadric[1], quadric[2]
     gradient = torch.stack([a * point[0], a * point[1], c * point[2] + 0.5 * e])
-    flat_side = torch.where(on_side, -along.sign(), 0.0)
-    local = torch.where(clip >= entry, flat_side, gradient)
+    face = torch.where(on_face, outward, torch.zeros_like(along))
     # normals transform with the transposed inverse; to_local is the inverse already
-    world = matrix[0] * local[0] + matrix[1] * local[1] + matrix[2] * local[2]
-    return distance, normalize(world), point
+    return distance, normalize(rotate_back(matrix, torch.where(by_face, face, gradient))), point

@@ -2,34 +2,28 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from lorasub.scenes.description import FLOOR, LightKind, Lights, Materials, SceneDescription
-from lorasub.scenes.rendering.intersection import (
-    FAR,
-    Solids,
-    dot,
-    hit,
-    nearest,
-    normalize,
-    occluded,
-    room_exit,
-    rotate,
-)
-from lorasub.scenes.rendering.textures import pattern_weights
+from lorasub.scenes.description import SceneDescription
+from lorasub.scenes.rendering.kernels import EAGER, HORIZON, Kernels, compiled, compiler_found
+from lorasub.scenes.rendering.tracing import Compact, Look, look
+from lorasub.scenes.rendering.vectors import rotate
+from lorasub.scenes.rendering.world import World
 from lorasub.structures import SceneBatch
 
-#: Open ground ends here, in world units.
-HORIZON = 60.0
-_BIAS = 2e-3  # shadow rays start this far above the surface
+#: Where in the pixel the further colour samples of edge pixels lie, (x, y) from its centre: a rotated square.
+_EDGE_SAMPLES = ((-0.125, -0.375), (0.375, -0.125), (0.125, 0.375), (-0.375, 0.125))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Layers:
     """What the renderer knows of B scenes, S views, H x W pixels.
+
+    All but the colour is that of the pixel's centre.
 
     Attributes:
         rgb: ``[B, S, 3, H, W]`` sRGB in [0, 1].
@@ -80,201 +74,141 @@ class Renderer:
 
     Args:
         image_size: (H, W) in pixels.
-        chunk: rays that are worked on at a time; bounds memory, whatever the batch.
+        antialias: take more colour samples where two surfaces meet within a pixel.
+        shadow_samples: shadow rays toward each soft light.
+        compile: use ``torch.compile``; None: if a compiler is found. Compiling takes a minute, and then a view takes a
+            tenth of the time; it pays from some thousand views on. Results differ in the last bits.
+        chunk: rays that are worked on at a time; bounds memory, whatever the batch. None: what suits the device.
     """
 
-    def __init__(self, image_size: tuple[int, int], chunk: int = 1 << 14) -> None:
+    def __init__(
+        self,
+        image_size: tuple[int, int],
+        *,
+        antialias: bool = True,
+        shadow_samples: int = 4,
+        compile: bool | None = False,
+        chunk: int | None = None,
+    ) -> None:
         self.image_size = image_size
+        self.antialias = antialias
+        self.shadow_samples = shadow_samples
+        self.compile = compile
         self.chunk = chunk
 
     @torch.no_grad()
     def render(self, scenes: SceneDescription) -> Layers:
         """Render every view of every scene."""
+        device = scenes.cameras.fov.device
+        kernels = compiled() if self._compiles(device) else EAGER
+        # eager intermediate results are [solids, rays] and should stay in the cache; fused loops have none
+        chunk = self.chunk or (1 << 22 if device.type == "cuda" else 1 << 17 if kernels is not EAGER else 1 << 13)
         height, width = self.image_size
-        views = scenes.num_views
-        intrinsics = scenes.cameras.intrinsics(self.image_size)
-        cam_from_world = scenes.cameras.cam_from_world
-        groups = len(scenes) * views
-        world = _World.prepare(scenes)
-        rotation = cam_from_world[..., :3].reshape(groups, 3, 3)
-        origin = -(rotation.mT @ cam_from_world[..., 3].reshape(groups, 3, 1))[..., 0].T[..., None]  # [3, G, 1]
-        focal = intrinsics[..., 0, 0].reshape(groups)
+        together = max(1, chunk // (scenes.num_views * height * width))
+        parts = [
+            self._render(scenes[first : first + together], kernels, chunk) for first in range(0, len(scenes), together)
+        ]
+        return Layers(
+            **{
+                field.name: torch.cat([getattr(part, field.name) for part in parts])
+                for field in dataclasses.fields(Layers)
+            }
+        )
 
-        pieces: list[dict[str, Tensor]] = []
-        rows = max(1, self.chunk // (width * groups)) if width * groups <= self.chunk else 1
-        for top in range(0, height, rows):
-            y = torch.arange(top, min(top + rows, height), device=focal.device) + 0.5 - 0.5 * height
-            x = torch.arange(width, device=focal.device) + 0.5 - 0.5 * width
-            pixel = torch.stack([x.repeat(len(y)), y.repeat_interleave(width)])  # [2, N]
-            direction = _directions(rotation, focal, pixel)
-            pieces.append(_look(world, origin, direction, 1.0 / focal))
-        merged = {name: torch.cat([piece[name] for piece in pieces], dim=-1) for name in pieces[0]}
+    def _compiles(self, device: torch.device) -> bool:
+        return compiler_found(device.type) if self.compile is None else self.compile
 
-        def image(name: str) -> Tensor:
-            values = merged[name]
+    def _render(self, scenes: SceneDescription, kernels: Kernels, chunk: int) -> Layers:
+        height, width = self.image_size
+        views, groups = scenes.num_views, len(scenes) * scenes.num_views
+        world = World.prepare(scenes)
+        camera = _Rays.of(scenes, self.image_size)
+        pixels = torch.arange(height * width, device=camera.origin.device)
+        length = max(1, chunk // groups)
+        seen = Look.concatenate(
+            [
+                look(world, camera.origin, camera.directions(some[None]), camera.pixel, kernels, self.shadow_samples)
+                for some in pixels.split(length)
+            ]
+        )
+        rgb = tone_curve(seen.linear * world.exposure[:, None])
+        if self.antialias:
+            self._smooth_edges(world, camera, seen, rgb, kernels, length)
+
+        def image(values: Tensor) -> Tensor:
             if values.ndim == 3:  # [3, G, N]
                 return values.permute(1, 0, 2).reshape(len(scenes), views, 3, height, width)
             return values.reshape(len(scenes), views, height, width)
 
+        valid = seen.depth < HORIZON
+        zero = torch.zeros((), device=rgb.device)
         return Layers(
-            rgb=image("rgb"),
-            depth=image("depth"),
-            valid=image("valid"),
-            normals=image("normals").movedim(2, -1),
-            world_points=image("points").movedim(2, -1),
-            object_id=image("object_id"),
-            albedo=image("albedo"),
-            shading=image("shading"),
-            intrinsics=intrinsics,
-            cam_from_world=cam_from_world,
+            rgb=image(rgb),
+            depth=image(torch.where(valid, seen.depth, zero)),
+            valid=image(valid),
+            normals=image(torch.where(valid, seen.normal, zero)).movedim(2, -1).contiguous(),
+            world_points=image(torch.where(valid, seen.point, zero)).movedim(2, -1).contiguous(),
+            object_id=image(torch.where(valid, seen.index, -1)),
+            albedo=image(torch.where(valid, seen.albedo, zero)),
+            shading=image(torch.where(valid, seen.shading, zero)),
+            intrinsics=scenes.cameras.intrinsics(self.image_size),
+            cam_from_world=scenes.cameras.cam_from_world,
         )
 
+    def _smooth_edges(
+        self, world: World, camera: _Rays, seen: Look, rgb: Tensor, kernels: Kernels, length: int
+    ) -> None:
+        """Average more colour samples into the pixels ``rgb [3, G, N]`` at edges, in place."""
+        few = Compact.of(self._edges(seen))
+        if few is None:
+            return
+        total = torch.zeros(3, *few.rays.shape, device=rgb.device)
+        for offset in _EDGE_SAMPLES:
+            colors = [
+                look(world, camera.origin, camera.directions(some, offset), camera.pixel, kernels, 1).linear
+                for some in few.rays.split(length, dim=1)
+            ]
+            total += tone_curve(torch.cat(colors, dim=-1) * world.exposure[:, None])
+        few.put(rgb, total / len(_EDGE_SAMPLES))
 
-def _directions(rotation: Tensor, focal: Tensor, pixel: Tensor) -> Tensor:
-    """World directions ``[3, G, N]`` with z-depth 1, so that a ray's parameter is the depth."""
-    x = pixel[0] / focal[:, None]
-    y = pixel[1] / focal[:, None]
-    return rotate(rotation.permute(2, 1, 0)[..., None], torch.stack([x, y, torch.ones_like(x)]))
+    def _edges(self, seen: Look) -> Tensor:
+        """``[G, N]`` bool: a neighbour shows another surface, or the same one at a clearly different angle."""
+        height, width = self.image_size
+        key = (seen.index * 256 + seen.number).reshape(-1, height, width)
+        normal = seen.normal.reshape(3, -1, height, width)
+        edge = torch.zeros_like(key, dtype=torch.bool)
+        for axis in (1, 2):
+            one, two = key.narrow(axis, 0, key.shape[axis] - 1), key.narrow(axis, 1, key.shape[axis] - 1)
+            first = normal.narrow(axis + 1, 0, key.shape[axis] - 1)
+            second = normal.narrow(axis + 1, 1, key.shape[axis] - 1)
+            differs = (one != two) | ((first * second).sum(0) < 0.6)
+            edge.narrow(axis, 0, key.shape[axis] - 1).logical_or_(differs)
+            edge.narrow(axis, 1, key.shape[axis] - 1).logical_or_(differs)
+        return edge.flatten(1)
 
 
 @dataclass(frozen=True, slots=True)
-class _World:
-    """Everything in the layout that kernels want: G groups, leading components."""
+class _Rays:
+    """The rays of G views: their common origin and what their directions follow from."""
 
-    solids: Solids
-    room: Tensor  # [3, G]
-    open: Tensor  # [G]
-    pattern: Tensor  # [G, M]
-    colors: Tensor  # [3 (colour), 3 (rgb), G, M]
-    finish: Tensor  # [7, G, M]: scale, warp, phase, roughness, specular
-    light_kind: Tensor  # [G, L]
-    light: Tensor  # [3, G, L]
-    light_color: Tensor  # [3, G, L]
-    zenith: Tensor  # [3, G]
-    horizon: Tensor  # [3, G]
-    exposure: Tensor  # [G]
-    size: Tensor  # [3, G, K] half extents of the solids
+    origin: Tensor  # [3, G, 1]
+    rotation: Tensor  # [3, 3, G, 1] world from camera
+    pixel: Tensor  # [G] size of a pixel at depth 1
+    image_size: tuple[int, int]
 
     @classmethod
-    def prepare(cls, scenes: SceneDescription) -> _World:
-        views = scenes.num_views
-        materials: Materials = scenes.materials
-        lights: Lights = scenes.lights
-        solids = Solids.prepare(scenes.geometry, views)
-        many = solids.surface.shape[1]
+    def of(cls, scenes: SceneDescription, image_size: tuple[int, int]) -> _Rays:
+        pose = scenes.cameras.cam_from_world.flatten(0, 1)
+        rotation = pose[..., :3].permute(2, 1, 0)[..., None]
+        focal = scenes.cameras.intrinsics(image_size)[..., 0, 0].flatten()
+        return cls(-rotate(rotation, pose[..., 3].T[..., None]), rotation, 1.0 / focal, image_size)
 
-        def groups(values: Tensor, *front: int) -> Tensor:
-            values = values.repeat_interleave(views, dim=0)
-            rest = [axis for axis in range(values.ndim) if axis not in front]
-            return values.permute(*front, *rest).contiguous()
-
-        finish = torch.stack(
-            [
-                materials.scale,
-                materials.warp,
-                *materials.phase.unbind(-1),
-                materials.roughness,
-                materials.specular,
-            ],
-            dim=-1,
-        )
-        return cls(
-            solids=solids,
-            room=groups(scenes.geometry.room, 1),
-            open=groups(scenes.geometry.open),
-            pattern=groups(materials.pattern),
-            colors=groups(materials.colors, 2, 3),
-            finish=groups(finish, 2),
-            light_kind=groups(lights.kind),
-            light=groups(lights.position, 2),
-            light_color=groups(lights.color, 2),
-            zenith=groups(lights.zenith, 1),
-            horizon=groups(lights.horizon, 1),
-            exposure=groups(lights.exposure),
-            size=groups(scenes.geometry.size[:, :many], 2),
-        )
-
-
-def _look(world: _World, origin: Tensor, direction: Tensor, pixel: Tensor) -> dict[str, Tensor]:
-    """All layers for rays ``origin [3, G, 1] + t direction [3, G, N]``; ``pixel [G]`` is a pixel's size at depth 1."""
-    groups = direction.shape[1]
-    far, number = nearest(world.solids, origin, direction)
-    wall, side = room_exit(world.room, world.open, origin, direction)
-    wall = torch.where(wall > HORIZON, FAR, wall)
-    is_solid = far < wall
-    depth, normal, local = hit(world.solids, number, origin, direction)
-    axis_normal = torch.stack([torch.where(side == axis, -direction[axis].sign(), 0.0) for axis in range(3)])
-    depth = torch.where(is_solid, depth, wall)
-    valid = depth < HORIZON
-    normal = torch.where(is_solid, normal, axis_normal)
-    point = origin + depth * direction
-
-    offset = torch.arange(groups, device=depth.device)[:, None]
-    flat = number.long() + world.solids.surface.shape[1] * offset
-    room_side = torch.where(side < 2, 1, torch.where(direction[2] < 0.0, FLOOR, 2)).to(torch.int32)
-    surface = torch.where(is_solid, world.solids.surface.flatten()[flat], room_side)
-    metric = local * world.size.flatten(-2)[:, flat]  # in the solid's axes, world units
-    place = torch.where(is_solid, metric, point)
-
-    index = surface.long() + world.pattern.shape[1] * offset
-    scale, warp, phase_x, phase_y, phase_z, roughness, specular = world.finish.flatten(-2)[:, index]
-    cosine = (dot(normal, direction) * torch.rsqrt(dot(direction, direction))).abs().clamp(min=0.1)
-    footprint = depth * pixel[:, None] / (cosine * scale)
-    feature = place / scale + torch.stack([phase_x, phase_y, phase_z])
-    main, accent = pattern_weights(world.pattern.flatten()[index], feature, warp, footprint)
-    first, second, third = world.colors.flatten(-2)[..., index]
-    albedo = first + (second - first) * main
-    albedo = albedo + (third - albedo) * accent
-
-    shading, gloss = _light(world, point, normal, direction, roughness, specular)
-    linear = albedo * shading + gloss
-    upward = normalize(direction)[2].clamp(min=0.0)
-    sky = world.horizon[..., None] + (world.zenith - world.horizon)[..., None] * upward.sqrt()
-    linear = torch.where(valid, linear, 2.0 * sky)
-    rgb = tone_curve(linear * world.exposure[:, None])
-    zero = torch.zeros_like(depth)
-    return {
-        "rgb": rgb,
-        "depth": torch.where(valid, depth, zero),
-        "valid": valid,
-        "normals": torch.where(valid, normal, zero),
-        "points": torch.where(valid, point, zero),
-        "object_id": torch.where(valid, surface, -1),
-        "albedo": torch.where(valid, albedo, zero),
-        "shading": torch.where(valid, shading, zero),
-    }
-
-
-def _light(
-    world: _World, point: Tensor, normal: Tensor, direction: Tensor, roughness: Tensor, specular: Tensor
-) -> tuple[Tensor, Tensor]:
-    """Diffuse light and highlights ``[3, G, N]`` at surface points."""
-    up = 0.5 + 0.5 * normal[2]
-    shading = world.horizon[..., None] * (1.0 - up) + world.zenith[..., None] * up
-    gloss = torch.zeros_like(shading)
-    toward_eye = -normalize(direction)
-    # Blinn-Phong, normalised; exponent of the same width as a Beckmann lobe of this roughness
-    exponent = 2.0 / roughness.pow(4) - 2.0
-    exponent = exponent.clamp(1.0, 400.0)
-    start = point + _BIAS * normal
-    for number in range(world.light_kind.shape[1]):
-        kind = world.light_kind[:, number, None]
-        if not bool((kind != LightKind.NONE).any()):
-            continue
-        place = world.light[:, :, number, None]
-        directional = kind == LightKind.DIRECTIONAL
-        reach = torch.where(directional, place, place - start)  # from the surface; its end is the light or far away
-        reach = torch.where(directional, 20.0 * reach, reach)
-        square = torch.where(directional, 1.0, dot(reach, reach))
-        toward = normalize(reach)
-        facing = dot(normal, toward).clamp(min=0.0)
-        shadow = occluded(world.solids, start, reach, 1.0)
-        light = torch.where(shadow, 0.0, facing / square) * world.light_color[:, :, number, None]
-        shading = shading + light * (1.0 / torch.pi)
-        half = normalize(toward + toward_eye)
-        lobe = dot(normal, half).clamp(min=0.0).pow(exponent) * (exponent + 8.0) * (1.0 / (8.0 * torch.pi))
-        gloss = gloss + light * (specular * lobe)
-    return shading, gloss
+    def directions(self, pixels: Tensor, offset: tuple[float, float] = (0.0, 0.0)) -> Tensor:
+        """World directions ``[3, G, N]`` through pixels ``[G or 1, N]``; their z-depth is 1, so distance is depth."""
+        height, width = self.image_size
+        x = (pixels % width + (0.5 + offset[0] - 0.5 * width)) * self.pixel[:, None]
+        y = (pixels // width + (0.5 + offset[1] - 0.5 * height)) * self.pixel[:, None]
+        return rotate(self.rotation, torch.stack([x, y, torch.ones_like(x)]))
 
 
 def tone_curve(linear: Tensor) -> Tensor:

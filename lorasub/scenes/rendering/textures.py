@@ -30,52 +30,52 @@ def unit(value: Tensor, shift: int = 0) -> Tensor:
     return low.to(torch.float32) * (1.0 / (1 << bits))
 
 
-def value_noise(point: Tensor) -> Tensor:
-    """Smooth noise in [0, 1] at ``[3, ...]``: random values at lattice points, quintic interpolation (Perlin 2002)."""
-    cell = point.floor()
-    part = point - cell
-    x, y, z = cell[0].to(torch.int32), cell[1].to(torch.int32), cell[2].to(torch.int32)
-    u, v, w = (part * part * part * (part * (part * 6.0 - 15.0) + 10.0)).unbind(0)
-
-    def edge(dy: int, dz: int) -> Tensor:
-        left = unit(hash_lattice(x, y + dy, z + dz))
-        right = unit(hash_lattice(x + 1, y + dy, z + dz))
-        return torch.lerp(left, right, u)
-
-    front, back = torch.lerp(edge(0, 0), edge(1, 0), v), torch.lerp(edge(0, 1), edge(1, 1), v)
-    return torch.lerp(front, back, w)
+def _corners(device: torch.device) -> Tensor:
+    """``[3, 8, 1, ..]``-ready offsets of a cell's corners, int32."""
+    number = torch.arange(8, dtype=torch.int32, device=device)
+    return torch.stack([number & 1, (number >> 1) & 1, (number >> 2) & 1])
 
 
 def fractal_noise(point: Tensor, footprint: Tensor) -> Tensor:
-    """Octaves of :func:`value_noise` around 0, about [-1, 1]; octaves finer than a pixel fade out."""
-    total = torch.zeros_like(footprint)
-    for octave in range(_OCTAVES):
-        frequency = 2.0**octave
-        keep = (1.5 - 2.0 * frequency * footprint).clamp(0.0, 1.0)
-        total = total + keep * 0.5**octave * (2.0 * value_noise(point * frequency + 17.3 * octave) - 1.0)
-    return total * 0.8
+    """Octaves of value noise around 0, about in [-1, 1]; octaves finer than a pixel fade out.
+
+    Value noise interpolates random values at lattice points with quintic weights (Perlin, "Improving noise", 2002).
+
+    Args:
+        point: ``[3, G, N]`` in features of the coarsest octave.
+        footprint: ``[G, N]`` size of a pixel in features.
+    """
+    octave = torch.arange(_OCTAVES, dtype=torch.float32, device=point.device)[:, None, None]
+    frequency = torch.exp2(octave)
+    fine = point[:, None] * frequency + 17.3 * octave  # [3, O, G, N]
+    cell = fine.floor()
+    part = fine - cell
+    ease = part * part * part * (part * (part * 6.0 - 15.0) + 10.0)
+    corner = _corners(point.device)[..., None, None]  # [3, 8, 1, 1]
+    near, lattice = ease[:, :, None], cell[:, :, None].to(torch.int32) + corner[:, None]  # [3, O, 8, G, N]
+    share = torch.where(corner[:, None] == 1, near, 1.0 - near)
+    value = unit(hash_lattice(lattice[0], lattice[1], lattice[2]))
+    smooth = (value * (share[0] * share[1] * share[2])).sum(1)  # [O, G, N]
+    keep = (1.5 - 2.0 * frequency * footprint).clamp(0.0, 1.0) * torch.exp2(-octave)
+    return 0.8 * (keep * (2.0 * smooth - 1.0)).sum(0)
 
 
 def cell_distance(point: Tensor, irregularity: Tensor) -> tuple[Tensor, Tensor]:
-    """Distance to the nearest of one random point per lattice cell, and that cell's random number.
+    """Distance ``[G, N]`` to the nearest of one random point per lattice cell, and that cell's random number.
 
-    Worley noise (Worley 1996) over the eight cells nearest to the point. With irregularity 0 the points are the cells'
-    centres.
+    Worley noise (Worley, "A cellular texture basis function", 1996) over the eight cells nearest to ``point [3, G, N]``.
+    With ``irregularity [G, N]`` 0 the random points are the cells' centres.
     """
     base = (point - 0.5).floor()
-    best = torch.full_like(point[0], 9.0)
-    owner = torch.zeros_like(best)
-    for corner in range(8):
-        cell = [base[axis] + float(corner >> axis & 1) for axis in range(3)]
-        value = hash_lattice(cell[0].to(torch.int32), cell[1].to(torch.int32), cell[2].to(torch.int32))
-        square = torch.zeros_like(best)
-        for axis in range(3):
-            place = cell[axis] + 0.5 + irregularity * (unit((value >> (8 * axis)) & 0xFF, 0) * 65536.0 - 0.5)
-            square = square + (place - point[axis]).square()
-        nearer = square < best
-        best = torch.where(nearer, square, best)
-        owner = torch.where(nearer, unit(value, 8), owner)
-    return best.sqrt(), owner
+    lattice = base[:, None].to(torch.int32) + _corners(point.device)[..., None, None]  # [3, 8, G, N]
+    value = hash_lattice(lattice[0], lattice[1], lattice[2])  # [8, G, N]
+    square = torch.zeros_like(point[:1])
+    for axis in range(3):
+        jitter = ((value >> (8 * axis)) & 0xFF).to(torch.float32) / 256.0 - 0.5
+        square = square + (lattice[axis] + 0.5 + irregularity * jitter - point[axis]).square()
+    # the nearest and its number in one minimum: the number rides in the distance's last bits
+    best = ((square.view(torch.int32) & ~0xFF) | ((value >> 24) & 0xFF)).amin(0)
+    return (best & ~0xFF).view(torch.float32).sqrt(), (best & 0xFF).to(torch.float32) / 255.0
 
 
 def step(value: Tensor, width: Tensor) -> Tensor:
@@ -104,8 +104,8 @@ def pattern_weights(pattern: Tensor, point: Tensor, warp: Tensor, footprint: Ten
     """
     noise = fractal_noise(point, footprint)
     bent = point + 0.5 * warp * noise
-    is_dots = pattern == Pattern.DOTS
-    distance, owner = cell_distance(point, torch.where(is_dots, 0.0, 1.0) * torch.ones_like(warp))
+    is_dots = pattern == int(Pattern.DOTS)
+    distance, owner = cell_distance(point, 1.0 - is_dots.to(torch.float32))
     x, y, z = bent[0], bent[1], bent[2]
 
     def odd(value: Tensor) -> Tensor:
@@ -115,18 +115,18 @@ def pattern_weights(pattern: Tensor, point: Tensor, warp: Tensor, footprint: Ten
     rings = rings - rings.floor()
     veins = torch.sin(3.1416 * (x + 1.7 * warp * noise)).abs()
     main = {
-        Pattern.NOISE: 0.5 + 0.5 * noise,
-        Pattern.CELLS: (1.2 * distance).clamp(0.0, 1.0),
-        Pattern.CHECKER: 0.5 + 0.5 * odd(x) * odd(y) * odd(z),
-        Pattern.STRIPES: square_wave(x, footprint),
-        Pattern.DOTS: step(0.32 - distance, footprint),
-        Pattern.WOOD: rings * rings,
-        Pattern.MARBLE: 1.0 - veins.sqrt(),
-        Pattern.GRADIENT: 0.5 + 0.5 * torch.sin(1.2 * z + 0.4 * x),
+        int(Pattern.NOISE): 0.5 + 0.5 * noise,
+        int(Pattern.CELLS): (1.2 * distance).clamp(0.0, 1.0),
+        int(Pattern.CHECKER): 0.5 + 0.5 * odd(x) * odd(y) * odd(z),
+        int(Pattern.STRIPES): square_wave(x, footprint),
+        int(Pattern.DOTS): step(0.32 - distance, footprint),
+        int(Pattern.WOOD): rings * rings,
+        int(Pattern.MARBLE): 1.0 - veins.sqrt(),
+        int(Pattern.GRADIENT): 0.5 + 0.5 * torch.sin(1.2 * z + 0.4 * x),
     }
     result = torch.zeros_like(footprint)
     for name, value in main.items():
         result = torch.where(pattern == name, value, result)
-    accent = torch.where(pattern == Pattern.CELLS, owner, (0.35 + 0.5 * noise).clamp(0.0, 1.0))
-    accent = torch.where(pattern == Pattern.PLAIN, 0.0, 0.6 * accent)
+    accent = torch.where(pattern == int(Pattern.CELLS), owner, (0.35 + 0.5 * noise).clamp(0.0, 1.0))
+    accent = torch.where(pattern == int(Pattern.PLAIN), 0.0, 0.6 * accent)
     return result.clamp(0.0, 1.0), accent
