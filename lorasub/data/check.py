@@ -25,6 +25,8 @@ from lorasub.errors import DataError
 
 #: Above this error no reading is believed, even the best: relative depth, or pixels of an image of ``EPIPOLAR_SIZE``.
 LARGEST_ERROR = {"reprojection": 0.05, "epipolar": 2.5}
+#: Differences between readings below this are noise: resampled depth is a fraction of a pixel off.
+NOISE = {"reprojection": 0.001, "epipolar": 0.3}
 #: Views are compared at about this many pixels; more changes nothing but the time it takes.
 REPROJECTION_SIZE = 128
 EPIPOLAR_SIZE = 480
@@ -234,7 +236,7 @@ def _judge(errors: dict[Reading, float], report: CaptureReport) -> None:
     report.error = errors[Reading()]
     report.best = min(errors, key=errors.__getitem__)
     report.best_error = errors[report.best]
-    if report.error <= CLEARLY * report.best_error:
+    if report.error <= max(CLEARLY * report.best_error, report.best_error + NOISE[report.method]):
         report.best, report.best_error = Reading(), report.error
     largest = LARGEST_ERROR[report.method]
     if report.best != Reading() and report.best_error <= largest:
