@@ -222,7 +222,7 @@ def test_distortion_is_removed_from_image_and_depth(tmp_path: Path, world) -> No
     # depth is the nearest pixel's, up to half a pixel away in each direction
     slope = sum(np.abs(along).max() for along in np.gradient(world.depth(0)))
     assert np.abs(view.depth.numpy() - world.depth(0))[inner].max() < 0.5 * slope * 1.05
-    assert np.abs(depth - world.depth(0))[inner].max() > 2 * 0.5 * slope
+    assert np.abs(depth - world.depth(0))[inner].max() > 1.5 * 0.5 * slope  # the lens would be noticed
 
 
 @pytest.mark.parametrize(

@@ -233,6 +233,26 @@ def test_a_truncated_image_is_named(root: Path) -> None:
         list(module(root, val_fraction=0).train_dataloader())
 
 
+def test_damaged_frames_can_be_skipped_with_a_warning(root: Path) -> None:
+    for i in (3, 4):
+        path = root / f"frame-{i:06d}.color.png"
+        path.write_bytes(path.read_bytes()[:900])
+    dataset = module(root, val_fraction=0, skip_damaged=True).dataset("train")
+    with pytest.warns(UserWarning, match=r"skipping frame \d of this data set: .*frame-00000[34]\.color\.png"):
+        scenes = {(epoch, index): dataset[epoch, index].frame_ids[0] for epoch in range(3) for index in range(12)}
+    assert all(not {"frame-000003", "frame-000004"} & set(names) for names in scenes.values())
+    assert all(len(set(names)) == 3 for names in scenes.values())
+    assert scenes[0, 3][0] == scenes[0, 4][0] == "frame-000005"
+    # what is drawn does not depend on which damage was met before
+    fresh = module(root, val_fraction=0, skip_damaged=True).dataset("train")
+    with pytest.warns(UserWarning, match="skipping frame"):
+        assert all(fresh[key].frame_ids[0] == scenes[key] for key in reversed(scenes))
+    for path in root.glob("*.color.png"):
+        path.write_bytes(b"")
+    with pytest.warns(UserWarning, match="skipping"), pytest.raises(DataError, match="none of its 12 frames"):
+        module(root, val_fraction=0, skip_damaged=True).dataset("train")[0]
+
+
 def test_principal_point_of_another_resolution_is_noticed(root: Path) -> None:
     with pytest.raises(DataError, match="do the intrinsics belong to another resolution"):
         next(iter(module(root, format=SevenScenes(warp=False)).train_dataloader()))
