@@ -123,6 +123,19 @@ def read_image(path: Path, *, upright: bool = False) -> npt.NDArray[np.uint8]:
         raise DataError(f"{path}: the image cannot be decoded ({error}); is it truncated?") from error
 
 
+def image_size(path: Path) -> tuple[int, int]:
+    """(width, height) from the head of an image file, as stored.
+
+    Raises:
+        DataError: the file is missing or no image.
+    """
+    try:
+        with Image.open(path) as image:
+            return image.size
+    except (OSError, SyntaxError, ValueError) as error:
+        raise DataError(f"{path}: the image cannot be opened ({error})") from error
+
+
 class ViewCache:
     """The least recently used views are dropped when the rest would exceed a size.
 

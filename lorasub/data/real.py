@@ -44,6 +44,7 @@ class PosedRGBD(pl.LightningDataModule):
         seed: seed of the order of scenes and of the choice of views.
         num_workers: processes that decode. 0 decodes in the training process, which is fine once the cache is warm.
         cache_mb: memory for decoded and resized frames, in each of these processes.
+        skip_damaged: leave out frames that cannot be decoded, with a warning for each, instead of stopping.
     """
 
     def __init__(
@@ -63,6 +64,7 @@ class PosedRGBD(pl.LightningDataModule):
         seed: int = 0,
         num_workers: int = 0,
         cache_mb: float = 1024.0,
+        skip_damaged: bool = False,
     ) -> None:
         super().__init__()
         counts = {"batch_size": batch_size, "num_views": num_views, "scenes_per_epoch": scenes_per_epoch}
@@ -88,6 +90,7 @@ class PosedRGBD(pl.LightningDataModule):
         self.seed = seed
         self.num_workers = num_workers
         self.cache_mb = cache_mb
+        self.skip_damaged = skip_damaged
         self._captures: list[Capture] | None = None
         self._datasets: dict[SplitName, CaptureScenes] = {}
 
@@ -131,6 +134,7 @@ class PosedRGBD(pl.LightningDataModule):
                 seed=self.seed,
                 length=self.scenes_per_epoch if split == "train" else self.val_scenes,
                 cache_mb=self.cache_mb,
+                skip_damaged=self.skip_damaged,
             )
         return self._datasets[split]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -13,7 +14,7 @@ from lorasub.data.decoding import Crop, View, ViewCache, load_view
 from lorasub.data.frames import Capture, Frame
 from lorasub.data.loading import EpochSampler
 from lorasub.data.view_sampling import BaselineSampling
-from lorasub.errors import ConfigError
+from lorasub.errors import ConfigError, DataError
 from lorasub.geometry import world_points_from_depth
 from lorasub.structures import SceneBatch
 
@@ -45,6 +46,8 @@ class CaptureScenes(Dataset[SceneBatch]):
         seed: seed of the choice.
         length: scenes an epoch; None takes one for each frame.
         cache_mb: memory for decoded frames, for each process.
+        skip_damaged: frames that cannot be decoded are left out with a warning instead of being an error. Others take
+            their place, the same ones every time.
     """
 
     def __init__(
@@ -57,6 +60,7 @@ class CaptureScenes(Dataset[SceneBatch]):
         seed: int = 0,
         length: int | None = None,
         cache_mb: float = 1024.0,
+        skip_damaged: bool = False,
     ) -> None:
         for capture in captures:
             if len(capture) < num_views:
@@ -74,6 +78,8 @@ class CaptureScenes(Dataset[SceneBatch]):
             raise ConfigError("there is no frame to make scenes of")
         self._length = len(self._references) if length is None else length
         self._cache = ViewCache(cache_mb)
+        self.skip_damaged = skip_damaged
+        self._damaged: set[tuple[int, int]] = set()
 
     def __len__(self) -> int:
         return self._length
@@ -85,21 +91,46 @@ class CaptureScenes(Dataset[SceneBatch]):
             raise IndexError(index)
         capture_index, reference = self._reference(index)
         capture = self.captures[capture_index]
-        chosen = self.sampling.choose(
-            capture.frames,
-            reference,
-            self.num_views,
-            np.random.default_rng([self.seed, epoch, index]),
-            lambda i: median_depth(self._view(capture_index, i)),
+        reference = self._first_readable(capture_index, reference)
+        rng = np.random.default_rng([self.seed, epoch, index])
+        ranked = self.sampling.rank(
+            capture.frames, reference, rng, lambda i: median_depth(self._view(capture_index, i))
         )
-        views = [self._view(capture_index, i) for i in chosen]
-        return scene_from_views(views, scene_id=f"{capture.name}/{views[0].name}", metric=capture.metric)
+        views: list[View] = []
+        for candidate in ranked:
+            view = self._view_or_none(capture_index, candidate)
+            if view is not None:
+                views.append(view)
+            if len(views) == self.num_views:
+                return scene_from_views(views, scene_id=f"{capture.name}/{views[0].name}", metric=capture.metric)
+        raise DataError(f"{capture.root}: only {len(views)} frames are readable, num_views is {self.num_views}")
 
     def _reference(self, index: int) -> tuple[int, int]:
         total = len(self._references)
         if self._length < total:  # evenly spaced, so that a shortened validation still sees everything
             index = index * total // self._length
         return self._references[index % total]
+
+    def _first_readable(self, capture_index: int, reference: int) -> int:
+        total = len(self.captures[capture_index])
+        for step in range(total):
+            index = (reference + step) % total
+            if self._view_or_none(capture_index, index) is not None:
+                return index
+        raise DataError(f"{self.captures[capture_index].root}: none of its {total} frames is readable")
+
+    def _view_or_none(self, capture_index: int, frame_index: int) -> View | None:
+        """None for a damaged frame, if such are skipped. Which ones are does not depend on who asks or when."""
+        if (capture_index, frame_index) in self._damaged:
+            return None
+        try:
+            return self._view(capture_index, frame_index)
+        except DataError as error:
+            if not self.skip_damaged:
+                raise
+            self._damaged.add((capture_index, frame_index))
+            warnings.warn(f"skipping frame {len(self._damaged)} of this data set: {error}", stacklevel=2)
+            return None
 
     def _view(self, capture_index: int, frame_index: int) -> View:
         frame = self.captures[capture_index].frames[frame_index]

@@ -39,54 +39,44 @@ class BaselineSampling:
         if not 0 < self.max_angle <= 180:
             raise ConfigError(f"max_angle is in degrees between 0 and 180, got {self.max_angle}")
 
-    def choose(
+    def rank(
         self,
         frames: Sequence[Frame],
         reference: int,
-        count: int,
         rng: np.random.Generator,
         median_depth: Callable[[int], float],
     ) -> list[int]:
-        """Choose the views of one scene, the reference first.
+        """Order the frames by how well they go with a reference, which comes first; a scene takes as many as it needs.
 
-        If fewer cameras than needed fall into the range, the ones nearest to it fill up. Without a pose of the
-        reference frame its neighbours in time are taken.
+        Cameras within the range come in random order, then the others, the least far outside first, and last those
+        without a pose. If the reference itself has none, its neighbours in time come first.
 
         Args:
             frames: the candidates.
             reference: index of the first view.
-            count: number of views, the reference included.
             rng: source of randomness.
             median_depth: median known depth of a frame, in world units; not positive if it has none.
 
-        Raises:
-            ConfigError: there are fewer than ``count`` frames.
+        Returns:
+            All indices of ``frames``.
         """
-        if count > len(frames):
-            raise ConfigError(f"num_views is {count} but only {len(frames)} frames are there to choose from")
         pose = frames[reference].cam_from_world
-        if pose is None:
-            return _neighbours(reference, count, len(frames))
-        others = [i for i, frame in enumerate(frames) if i != reference and frame.cam_from_world is not None]
-        if len(others) < count - 1:
-            return _neighbours(reference, count, len(frames))
-        poses = torch.stack([frame.cam_from_world for i in others if (frame := frames[i]).cam_from_world is not None])
+        posed = [(i, p) for i, frame in enumerate(frames) if i != reference and (p := frame.cam_from_world) is not None]
+        if pose is None or not posed:
+            return sorted(range(len(frames)), key=lambda index: (abs(index - reference), index))
+        poses = torch.stack([other for _, other in posed])
         distance = torch.linalg.norm(camera_centers(poses) - camera_centers(pose), dim=-1).numpy()
         cosine = (poses[:, 2, :3] @ pose[2, :3]).clamp(-1, 1).numpy()
         low, high = self.baseline
         if self.unit == "median_depth":
             depth = median_depth(reference)
             # without depth, the spread of the cameras is the only length there is
-            scale = depth if depth > 0 else float(np.median(distance))
+            scale = depth if depth > 0 else max(float(np.median(distance)), 1e-9)
             low, high = low * scale, high * scale
         # how far outside the wanted range a camera is: 0 inside, then relative to the range, angles counting likewise
         outside = np.maximum(low - distance, 0) / high + np.maximum(distance - high, 0) / high
         outside = outside + np.maximum(np.degrees(np.arccos(cosine)) - self.max_angle, 0) / self.max_angle
-        shuffled = rng.permutation(len(others))
+        shuffled = rng.permutation(len(posed))
         best_first = shuffled[np.argsort(outside[shuffled], kind="stable")]
-        return [reference, *(others[int(i)] for i in best_first[: count - 1])]
-
-
-def _neighbours(reference: int, count: int, total: int) -> list[int]:
-    """The frames nearest in time, the reference first."""
-    return sorted(range(total), key=lambda index: (abs(index - reference), index))[:count]
+        ranked = [reference, *(posed[int(i)][0] for i in best_first)]
+        return ranked + sorted(set(range(len(frames))) - set(ranked))

@@ -209,7 +209,7 @@ def distorted(world, k: tuple[float, float, float, float]) -> tuple[np.ndarray, 
 
 
 def test_distortion_is_removed_from_image_and_depth(tmp_path: Path, world) -> None:
-    k = (0.08, -0.05, 0.004, -0.003)
+    k = (0.25, -0.05, 0.01, -0.008)
     write_nerfstudio(tmp_path, world, **dict(zip(("k1", "k2", "p1", "p2"), k, strict=True)))
     image, depth = distorted(world, k)
     assert np.abs(image.astype(float) - world.image(0)).mean() > 1  # the lens does something
@@ -217,12 +217,12 @@ def test_distortion_is_removed_from_image_and_depth(tmp_path: Path, world) -> No
     np.save(tmp_path / "images" / "0.npy", depth)
     view = load_view(one(tmp_path).frames[0])
     found = view.image.permute(1, 2, 0).numpy().astype(float)
-    inner = (slice(4, -4), slice(4, -4))
+    inner = (slice(8, -8), slice(8, -8))
     assert np.abs(found - world.image(0))[inner].max() < 3
     # depth is the nearest pixel's, up to half a pixel away in each direction
     slope = sum(np.abs(along).max() for along in np.gradient(world.depth(0)))
     assert np.abs(view.depth.numpy() - world.depth(0))[inner].max() < 0.5 * slope * 1.05
-    assert np.abs(depth - world.depth(0))[inner].max() > 2 * 0.5 * slope
+    assert np.abs(depth - world.depth(0))[inner].max() > 1.5 * 0.5 * slope  # the lens would be noticed
 
 
 @pytest.mark.parametrize(

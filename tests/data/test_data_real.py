@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import lightning.pytorch as pl
 import numpy as np
 import pytest
 import torch
@@ -232,6 +233,26 @@ def test_a_truncated_image_is_named(root: Path) -> None:
         list(module(root, val_fraction=0).train_dataloader())
 
 
+def test_damaged_frames_can_be_skipped_with_a_warning(root: Path) -> None:
+    for i in (3, 4):
+        path = root / f"frame-{i:06d}.color.png"
+        path.write_bytes(path.read_bytes()[:900])
+    dataset = module(root, val_fraction=0, skip_damaged=True).dataset("train")
+    with pytest.warns(UserWarning, match=r"skipping frame \d of this data set: .*frame-00000[34]\.color\.png"):
+        scenes = {(epoch, index): dataset[epoch, index].frame_ids[0] for epoch in range(3) for index in range(12)}
+    assert all(not {"frame-000003", "frame-000004"} & set(names) for names in scenes.values())
+    assert all(len(set(names)) == 3 for names in scenes.values())
+    assert scenes[0, 3][0] == scenes[0, 4][0] == "frame-000005"
+    # what is drawn does not depend on which damage was met before
+    fresh = module(root, val_fraction=0, skip_damaged=True).dataset("train")
+    with pytest.warns(UserWarning, match="skipping frame"):
+        assert all(fresh[key].frame_ids[0] == scenes[key] for key in reversed(scenes))
+    for path in root.glob("*.color.png"):
+        path.write_bytes(b"")
+    with pytest.warns(UserWarning, match="skipping"), pytest.raises(DataError, match="none of its 12 frames"):
+        module(root, val_fraction=0, skip_damaged=True).dataset("train")[0]
+
+
 def test_principal_point_of_another_resolution_is_noticed(root: Path) -> None:
     with pytest.raises(DataError, match="do the intrinsics belong to another resolution"):
         next(iter(module(root, format=SevenScenes(warp=False)).train_dataloader()))
@@ -248,6 +269,49 @@ def test_nothing_leads_out_of_the_folder(tmp_path: Path, root: Path) -> None:
     (root / "frame-000099.color.png").symlink_to(secret)
     with pytest.raises(DataError, match="leads out of the folder"):
         module(root).train_dataloader()
+
+
+class Recorder(pl.LightningModule):
+    """Notes the scenes that it is trained on."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.zeros(1))
+        self.seen: list[tuple] = []
+
+    def training_step(self, batch: SceneBatch, index: int) -> torch.Tensor:
+        assert isinstance(batch, SceneBatch)
+        self.seen.append((batch.scene_ids, batch.frame_ids))
+        return self.weight.sum()
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        return torch.optim.SGD(self.parameters(), lr=0.1)
+
+
+def fit(root: Path, folder: Path, steps: int, checkpoint: str | None = None) -> tuple[Recorder, str]:
+    trainer = pl.Trainer(
+        accelerator="cpu",
+        max_steps=steps,
+        default_root_dir=folder,
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        limit_val_batches=0,
+    )
+    recorder = Recorder()
+    trainer.fit(recorder, module(root), ckpt_path=checkpoint)
+    trainer.save_checkpoint(folder / "last.ckpt")
+    return recorder, str(folder / "last.ckpt")
+
+
+def test_a_fit_goes_on_where_it_was_stopped(root: Path, tmp_path: Path) -> None:
+    # 9 training frames, batches of 2: epochs of 4 steps; stopped in the middle of the second
+    whole, _ = fit(root, tmp_path, 10)
+    first, checkpoint = fit(root, tmp_path, 6)
+    rest, _ = fit(root, tmp_path, 10, checkpoint)
+    assert whole.seen == first.seen + rest.seen
+    assert whole.seen[:4] != whole.seen[4:8]
 
 
 def test_natural_order() -> None:

@@ -89,7 +89,20 @@ class SevenScenes(Reader):
                     depth=warped if self.warp else file,
                 )
             )
-        return Capture(name=root.name, root=root, frames=tuple(frames), metric=True, format=self.format)
+        return Capture(
+            name=root.name,
+            root=root,
+            frames=tuple(frames),
+            metric=True,
+            format=self.format,
+            notes=poses_without_image(root, len(frames)),
+        )
+
+
+def poses_without_image(root: Path, images: int) -> tuple[str, ...]:
+    """A note if the folder holds more poses than images."""
+    poses = len(numbered(root, "frame-*.pose.txt")) or len(numbered(root, "seq-*/frame-*.pose.txt"))
+    return (f"{poses - images} of {poses} poses have no image",) if poses > images else ()
 
 
 def frame_files(root: Path) -> list[Path]:

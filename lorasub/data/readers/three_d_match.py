@@ -14,7 +14,7 @@ from typing import ClassVar
 from lorasub.data.depth import DepthFile
 from lorasub.data.frames import Capture, Frame, pinhole
 from lorasub.data.readers.base import Reader, pose_from_camera_to_world, read_matrix
-from lorasub.data.readers.seven_scenes import frame_files
+from lorasub.data.readers.seven_scenes import frame_files, poses_without_image
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,4 +52,11 @@ class ThreeDMatch(Reader):
                     depth=DepthFile(path=depth, unit=self.depth_unit) if depth.exists() else None,
                 )
             )
-        return Capture(name=root.name, root=root, frames=tuple(frames), metric=True, format=self.format)
+        return Capture(
+            name=root.name,
+            root=root,
+            frames=tuple(frames),
+            metric=True,
+            format=self.format,
+            notes=poses_without_image(root, len(frames)),
+        )

@@ -1,0 +1,36 @@
+"""How many frames a second the training process gets from a capture: cold, and from the cache.
+
+python benchmarks/reading_captures.py FOLDER [--size 112] [--workers 0]
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+
+import torch
+
+from lorasub.data.real import PosedRGBD
+
+
+def main() -> None:
+    """Read three epochs and print the rates."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder")
+    parser.add_argument("--size", type=int, default=112)
+    parser.add_argument("--workers", type=int, default=0)
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    data = PosedRGBD(options.folder, image_size=options.size, num_workers=options.workers, val_fraction=0)
+    loader = data.train_dataloader()
+    for epoch, name in enumerate(("cold (each frame decoded once)", "from the cache", "from the cache")):
+        loader.sampler.set_epoch(epoch)
+        start, frames = time.perf_counter(), 0
+        for batch in loader:
+            frames += len(batch) * batch.num_views
+        seconds = time.perf_counter() - start
+        print(f"epoch {epoch}, {name}: {frames} views, {frames / seconds:.0f} views/s")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,76 @@
+"""The code of docs/data.md runs."""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+import types
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+
+import lorasub.data.readers.discovery as discovery
+from lorasub.data.readers.pose_list import PoseList
+
+
+def blocks(repository: Path, language: str) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", (repository / "docs" / "data.md").read_text(), re.DOTALL)
+
+
+@pytest.fixture
+def capture(tmp_path: Path, world, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """`my_capture` in the current folder, in our own layout."""
+    from PIL import Image
+
+    root = tmp_path / "my_capture"
+    frames = []
+    for i in range(world.count):
+        world.save_image(i, root / f"{i}.png")
+        world.save_depth(i, root / f"{i}_depth.png")
+        frame = json.loads(blocks(Path(__file__).parents[2], "json")[0])["frames"][0]
+        pose = np.linalg.inv(world.world_from_cam[i])[:3]
+        frame |= {"name": str(i), "image": f"{i}.png", "depth": f"{i}_depth.png"}
+        frames.append(frame | {"intrinsics": world.intrinsics.tolist(), "cam_from_world": pose.tolist()})
+        Image.fromarray(world.image(i)).save(root / f"{i}.jpg", quality=98)
+        np.save(root / f"{i}.npy", world.depth(i))
+        camera = [*world.focal, world.center[0] - 0.5, world.center[1] - 0.5]
+        sidecar = {"fx_fy_cx_cy": camera, "camera_to_world": world.world_from_cam[i].tolist()}
+        (root / f"{i}.json").write_text(json.dumps(sidecar))
+    content = json.loads(blocks(Path(__file__).parents[2], "json")[0]) | {"frames": frames}
+    (root / "capture.json").write_text(json.dumps(content))
+    monkeypatch.chdir(tmp_path)
+    return root
+
+
+def test_every_python_block_runs(repository: Path, capture: Path, world, capsys: pytest.CaptureFixture[str]) -> None:
+    first, check, reader = blocks(repository, "python")
+    space: dict = {}
+    exec(first, space)
+    assert space["batch"].images.shape == (2, 4, 3, 112, 112)
+    exec(check, {})
+    assert "confirmed: depth moved between views" in capsys.readouterr().out
+    module = types.ModuleType("my_module")
+    sys.modules["my_module"] = module
+    exec(reader, module.__dict__)
+    found = discovery.find_captures(capture, module.SidecarReader())
+    world.check(found[0], list(range(world.count)))
+    del sys.modules["my_module"]
+
+
+def test_the_yaml_blocks_name_what_there_is(repository: Path) -> None:
+    import lorasub as ls
+
+    data, pose_list = (yaml.safe_load(block) for block in blocks(repository, "yaml"))
+    module = ls.PosedRGBD(**data["data"]["init_args"])
+    assert module.view_format.size == (112, 140)
+    assert pose_list["format"]["class_path"] == f"{PoseList.__module__}.{PoseList.__name__}"
+    PoseList(**pose_list["format"]["init_args"])
+
+
+def test_the_table_lists_every_format(repository: Path) -> None:
+    text = (repository / "docs" / "data.md").read_text()
+    listed = set(re.findall(r"^\| `(\w+)` \|", text, re.MULTILINE))
+    assert listed == {reader.format for reader in discovery.READERS} | {"images", "poselist"}
