@@ -1,5 +1,84 @@
 """Subspaces of weight updates: mining, measuring, combining. Pure tensors; works with plain torch."""
 
-from lorasub.subspaces.basis import LayerSubspace, SubspaceBasis
+from lorasub.subspaces.angles import overlap_measures, principal_angles
+from lorasub.subspaces.basis import AdapterSource, LayerSubspace, MiningRecord, SubspaceBasis
+from lorasub.subspaces.combine import LayerSurvival, attribute_survival, combine_subspaces, survival_rows
+from lorasub.subspaces.compare import OverlapMatrix, attribute_overlaps, overlap_matrix
+from lorasub.subspaces.controls import principal_basis, random_basis
+from lorasub.subspaces.dimension import DimensionRule, null_spectrum
+from lorasub.subspaces.irls import RobustLowRank, UpdateCores
+from lorasub.subspaces.joint import (
+    CommonSpecific,
+    CommonSubspace,
+    CommonTest,
+    common_directions,
+    common_subspace,
+    split_common_specific,
+)
+from lorasub.subspaces.layers import LayerKind, layer_kind
+from lorasub.subspaces.mining import adapter_subspace, mine_subspace
+from lorasub.subspaces.null import Measurement, energy_null, phi_null, random_angles
+from lorasub.subspaces.overlap import (
+    LayerOverlap,
+    OverlapReport,
+    OverlapSummary,
+    Side,
+    SideOverlap,
+    subspace_overlap,
+    two_sided_energy,
+)
+from lorasub.subspaces.projection import ExplainedFraction, ProjectedOut, explained_fraction, project_out
+from lorasub.subspaces.space_file import read_space_file, write_space_file
+from lorasub.subspaces.updates import AdapterUpdates, LowRankUpdate, Progress
 
-__all__ = ["LayerSubspace", "SubspaceBasis"]
+__all__ = [
+    "AdapterSource",
+    "AdapterUpdates",
+    "CommonSpecific",
+    "CommonSubspace",
+    "CommonTest",
+    "DimensionRule",
+    "ExplainedFraction",
+    "LayerKind",
+    "LayerOverlap",
+    "LayerSubspace",
+    "LayerSurvival",
+    "LowRankUpdate",
+    "Measurement",
+    "MiningRecord",
+    "OverlapMatrix",
+    "OverlapReport",
+    "OverlapSummary",
+    "Progress",
+    "ProjectedOut",
+    "RobustLowRank",
+    "Side",
+    "SideOverlap",
+    "SubspaceBasis",
+    "UpdateCores",
+    "adapter_subspace",
+    "attribute_overlaps",
+    "attribute_survival",
+    "combine_subspaces",
+    "common_directions",
+    "common_subspace",
+    "energy_null",
+    "explained_fraction",
+    "layer_kind",
+    "mine_subspace",
+    "null_spectrum",
+    "overlap_matrix",
+    "overlap_measures",
+    "phi_null",
+    "principal_angles",
+    "principal_basis",
+    "project_out",
+    "random_angles",
+    "random_basis",
+    "read_space_file",
+    "split_common_specific",
+    "subspace_overlap",
+    "survival_rows",
+    "two_sided_energy",
+    "write_space_file",
+]

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TypeAlias
 
 from torch import Tensor
 
@@ -34,3 +36,9 @@ class LowRankUpdate:
     def r(self) -> int:
         """The rank."""
         return self.A.shape[0]
+
+
+#: The updates of one adapter by layer path. A mapping that reads from a file on access keeps memory at one layer.
+AdapterUpdates: TypeAlias = Mapping[str, LowRankUpdate]
+#: Wraps the layer paths while they are worked through; a progress bar such as ``tqdm`` fits.
+Progress: TypeAlias = Callable[[Sequence[str]], Iterable[str]]

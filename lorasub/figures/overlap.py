@@ -1,0 +1,156 @@
+"""Overlaps between subspaces: heat maps, profiles over depth, and angles against chance."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from lorasub.errors import ConfigError
+from lorasub.figures.style import COLORS, MARKERS, NULL_COLOR, SEQUENTIAL, new_figure
+from lorasub.subspaces import Measurement, OverlapMatrix, OverlapReport, Side, layer_kind, random_angles
+
+_TITLES: dict[Side, str] = {"output": "output side (U)", "input": "input side (V)"}
+_SIDES: tuple[Side, Side] = ("output", "input")
+
+
+def overlap_heatmap(matrix: OverlapMatrix, *, measure: str = "phi") -> Figure:
+    """One measure between all attributes, on both sides, with the within-attribute overlap on the diagonal.
+
+    Every cell has the value and, below it in brackets, what chance gives. Cells without a measurement stay white, such
+    as the diagonal where no halves were compared.
+
+    Args:
+        matrix: overlaps of all pairs.
+        measure: ``phi``, ``distance`` or ``grassmann``.
+    """
+    count = len(matrix.names)
+    figure, axes = new_figure(2 * (0.95 * count + 1.4), 0.85 * count + 1.6, 1, 2)
+    values = [matrix.matrix(measure, side) for side in _SIDES]
+    nulls = [matrix.null(measure, side) for side in _SIDES]
+    # chance belongs on the scale: small differences far below it are nothing
+    known = torch.stack([*values, *nulls])
+    known = known[~known.isnan()]
+    if not len(known):
+        raise ConfigError(f"no pair of {', '.join(matrix.names)} has a measurement of {measure!r}")
+    top = float(known.max())
+    image = None
+    for axis, side, value, null in zip(axes, _SIDES, values, nulls, strict=True):
+        image = axis.imshow(value.numpy(), cmap=SEQUENTIAL, vmin=0, vmax=top)
+        axis.grid(False)
+        axis.set_xticks(range(count), matrix.names, rotation=30, ha="right")
+        axis.set_yticks(range(count), matrix.names)
+        axis.set_title(_TITLES[side], fontsize="medium")
+        for row in range(count):
+            for column in range(count):
+                if not math.isnan(value[row, column]):
+                    axis.text(
+                        column,
+                        row,
+                        f"{value[row, column]:.3f}\n({null[row, column]:.3f})",
+                        ha="center",
+                        va="center",
+                        fontsize="small",
+                        color="white" if value[row, column] < 0.55 * top else "black",
+                    )
+    assert image is not None
+    figure.colorbar(image, ax=axes, shrink=0.8, label=measure)
+    within = any(first == second for first, second in matrix.reports)
+    diagonal = "; diagonal: halves of one attribute" if within else ""
+    figure.suptitle(f"{measure} between attributes (in brackets: chance){diagonal}", fontsize="medium")
+    return figure
+
+
+def depth_profile(matrix: OverlapMatrix, *, measure: str = "phi") -> Figure:
+    """One measure over the depth of the blocks: within attributes, between attributes, and chance.
+
+    One panel for every stage (frame and global blocks) and side. Lines are means over attributes or pairs and over the
+    layers of a block; the grey band is chance plus and minus two standard deviations of a single pair.
+
+    Args:
+        matrix: overlaps of all pairs.
+        measure: ``phi``, ``distance`` or ``grassmann``.
+    """
+    stages = sorted(
+        {
+            kind.stage
+            for report in matrix.reports.values()
+            for layer in report.layers
+            if (kind := layer_kind(layer.path)).depth is not None
+        }
+    )
+    if not stages:
+        raise ConfigError("no layer is in a list of blocks, so there is no depth to draw over")
+    figure, axes = new_figure(3.4 * len(stages) + 0.6, 4.6, 2, len(stages), sharey="row", sharex="col")
+    panels = [(side, stage) for side in _SIDES for stage in stages]
+    for axis, (side, stage) in zip(axes, panels, strict=True):
+        _draw_profile(axis, matrix, measure, side, stage)
+        axis.set_title(f"{stage}, {_TITLES[side]}", fontsize="medium")
+    for axis in axes[:: len(stages)]:
+        axis.set_ylabel(measure)
+    for axis in axes[-len(stages) :]:
+        axis.set_xlabel("block")
+    handles, labels = axes[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=len(labels), frameon=False, fontsize="small")
+    return figure
+
+
+def angle_histogram(report: OverlapReport, *, bins: int = 30, draws: int = 1000, seed: int = 0) -> Figure:
+    """All principal angles of two bases against those of random subspaces of the same dimensions.
+
+    Args:
+        report: overlap of two bases.
+        bins: from 0 to 90 degrees.
+        draws: random pairs per shape of layer.
+        seed: of these.
+    """
+    figure, axes = new_figure(7.2, 3.2, 1, 2, sharey=True)
+    edges = [90 * i / bins for i in range(bins + 1)]
+    for axis, side in zip(axes, _SIDES, strict=True):
+        overlaps = [overlap for layer in report.layers if (overlap := getattr(layer, side)) is not None]
+        if not overlaps:
+            axis.text(0.5, 0.5, "no dimensions", ha="center", transform=axis.transAxes)
+            continue
+        found = torch.cat([overlap.angles for overlap in overlaps]).rad2deg()
+        chance = torch.cat(
+            [random_angles(o.n, *sorted((o.d_first, o.d_second)), draws, seed).flatten() for o in overlaps]
+        ).rad2deg()
+        axis.hist(chance, edges, density=True, color=NULL_COLOR, alpha=0.45, label="chance")
+        axis.hist(found, edges, density=True, histtype="step", color=COLORS[0], linewidth=1.6, label="found")
+        axis.set_title(_TITLES[side], fontsize="medium")
+        axis.set_xlabel("principal angle (degrees)")
+        axis.set_xticks(range(0, 91, 15))
+    axes[0].set_ylabel("density")
+    axes[0].legend(frameon=False, loc="upper left")
+    figure.suptitle(f"{report.first} and {report.second}: {len(report.layers)} layers", fontsize="medium")
+    return figure
+
+
+def _draw_profile(axis: Axes, matrix: OverlapMatrix, measure: str, side: Side, stage: str) -> None:
+    lines = {"within an attribute": True, "between attributes": False}
+    chance: dict[int, Measurement] = {}
+    for number, (label, within) in enumerate(lines.items()):
+        values: dict[int, list[float]] = {}
+        for (first, second), report in matrix.reports.items():
+            if (first == second) != within:
+                continue
+            for depth, mean in _over_depth(report, measure, side, stage).items():
+                values.setdefault(depth, []).append(mean.value)
+                chance.setdefault(depth, mean)
+        if values:
+            depths = sorted(values)
+            means = [sum(values[depth]) / len(values[depth]) for depth in depths]
+            axis.plot(depths, means, color=COLORS[number], marker=MARKERS[number], markersize=3.5, label=label)
+    depths = sorted(chance)
+    low = [max(0.0, chance[depth].null_mean - 2 * chance[depth].null_std) for depth in depths]
+    high = [chance[depth].null_mean + 2 * chance[depth].null_std for depth in depths]
+    axis.fill_between(depths, low, high, color=NULL_COLOR, alpha=0.45, linewidth=0, label="chance, 2 deviations")
+    axis.set_ylim(bottom=0)
+
+
+def _over_depth(report: OverlapReport, measure: str, side: Side, stage: str) -> dict[int, Measurement]:
+    of_stage = tuple(layer for layer in report.layers if layer_kind(layer.path).stage == stage)
+    summary = OverlapReport(first=report.first, second=report.second, layers=of_stage).summary("depth")
+    return {int(s.group): s.mean for s in summary if s.side == side and s.measure == measure and s.group.isdigit()}

@@ -1,0 +1,215 @@
+"""Overlaps among several attributes: between them, and within each as the measure of what to expect at best."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from lorasub.errors import ConfigError
+from lorasub.subspaces.basis import SubspaceBasis
+from lorasub.subspaces.haar import keyed_rng
+from lorasub.subspaces.mining import adapter_subspace, mine_subspace
+from lorasub.subspaces.null import Measurement
+from lorasub.subspaces.overlap import Grouping, LayerOverlap, OverlapReport, Side, SideOverlap, subspace_overlap
+from lorasub.subspaces.updates import AdapterUpdates, Progress
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OverlapMatrix:
+    """Overlap reports of every pair of attributes.
+
+    Attributes:
+        names: the attributes, in order.
+        reports: (a, b) with a before b -> report; (a, a) is the overlap within a, where it was measured.
+    """
+
+    names: tuple[str, ...]
+    reports: Mapping[tuple[str, str], OverlapReport]
+
+    def matrix(self, measure: str, side: Side) -> Tensor:
+        """``(G, G)`` means over all layers, NaN where unknown.
+
+        Entry (i, j) of ``energy`` is the fraction of j's update inside i's subspace; all other measures are symmetric.
+        """
+        values = torch.full((len(self.names), len(self.names)), math.nan, dtype=torch.float64)
+        for (first, second), report in self.reports.items():
+            i, j = self.names.index(first), self.names.index(second)
+            reverse = "reverse_energy" if measure == "energy" else measure
+            for row, column, name in ((j, i, reverse), (i, j, measure)):
+                if (mean := report.mean(name, side)) is not None:
+                    values[row, column] = mean.value
+        return values
+
+    def null(self, measure: str, side: Side) -> Tensor:
+        """``(G, G)`` null means, NaN where unknown."""
+        values = torch.full((len(self.names), len(self.names)), math.nan, dtype=torch.float64)
+        for (first, second), report in self.reports.items():
+            if (mean := report.mean(measure, side)) is not None:
+                i, j = self.names.index(first), self.names.index(second)
+                values[i, j] = values[j, i] = mean.null_mean
+        return values
+
+    def rows(self, by: Grouping = "all") -> list[dict[str, Any]]:
+        """Flat rows for a table or a CSV file."""
+        return [
+            {"within": first == second, **row}
+            for (first, second), report in self.reports.items()
+            for row in report.rows(by)
+        ]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON values."""
+        return {"names": list(self.names), "reports": [report.to_dict() for report in self.reports.values()]}
+
+
+def overlap_matrix(
+    bases: Mapping[str, SubspaceBasis],
+    *,
+    strict: bool = True,
+    draws: int = 500,
+    seed: int = 0,
+    progress: Progress = iter,
+) -> OverlapMatrix:
+    """Compare every pair of bases. The diagonal stays unknown: see :func:`attribute_overlaps`.
+
+    Args:
+        bases: name -> basis, at least two.
+        strict: see :func:`subspace_overlap`.
+        draws: see :func:`subspace_overlap`.
+        seed: see :func:`subspace_overlap`.
+        progress: wraps the layer paths of every pair.
+
+    Raises:
+        ConfigError: fewer than two bases, or layers that differ.
+        ArtefactError: bases of different base models.
+    """
+    if len(bases) < 2:
+        raise ConfigError(f"an overlap needs at least two bases, not {len(bases)}")
+    reports = {}
+    for first, second in itertools.combinations(bases, 2):
+        one, two = bases[first], bases[second]
+        report = subspace_overlap(one, two, strict=strict, draws=draws, seed=seed, progress=progress)
+        reports[first, second] = _renamed(report, first, second)
+    return OverlapMatrix(names=tuple(bases), reports=reports)
+
+
+def attribute_overlaps(
+    adapters: Mapping[str, Sequence[AdapterUpdates]],
+    *,
+    dim: int = 16,
+    alpha: float = 1.0,
+    splits: int = 2,
+    draws: int = 500,
+    seed: int = 0,
+    progress: Progress = iter,
+) -> OverlapMatrix:
+    """Overlap within and between attributes, from halves of each attribute's adapters.
+
+    A subspace belongs to an attribute only if two disjoint halves of that attribute's adapters agree clearly more than
+    halves of different attributes do. Both are measured from halves of one size, so that the comparison is fair; an
+    odd adapter is left out, another one in every split.
+
+    Args:
+        adapters: attribute -> its k >= 2 adapters. From k = 4 on halves are mined; below, single adapters are compared.
+        dim: dimensions of every half, a number since unequal ones cannot be compared.
+        alpha: of the mining.
+        splits: random splits to average over. The nulls stay those of one split, since splits are not independent.
+        draws: see :func:`subspace_overlap`.
+        seed: of splits and nulls.
+        progress: wraps the layer paths of every mining, two per attribute and split.
+
+    Raises:
+        ConfigError: an attribute has one adapter only, sizes differ between attributes, or mining fails.
+    """
+    if splits < 1:
+        raise ConfigError(f"splits={splits} must be at least 1")
+    for name, group in adapters.items():
+        if len(group) < 2:
+            raise ConfigError(f"attribute '{name}' has {len(group)} adapter; two halves need at least two adapters")
+    size = min(len(group) for group in adapters.values()) // 2
+    collected: dict[tuple[str, str], list[OverlapReport]] = {}
+    for split in range(splits):
+        halves = {
+            name: [
+                _mined(half, name, dim, alpha, progress)
+                for half in _halves(group, size, keyed_rng(seed, "halves", name, split))
+            ]
+            for name, group in adapters.items()
+        }
+        for name, (one, two) in halves.items():
+            collected.setdefault((name, name), []).append(subspace_overlap(one, two, draws=draws, seed=seed))
+        for first, second in itertools.combinations(halves, 2):
+            for one, two in itertools.product(halves[first], halves[second]):
+                collected.setdefault((first, second), []).append(subspace_overlap(one, two, draws=draws, seed=seed))
+    reports = {pair: _renamed(_mean_report(several), *pair) for pair, several in collected.items()}
+    return OverlapMatrix(names=tuple(adapters), reports=reports)
+
+
+def _halves(
+    group: Sequence[AdapterUpdates], size: int, rng: np.random.Generator
+) -> tuple[list[AdapterUpdates], list[AdapterUpdates]]:
+    order = [group[int(index)] for index in rng.permutation(len(group))]
+    return order[:size], order[size : 2 * size]
+
+
+def _mined(half: Sequence[AdapterUpdates], name: str, dim: int, alpha: float, progress: Progress) -> SubspaceBasis:
+    if len(half) == 1:
+        return adapter_subspace(half[0], dim=dim, name=f"an adapter of {name}")
+    return mine_subspace(half, dim=dim, alpha=alpha, progress=progress)
+
+
+def _renamed(report: OverlapReport, first: str, second: str) -> OverlapReport:
+    return OverlapReport(first=first, second=second, layers=report.layers)
+
+
+def _mean_report(reports: Sequence[OverlapReport]) -> OverlapReport:
+    layers = tuple(_mean_layer(same) for same in zip(*(report.layers for report in reports), strict=True))
+    return OverlapReport(first=reports[0].first, second=reports[0].second, layers=layers)
+
+
+def _mean_layer(layers: Sequence[LayerOverlap]) -> LayerOverlap:
+    return LayerOverlap(
+        path=layers[0].path,
+        output=_mean_side([layer.output for layer in layers]),
+        input=_mean_side([layer.input for layer in layers]),
+        energy=_mean_dependent([layer.energy for layer in layers]),
+        reverse_energy=_mean_dependent([layer.reverse_energy for layer in layers]),
+    )
+
+
+def _mean_side(sides: Sequence[SideOverlap | None]) -> SideOverlap | None:
+    known = [side for side in sides if side is not None]
+    if not known:
+        return None
+    measures = {}
+    for name in known[0].measures:
+        mean = _mean_dependent([side.measures[name] for side in known])
+        assert mean is not None
+        measures[name] = mean
+    return SideOverlap(
+        n=known[0].n,
+        d_first=known[0].d_first,
+        d_second=known[0].d_second,
+        angles=torch.stack([side.angles for side in known]).mean(0),
+        measures=measures,
+    )
+
+
+def _mean_dependent(measurements: Sequence[Measurement | None]) -> Measurement | None:
+    """The mean value with the deviation of a single one, which errs on the side of chance."""
+    known = [m for m in measurements if m is not None]
+    if not known:
+        return None
+    count = len(known)
+    return Measurement(
+        sum(m.value for m in known) / count,
+        sum(m.null_mean for m in known) / count,
+        sum(m.null_std for m in known) / count,
+    )

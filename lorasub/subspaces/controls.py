@@ -1,0 +1,93 @@
+"""Bases that no adapter was needed for: controls that a mined basis has to beat."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+from lorasub.errors import ArtefactError, ConfigError
+from lorasub.subspaces.basis import LayerSubspace, SubspaceBasis
+from lorasub.subspaces.haar import keyed_rng, orthonormalised
+from lorasub.subspaces.threads import one_thread
+from lorasub.subspaces.updates import Progress
+
+
+def random_basis(
+    shapes: Mapping[str, tuple[int, int]],
+    dim: int,
+    *,
+    seed: int = 0,
+    base_model_hash: str | None = None,
+    dtype: torch.dtype = torch.float32,
+) -> SubspaceBasis:
+    """Haar-random subspaces.
+
+    Args:
+        shapes: layer path -> (out, in).
+        dim: columns of U and of V in every layer.
+        seed: each layer's columns depend on it and on the layer's path only.
+        base_model_hash: of the model that it is meant for.
+        dtype: of the columns.
+
+    Raises:
+        ConfigError: a layer has fewer than ``dim`` outputs or inputs.
+    """
+    layers = {}
+    with one_thread():
+        for path, (out, in_) in shapes.items():
+            _check_dim(path, dim, (out, in_))
+            rng = keyed_rng(seed, "random basis", path)
+            U, V = (orthonormalised(torch.from_numpy(rng.standard_normal((n, dim)))) for n in (out, in_))
+            layers[path] = LayerSubspace(U=U.to(dtype), V=V.to(dtype))
+    return SubspaceBasis(
+        layers=layers, base_model_hash=base_model_hash, method="random", options={"dim": dim, "seed": seed}
+    )
+
+
+def principal_basis(
+    weights: Mapping[str, Tensor],
+    dim: int,
+    *,
+    base_model_hash: str | None = None,
+    base_model_id: str | None = None,
+    dtype: torch.dtype = torch.float32,
+    progress: Progress = iter,
+) -> SubspaceBasis:
+    """Principal singular vectors (PSV): the leading singular vectors of the weights themselves.
+
+    Args:
+        weights: layer path -> weight (out, in); more axes, as of a convolution, are flattened into the second.
+        dim: columns of U and of V in every layer.
+        base_model_hash: of the model that the weights are of.
+        base_model_id: its name for the basis' card.
+        dtype: of the columns.
+        progress: wraps the sequence of layer paths. A layer of 4096 x 1024 takes about a second.
+
+    Raises:
+        ConfigError: a layer has fewer than ``dim`` outputs or inputs.
+        ArtefactError: a weight holds NaN or infinity.
+    """
+    layers = {}
+    for path in progress(list(weights)):
+        weight = weights[path].detach().to("cpu", torch.float64).flatten(start_dim=1)
+        _check_dim(path, dim, (weight.shape[0], weight.shape[1]))
+        if not torch.isfinite(weight).all():
+            raise ArtefactError(f"the weight of layer '{path}' holds NaN or infinity")
+        U, S, Vh = torch.linalg.svd(weight, full_matrices=False)
+        layers[path] = LayerSubspace(
+            U=U[:, :dim].to(dtype).contiguous(), V=Vh[:dim].T.to(dtype).contiguous(), S=S[:dim].clone()
+        )
+    return SubspaceBasis(
+        layers=layers,
+        base_model_hash=base_model_hash,
+        base_model_id=base_model_id,
+        method="principal",
+        options={"dim": dim},
+    )
+
+
+def _check_dim(path: str, dim: int, shape: tuple[int, int]) -> None:
+    if not 1 <= dim <= min(shape):
+        raise ConfigError(f"layer '{path}' of shape {shape} cannot have a basis of {dim} dimensions")
