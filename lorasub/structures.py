@@ -177,3 +177,11 @@ class Predictions:
     def replace(self, **changes: Any) -> Self:
         """A copy with some fields exchanged."""
         return dataclasses.replace(self, **changes)
+
+    def to(self, *args: Any, **kwargs: Any) -> Self:
+        """Move every tensor, as ``Tensor.to``."""
+        changes: dict[str, Any] = {"pose_encodings": tuple(pose.to(*args, **kwargs) for pose in self.pose_encodings)}
+        for name in ("depth", "depth_conf", "world_points", "world_points_conf"):
+            value = getattr(self, name)
+            changes[name] = None if value is None else value.to(*args, **kwargs)
+        return self.replace(**changes)

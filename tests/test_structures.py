@@ -47,7 +47,9 @@ def test_sizes_must_agree() -> None:
         SceneBatch.concatenate([])
 
 
-@pytest.mark.parametrize("name", ["depth", "valid", "intrinsics", "cam_from_world", "world_points", "scale", "pose_valid"])
+@pytest.mark.parametrize(
+    "name", ["depth", "valid", "intrinsics", "cam_from_world", "world_points", "scale", "pose_valid"]
+)
 def test_a_wrong_shape_is_named(name: str) -> None:
     batch = make()
     with pytest.raises(DataError, match=name):
@@ -83,7 +85,9 @@ def test_points_need_depth_and_pose() -> None:
     batch = make()
     for scene in range(2):
         for view in range(3):
-            expected = batch.valid[scene, view] if batch.pose_valid[scene, view] else torch.zeros(4, 5, dtype=torch.bool)
+            expected = (
+                batch.valid[scene, view] if batch.pose_valid[scene, view] else torch.zeros(4, 5, dtype=torch.bool)
+            )
             assert torch.equal(batch.points_valid[scene, view], expected)
 
 
@@ -91,3 +95,9 @@ def test_the_last_pose_encoding_is_the_answer() -> None:
     first, last = torch.zeros(1, 1, 9), torch.ones(1, 1, 9)
     assert Predictions(pose_encodings=(first, last)).pose_encoding is last
     assert Predictions().pose_encoding is None
+
+
+def test_predictions_move_whole() -> None:
+    moved = Predictions(pose_encodings=(torch.zeros(1, 1, 9),), depth=torch.ones(1, 1, 2, 2)).to(torch.float64)
+    assert moved.pose_encodings[0].dtype == moved.depth.dtype == torch.float64
+    assert moved.world_points is None

@@ -39,12 +39,15 @@ class BeforeAfter(Callback):
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Remember what this validation found."""
-        found = {name: float(value) for name, value in trainer.callback_metrics.items() if not name.startswith("train/")}
+        found = {
+            name: float(value) for name, value in trainer.callback_metrics.items() if not name.startswith("train/")
+        }
         found.pop("loss", None)
         if trainer.sanity_checking:
-            complete = all(math.isinf(n) or n == limit for n, limit in zip(
-                trainer.num_val_batches, trainer.num_sanity_val_batches, strict=False
-            ))
+            complete = all(
+                math.isinf(n) or n == limit
+                for n, limit in zip(trainer.num_val_batches, trainer.num_sanity_val_batches, strict=False)
+            )
             if not complete:
                 log.warning("num_sanity_val_steps is not -1: no comparison of before and after can be made")
                 return

@@ -53,7 +53,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     debug = "--debug" in given
     given = [word for word in given if word != "--debug"]
     if not given or given[0] in ("-h", "--help"):
-        print(usage(), file=sys.stdout if given else sys.stderr)  # noqa: T201
+        print(usage(), file=sys.stdout if given else sys.stderr)
         return 0 if given else 2
     if given[0] == "--version":
         print(f"lorasub {__version__}")  # noqa: T201

@@ -70,15 +70,13 @@ class SceneTask(LightningModule):
         self.adapters: AdapterSet = self.configure_adapters(backbone, adapter)
         self.loss = self.configure_loss() if loss is None else loss
         self.metrics = nn.ModuleDict()
-        # Frozen weights are not in our checkpoints, so loading cannot be strict; on_load_checkpoint checks names itself.
+        # Frozen weights are not in our checkpoints, so loading cannot be strict; on_load_checkpoint checks names.
         self.strict_loading = False
         self._random_state: dict[str, Any] | None = None
 
     # ---------------------------------------------------------------------------------------- what a subclass changes
 
-    def configure_adapters(
-        self, backbone: Backbone, adapter: AdapterSpec | Sequence[AdapterSpec] | None
-    ) -> AdapterSet:
+    def configure_adapters(self, backbone: Backbone, adapter: AdapterSpec | Sequence[AdapterSpec] | None) -> AdapterSet:
         """Inject the adapters into the backbone, freezing everything else."""
         specs = [] if adapter is None else [adapter] if isinstance(adapter, AdapterSpec) else list(adapter)
         return inject_adapters(backbone, specs)
@@ -119,11 +117,16 @@ class SceneTask(LightningModule):
         self._log_loss("train", terms, len(batch))
         return terms.total.mean()
 
-    def validation_step(self, batch: SceneBatch, batch_idx: int, dataloader_idx: int = 0) -> SceneOutput:
+    # Lightning passes whatever these steps return on to callbacks; its annotation is narrower than that.
+    def validation_step(  # type: ignore[override]
+        self, batch: SceneBatch, batch_idx: int, dataloader_idx: int = 0
+    ) -> SceneOutput:
         """Loss and metrics of one validation batch."""
         return self._evaluate(batch, self._evaluation_name("val", dataloader_idx))
 
-    def test_step(self, batch: SceneBatch, batch_idx: int, dataloader_idx: int = 0) -> SceneOutput:
+    def test_step(  # type: ignore[override]
+        self, batch: SceneBatch, batch_idx: int, dataloader_idx: int = 0
+    ) -> SceneOutput:
         """Loss and metrics of one test batch."""
         return self._evaluate(batch, self._evaluation_name("test", dataloader_idx))
 
@@ -191,8 +194,8 @@ class SceneTask(LightningModule):
         if not finite.all():
             scenes = [name for name, good in zip(batch.scene_ids, finite.tolist(), strict=True) if not good]
             raise NumericalError(
-                f"the loss became {total[~finite].tolist()} at step {self.global_step} on scene(s) {', '.join(scenes)}; "
-                "try a smaller learning rate, and look at these scenes"
+                f"the loss became {total[~finite].tolist()} at step {self.global_step} on scene(s) "
+                f"{', '.join(scenes)}; try a smaller learning rate, and look at these scenes"
             )
 
     # ------------------------------------------------------------------------------------------------------ optimiser
@@ -219,7 +222,10 @@ class SceneTask(LightningModule):
         """Keep what training changes, the random state, and the recipe; the frozen backbone stays out."""
         names = self._saved_names()
         checkpoint["state_dict"] = {name: value for name, value in checkpoint["state_dict"].items() if name in names}
-        checkpoint["lorasub"] = {"base_model_id": self.backbone.model_id, "base_model_hash": self.adapters.base_model_hash}
+        checkpoint["lorasub"] = {
+            "base_model_id": self.backbone.model_id,
+            "base_model_hash": self.adapters.base_model_hash,
+        }
         checkpoint["random_state"] = {
             "cpu": torch.get_rng_state(),
             "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else [],
@@ -246,11 +252,15 @@ class SceneTask(LightningModule):
         if missing := sorted(expected - found):
             raise ArtefactError(f"the checkpoint lacks {len(missing)} tensors that this task trains: {_some(missing)}")
         if unexpected := sorted(found - expected):
-            raise ArtefactError(f"the checkpoint holds {len(unexpected)} tensors unknown to this task: {_some(unexpected)}")
+            raise ArtefactError(
+                f"the checkpoint holds {len(unexpected)} tensors unknown to this task: {_some(unexpected)}"
+            )
         state = self.state_dict()
         for name, tensor in checkpoint["state_dict"].items():
             if tensor.shape != state[name].shape:
-                raise ArtefactError(f"'{name}' is {tuple(tensor.shape)} in the checkpoint, {tuple(state[name].shape)} here")
+                raise ArtefactError(
+                    f"'{name}' is {tuple(tensor.shape)} in the checkpoint, {tuple(state[name].shape)} here"
+                )
         self._random_state = checkpoint.get("random_state")
 
     def on_train_batch_start(self, batch: SceneBatch, batch_idx: int) -> None:

@@ -11,7 +11,7 @@ from torchmetrics import MetricCollection
 from lorasub.adapters import AdapterSpec
 from lorasub.backbones import Backbone
 from lorasub.losses import LossTerms, VGGTLoss
-from lorasub.metrics import PoseAccuracy, DepthAccuracy, PointMapError
+from lorasub.metrics import DepthAccuracy, PointMapError, PoseAccuracy
 from lorasub.structures import Predictions, SceneBatch
 from lorasub.tasks.base import OptimizerFactory, SceneTask
 

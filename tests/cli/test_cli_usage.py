@@ -54,7 +54,9 @@ def capture_folder(tmp_path: Path) -> Path:
         stem = folder / f"frame-{index:06d}"
         pixels = torch.randint(0, 255, (48, 64, 3), generator=generator, dtype=torch.uint8).numpy()
         Image.fromarray(pixels).save(f"{stem}.color.png")
-        Image.fromarray(torch.full((48, 64), 2000, dtype=torch.int32).numpy().astype("uint16")).save(f"{stem}.depth.png")
+        Image.fromarray(torch.full((48, 64), 2000, dtype=torch.int32).numpy().astype("uint16")).save(
+            f"{stem}.depth.png"
+        )
         pose = torch.eye(4)
         pose[0, 3] = 0.05 * index
         Path(f"{stem}.pose.txt").write_text("\n".join(" ".join(f"{v:.6f}" for v in row) for row in pose.tolist()))

@@ -145,7 +145,13 @@ def test_a_checkpoint_that_does_not_fit_is_refused(tiny_config: VGGTConfig, tmp_
     else:
         del checkpoint["lorasub"]
     torch.save(checkpoint, tmp_path / "damaged.ckpt")
-    says = {"missing": name, "unexpected": "extra", "shape": name, "other base": "000000000000", "not ours": "not written"}
+    says = {
+        "missing": name,
+        "unexpected": "extra",
+        "shape": name,
+        "other base": "000000000000",
+        "not ours": "not written",
+    }
     before = trained(task)
     with pytest.raises(ArtefactError, match=says[damage].replace(".", r"\.")):
         make_trainer(tmp_path, max_steps=2).fit(task, ToyScenes(), ckpt_path=tmp_path / "damaged.ckpt")
