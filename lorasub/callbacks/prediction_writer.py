@@ -134,5 +134,5 @@ class PredictionWriter(BasePredictionWriter):
         if predictions.pose_encoding is None:
             return None
         cam_from_world, intrinsics = decode_pose(predictions.pose_encoding[scene].float().cpu(), batch.image_size)
-        rotation, translation = cam_from_world.split([3, 1], dim=-1)
+        rotation, translation = cam_from_world[..., :3], cam_from_world[..., 3:]
         return torch.cat([rotation, translation * scale], dim=-1), intrinsics

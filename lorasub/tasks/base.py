@@ -228,7 +228,7 @@ class SceneTask(LightningModule):
         }
         checkpoint["random_state"] = {
             "cpu": torch.get_rng_state(),
-            "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else [],
+            "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
         }
         if self.recipe is not None:
             checkpoint[self.CHECKPOINT_HYPER_PARAMS_KEY] = dict(self.recipe)

@@ -48,4 +48,5 @@ class GeometryTask(SceneTask):
     def compute_loss(self, predictions: Predictions, batch: SceneBatch) -> LossTerms:
         """Weighted camera, depth and point losses of each scene."""
         assert isinstance(self.loss, VGGTLoss)
-        return self.loss(predictions, batch)
+        terms: LossTerms = self.loss(predictions, batch)
+        return terms

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -190,7 +191,7 @@ def test_optimizer_and_schedule(tiny_config: VGGTConfig, tmp_path: Path) -> None
     assert rates[:4] == pytest.approx([0.2, 0.4, 0.6, 0.8])
     assert rates[4] == pytest.approx(1.0)
     assert rates[7] == pytest.approx(0.5)  # half-way down the cosine from step 4 to 10
-    assert all(a > b for a, b in zip(rates[4:], rates[5:], strict=False))
+    assert all(a > b for a, b in pairwise(rates[4:]))
 
 
 def test_logged_numbers(tiny_config: VGGTConfig, tmp_path: Path) -> None:
