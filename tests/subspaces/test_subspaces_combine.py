@@ -120,6 +120,15 @@ def test_pivoting_finds_the_rank(seed: int, n: int, m: int, rank: int) -> None:
     assert np.abs(columns - found @ (found.T @ columns)).max() < 1e-8
 
 
+def test_pivoting_stays_orthogonal_among_nearly_parallel_columns() -> None:
+    a, b, c, d = np.random.default_rng(0).standard_normal((4, 30))
+    columns = np.stack([a, a + 1e-7 * b, c, c + 1e-7 * d], axis=1)
+    columns /= np.linalg.norm(columns, axis=0)
+    Q, order = pivoted_columns(torch.from_numpy(columns), tolerance=1e-10)
+    assert order == [0, 2, 1, 3]
+    assert np.abs((Q.T @ Q).numpy() - np.eye(4)).max() < 1e-12
+
+
 def test_bad_input() -> None:
     one = basis_of(frame(9, 2, 0), frame(8, 2, 1), base_model_hash="x")
     with pytest.raises(ConfigError, match="nothing to combine"):

@@ -42,6 +42,13 @@ def test_nothing_shared_is_zero_dimensions_for_parallel_but_not_for_gap() -> Non
     assert mine_subspace(adapters, dim="gap").dims == {"w": (5, 5)}
 
 
+def test_parallel_is_a_test_at_five_per_cent() -> None:
+    """Of 30 layers in which nothing is shared, 1.5 are expected to pass; more than six have a chance of 0.1%."""
+    adapters = [{f"w{i}": random_update(30, 25, 2, 100 * i + j) for i in range(30)} for j in range(4)]
+    dims = mine_subspace(adapters, dim="parallel", null_draws=60).dims
+    assert sum(d_out > 0 for d_out, _ in dims.values()) <= 6
+
+
 def test_energy() -> None:
     spectrum = torch.tensor([3.0, 2.0, 1.0], dtype=torch.float64)  # energies 9, 13, 14 of 14
     for fraction, expected in ((0.5, 1), (9 / 14 - 1e-9, 1), (0.7, 2), (0.95, 3), (1.0, 3)):

@@ -123,7 +123,7 @@ def test_angle_between_two_spans_decides() -> None:
     """For two spans the mean energy of their nearest pair's middle is (1 + cos) / 2."""
     one = frame(400, 1, 0)
     other = torch.linalg.qr(frame(400, 1, 1) - one @ (one.T @ frame(400, 1, 1))).Q
-    for angle, expected in ((0.3, 1), (1.53, 0)):  # chance reaches cosines of 2 / sqrt(400) = 0.1
+    for angle, expected in ((0.3, 1), (0.9, 1), (1.53, 0)):  # chance reaches cosines of 2 / sqrt(400) = 0.1
         span = math.cos(angle) * one + math.sin(angle) * other
         _, test = common_directions([one, span])
         assert float(test.energies[0]) == pytest.approx((1 + math.cos(angle)) / 2)
