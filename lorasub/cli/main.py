@@ -21,6 +21,14 @@ VERBS: dict[str, tuple[str, str]] = {
     "validate": ("lorasub.cli.training", "score a checkpoint on validation data"),
     "test": ("lorasub.cli.training", "score a checkpoint on test data"),
     "predict": ("lorasub.cli.training", "write depth, cameras and point clouds for images"),
+    "mine": ("lorasub.cli.subspaces", "find the subspace that several adapters share"),
+    "overlap": ("lorasub.cli.subspaces", "measure how far subspaces overlap, against chance"),
+    "split": ("lorasub.cli.subspaces", "split attributes into what all share and what is each one's own"),
+    "combine": ("lorasub.cli.subspaces", "join several bases into one"),
+    "inspect": ("lorasub.cli.artefacts", "say what is in an adapter, a basis, a checkpoint"),
+    "merge": ("lorasub.cli.artefacts", "write a model with an adapter merged into its weights"),
+    "export": ("lorasub.cli.artefacts", "write an adapter or a basis in another project's format"),
+    "data": ("lorasub.cli.captures", "data check PATH: was this capture read right?"),
 }
 
 USAGE = """usage: lorasub VERB [OPTIONS]

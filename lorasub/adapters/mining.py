@@ -1,0 +1,75 @@
+"""Mining from adapter folders: the reading that :func:`lorasub.subspaces.mine_subspace`, which takes tensors, leaves out."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from lorasub.adapters.folder import load_adapter_updates
+from lorasub.errors import ArtefactError
+from lorasub.files import hash_tensors
+from lorasub.subspaces import AdapterSource, AdapterUpdates, SubspaceBasis
+from lorasub.subspaces import mine_subspace as mine_updates
+
+#: The folder of an adapter, or of the run that fitted it.
+AdapterPath = str | os.PathLike[str]
+
+
+def read_adapter(path: AdapterPath, *, attribute: str | None = None) -> tuple[AdapterUpdates, AdapterSource]:
+    """The updates in an adapter folder (lorasub's or PEFT's) and where they are from.
+
+    Args:
+        path: the adapter's folder, or the run's folder with ``adapter/`` in it.
+        attribute: what varied in the data that it was fitted on.
+
+    Raises:
+        ArtefactError: there is no adapter, or it is damaged.
+    """
+    folder = adapter_folder(path)
+    updates, info = load_adapter_updates(folder)
+    tensors = {f"{layer}.{side}": getattr(update, side) for layer, update in updates.items() for side in ("A", "B")}
+    source = AdapterSource(
+        name=str(path), hash=hash_tensors(tensors), base_model_hash=info.base_model_hash, attribute=attribute
+    )
+    return updates, source
+
+
+def adapter_folder(path: AdapterPath) -> Path:
+    """``path`` itself where it holds an adapter, else ``path/adapter``.
+
+    Raises:
+        ArtefactError: neither does.
+    """
+    for folder in (Path(path), Path(path) / "adapter"):
+        if (folder / "adapter_config.json").is_file() or (folder / "lorasub.json").is_file():
+            return folder
+    raise ArtefactError(f"there is no adapter at {path}, nor in {Path(path) / 'adapter'}")
+
+
+def mine_subspace(
+    adapters: Sequence[AdapterPath | AdapterUpdates], *, dim: int | str = 16, **options: Any
+) -> SubspaceBasis:
+    """Find the low-rank update that k adapters share, robustly, layer by layer.
+
+    Args:
+        adapters: at least two: folders of adapters or of runs, or their updates in memory.
+        dim: dimensions to keep, or a rule: ``"energy:0.9"``, ``"gap"``, ``"parallel"``.
+        options: of :func:`lorasub.subspaces.mine_subspace`, which explains them and the method.
+
+    Raises:
+        ArtefactError: an adapter is missing or damaged, or they belong to different base models.
+        ConfigError: the adapters or options do not fit.
+    """
+    updates: list[AdapterUpdates] = []
+    sources: list[AdapterSource] = []
+    for number, adapter in enumerate(adapters):
+        if isinstance(adapter, Mapping):
+            updates.append(adapter)
+            sources.append(AdapterSource(name=f"adapter {number}"))
+        else:
+            read, source = read_adapter(adapter, attribute=options.get("attribute"))
+            updates.append(read)
+            sources.append(source)
+    return mine_updates(updates, dim=dim, sources=sources, **options)

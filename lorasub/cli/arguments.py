@@ -1,0 +1,78 @@
+"""What the verbs outside of Lightning's command line share: parsers, progress bars, ways to print a result."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from jsonargparse import ArgumentParser, Namespace
+from tqdm import tqdm
+
+from lorasub.errors import ConfigError
+
+
+def verb_parser(verb: str, does: str, example: str) -> ArgumentParser:
+    """A parser whose help ends with an example, with ``--json`` for results as data.
+
+    Args:
+        verb: as on the command line.
+        does: one sentence.
+        example: a command.
+    """
+    parser = ArgumentParser(prog=f"lorasub {verb}", description=does, epilog=f"example: {example}")
+    parser.add_argument("--json", action="store_true", help="print the result as JSON")
+    return parser
+
+
+def options_of(parsed: Namespace, group: str) -> dict[str, Any]:
+    """The keyword arguments that were parsed into a group."""
+    return dict(parsed[group].as_dict())
+
+
+def named_paths(items: Sequence[str]) -> dict[str, list[str]]:
+    """``NAME=PATH,PATH`` items as name -> paths; an item without a name is named by its last folder.
+
+    Raises:
+        ConfigError: a name comes twice, or a path is missing.
+    """
+    named: dict[str, list[str]] = {}
+    for item in items:
+        name, equals, value = item.partition("=")
+        paths = [path for path in (value if equals else name).split(",") if path]
+        if not equals:
+            name = name.rstrip("/").rpartition("/")[2]
+        if not paths or not name:
+            raise ConfigError(f"'{item}' should be PATH or NAME=PATH[,PATH...]")
+        if name in named:
+            raise ConfigError(f"the name '{name}' comes twice; give other names: NAME=PATH")
+        named[name] = paths
+    return named
+
+
+def progress(items: Sequence[str]) -> Iterable[str]:
+    """A progress bar over layers, on standard error and only for people."""
+    bar: Iterable[str] = tqdm(items, unit="layer", leave=False, disable=not sys.stderr.isatty())
+    return bar
+
+
+def show(result: Mapping[str, Any], text: str, *, as_json: bool) -> None:
+    """Print a result, as data or as text."""
+    print(json.dumps(result, indent=2, default=str) if as_json else text)  # noqa: T201
+
+
+def table(rows: Sequence[Mapping[str, Any]], columns: Sequence[str] | None = None) -> str:
+    """Rows as aligned text."""
+    if not rows:
+        return "(nothing)"
+    names = list(columns or rows[0])
+    cells = [names, *([_cell(row.get(name)) for name in names] for row in rows)]
+    widths = [max(len(line[index]) for line in cells) for index in range(len(names))]
+    return "\n".join("  ".join(f"{cell:<{width}}" for cell, width in zip(line, widths, strict=True)) for line in cells)
+
+
+def _cell(value: Any) -> str:
+    if value is None:
+        return "-"
+    return f"{value:.4g}" if isinstance(value, float) else str(value)

@@ -1,0 +1,128 @@
+"""``inspect``, ``merge`` and ``export``: what is in an artefact, and other shapes of it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from lorasub.adapters import load_adapter_updates, load_adapters
+from lorasub.adapters.mining import adapter_folder
+from lorasub.backbones import VGGT
+from lorasub.cli.arguments import show, table, verb_parser
+from lorasub.cli.checkpoint_recipe import read_recipe
+from lorasub.errors import ArtefactError, ConfigError
+from lorasub.files import read_json, read_metadata
+from lorasub.subspaces import SubspaceBasis, write_space_file
+
+
+def run(verb: str, arguments: Sequence[str]) -> None:
+    """Run one of the three verbs."""
+    {"inspect": inspect, "merge": merge, "export": export}[verb](arguments)
+
+
+def inspect(arguments: Sequence[str]) -> None:
+    """Say what an artefact is."""
+    parser = verb_parser(
+        "inspect", "Say what is in an adapter, a basis, a checkpoint.", "lorasub inspect runs/geometry/0"
+    )
+    parser.add_argument("path", type=str, help="folder of an adapter, run or basis; a checkpoint or weights file")
+    parsed = parser.parse_args(list(arguments))
+    found = describe(Path(parsed.path))
+    shown = [{"": key, " ": value} for key, value in found.items()]
+    show(found, table(shown), as_json=parsed.json)
+
+
+def describe(path: Path) -> dict[str, Any]:
+    """Flat facts about an artefact.
+
+    Raises:
+        ArtefactError: it is missing, damaged or unknown.
+    """
+    if (path / "basis.json").is_file():
+        basis = SubspaceBasis.load(path)
+        dims = list(basis.dims.values())
+        return {
+            "kind": f"basis ({basis.method})",
+            "attributes": ", ".join(basis.attributes) or None,
+            "layers": len(dims),
+            "dimensions": f"{min(dims)} to {max(dims)} (out, in)",
+            "sources": ", ".join(source.name for source in basis.sources) or None,
+            "base_model": basis.base_model_id,
+            "base_model_hash": basis.base_model_hash,
+            "hash": basis.hash(),
+        }
+    if path.suffix == ".ckpt":
+        recipe = read_recipe(path) or {}
+        return {"kind": "checkpoint", "task": recipe.get("class_path"), "settings": recipe.get("init_args")}
+    if path.suffix == ".safetensors":
+        return {"kind": "weights", **read_metadata(path)}
+    if (path / "model.safetensors").is_file():
+        return {"kind": "backbone", **read_json(path / "config.json")}
+    folder = adapter_folder(path)
+    updates, info = load_adapter_updates(folder)
+    ranks = sorted({update.r for update in updates.values()})
+    return {
+        "kind": "adapter (" + ", ".join(sorted({layer.kind for layer in info.layers.values()})) + ")",
+        "layers": len(updates),
+        "ranks": ", ".join(map(str, ranks)),
+        "parameters": sum(update.A.numel() + update.B.numel() for update in updates.values()),
+        "fully_fine_tuned": len(info.full_parameters) or None,
+        "basis_hashes": ", ".join(sorted(info.basis_hashes)) or None,
+        "base_model": info.base_model_id,
+        "base_model_hash": info.base_model_hash,
+    }
+
+
+def merge(arguments: Sequence[str]) -> None:
+    """Merge an adapter into its base model's weights."""
+    example = "lorasub merge runs/geometry/0 --base nano --out merged"
+    parser = verb_parser("merge", "Write the base model with an adapter merged into its weights.", example)
+    parser.add_argument("adapter", type=str, help="folder of the adapter or of its run")
+    parser.add_argument("--base", type=str, default="nano", help="preset, weights file or folder of the base model")
+    parser.add_argument("--out", type=str, required=True, help="folder for the merged model")
+    parsed = parser.parse_args(list(arguments))
+    backbone = VGGT.from_preset("nano") if parsed.base == "nano" else VGGT.from_pretrained(parsed.base)
+    adapters = load_adapters(backbone, adapter_folder(parsed.adapter))
+    deviations = adapters.merge(safe=True)
+    adapters.unload(merge=True)
+    file = backbone.save_pretrained(parsed.out)
+    worst = max(deviations, key=lambda path: deviations[path])
+    result = {"file": str(file), "layers": len(deviations), "largest_rounding_error": deviations[worst], "layer": worst}
+    show(result, table([result]), as_json=parsed.json)
+
+
+def export(arguments: Sequence[str]) -> None:
+    """Write an artefact in another project's format."""
+    example = "lorasub export runs/combined --format space --out space.safetensors"
+    parser = verb_parser("export", "Write an adapter or a basis in another project's format.", example)
+    parser.add_argument("path", type=str, help="folder of an adapter, a run or a basis")
+    parser.add_argument(
+        "--format",
+        type=str,
+        choices=["peft", "space"],
+        default="peft",
+        help="peft: a plain LoRA folder, from an adapter of any kind; space: the paper's space file, from a basis",
+    )
+    parser.add_argument("--out", type=str, required=True, help="the folder (peft) or file (space) to write")
+    parsed = parser.parse_args(list(arguments))
+    source = Path(parsed.path)
+    if parsed.format == "space":
+        if not (source / "basis.json").is_file():
+            raise ConfigError(f"{source} is no basis; a space file is made from one")
+        write_space_file(SubspaceBasis.load(source), parsed.out)
+    else:
+        _export_peft(adapter_folder(source), Path(parsed.out))
+    show({"written": parsed.out}, parsed.out, as_json=parsed.json)
+
+
+def _export_peft(folder: Path, target: Path) -> None:
+    """The two files that PEFT reads are whole in every adapter folder that can be a LoRA at all."""
+    load_adapter_updates(folder)
+    files = ("adapter_model.safetensors", "adapter_config.json", "README.md")
+    if not (folder / files[0]).is_file():
+        raise ArtefactError(f"{folder} holds fully fine-tuned parameters, which are no LoRA; merge it instead")
+    target.mkdir(parents=True, exist_ok=True)
+    for name in files:
+        if (folder / name).is_file():
+            (target / name).write_bytes((folder / name).read_bytes())
