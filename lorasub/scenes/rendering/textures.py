@@ -63,7 +63,7 @@ def fractal_noise(point: Tensor, footprint: Tensor) -> Tensor:
 def cell_distance(point: Tensor, irregularity: Tensor) -> tuple[Tensor, Tensor]:
     """Distance ``[G, N]`` to the nearest of one random point per lattice cell, and that cell's random number.
 
-    Worley noise (Worley, "A cellular texture basis function", 1996) over the eight cells nearest to ``point [3, G, N]``.
+    Worley noise ("A cellular texture basis function", 1996) over the eight cells nearest to ``point [3, G, N]``.
     With ``irregularity [G, N]`` 0 the random points are the cells' centres.
     """
     base = (point - 0.5).floor()
