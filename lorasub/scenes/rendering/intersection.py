@@ -17,7 +17,7 @@ from torch import Tensor
 
 from lorasub.scenes.description import Geometry, Primitive
 from lorasub.scenes.rendering.implicit import FIELDS, Walk, first_zero, walk
-from lorasub.scenes.rendering.vectors import dot, normalize, rotate, rotate_back
+from lorasub.scenes.rendering.vectors import Components, dot, normalize, rotate, rotate_back, rotate_rows
 
 #: Longer than any distance in a scene; what a ray that meets nothing returns.
 FAR = 1e4
@@ -113,23 +113,21 @@ def _quadrics(kind: Tensor, top: Tensor) -> Tensor:
     return result
 
 
-def slabs(origin: Tensor, direction: Tensor) -> tuple[Tensor, Tensor]:
-    """Entry and exit ``[3, ...]`` of the three slabs |x| <= 1, |y| <= 1, |z| <= 1."""
+def slab(origin: Tensor, direction: Tensor) -> tuple[Tensor, Tensor]:
+    """Entry and exit of a slab from -1 to 1, for one component of rays."""
     inverse = 1.0 / torch.where(direction.abs() < _TINY, _TINY, direction)
     middle, half = -origin * inverse, inverse.abs()
     return middle - half, middle + half
 
 
-def quadric_interval(
-    quadric: Tensor, origin: Tensor, direction: Tensor, near: Tensor, far: Tensor
-) -> tuple[Tensor, Tensor]:
-    """Entry and exit of the quadric, given those of the cube. Empty where entry > exit.
+def quadric_interval(quadric: Tensor, origin: Components, direction: Components, near: Tensor) -> tuple[Tensor, Tensor]:
+    """Entry and exit of the quadric, given where the cube is entered. Empty where entry > exit.
 
     Where the leading coefficient is negative (some rays against a cone) the inside is what lies *outside* of the two
     roots; since the clipped cone is convex, only one of these halves can meet the cube's interval.
     """
-    a, c, e, f = quadric[0], quadric[1], quadric[2], quadric[3]
-    (ox, oy, oz), (dx, dy, dz) = origin.unbind(0), direction.unbind(0)
+    a, c, e, f = quadric.unbind(0)
+    (ox, oy, oz), (dx, dy, dz) = origin, direction
     second = a * (dx * dx + dy * dy) + c * dz * dz
     second = torch.where(second.abs() < _TINY, _TINY, second)
     first = a * (ox * dx + oy * dy) + c * oz * dz + 0.5 * e * dz  # half the linear coefficient
@@ -158,11 +156,11 @@ def stretch(solids: Solids, origin: Tensor, direction: Tensor) -> tuple[Tensor, 
         direction: ``[3, G, N]``, or ``[3, G, 1]`` if they are parallel. Distances are in units of its length.
     """
     matrix = solids.to_local[..., None]
-    start = rotate(matrix, origin[:, :, None] - solids.center[..., None])
-    along = rotate(matrix, direction[:, :, None])
-    near, far = slabs(start, along)
-    near, far = near.amax(0), far.amin(0)
-    entry, leave = quadric_interval(solids.quadric[..., None], start, along, near, far)
+    start = rotate_rows(matrix, origin[:, :, None] - solids.center[..., None])
+    along = rotate_rows(matrix, direction[:, :, None])
+    (x0, x1), (y0, y1), (z0, z1) = (slab(o, d) for o, d in zip(start, along, strict=True))
+    near, far = torch.maximum(torch.maximum(x0, y0), z0), torch.minimum(torch.minimum(x1, y1), z1)
+    entry, leave = quadric_interval(solids.quadric[..., None], start, along, near)
     return torch.maximum(entry, near), torch.minimum(leave, far)
 
 
@@ -249,7 +247,7 @@ def marched_hits(
     matrix, center = solids.to_local.flatten(-2)[..., place], solids.center.flatten(-2)[:, place]
     start = rotate(matrix, origin.expand_as(direction)[:, group, ray] - center)
     along = rotate(matrix, direction[:, group, ray])
-    faces, backs = slabs(start, along)
+    faces, backs = slab(start, along)
     near, far = faces.amax(0).clamp(min=0.0), backs.amin(0).clamp(max=limit)
     kind, shape = solids.kind.flatten()[place], solids.shape.flatten(-2)[:, place]
     distance, met = torch.zeros_like(near), torch.zeros_like(near, dtype=torch.bool)
@@ -310,8 +308,9 @@ def hit(
     matrix, quadric = solids.to_local.flatten(-2)[..., place], solids.quadric.flatten(-2)[..., place]
     start = rotate(matrix, origin - solids.center.flatten(-2)[..., place])
     along = rotate(matrix, direction)
-    near, far = slabs(start, along)
-    entry, leave = quadric_interval(quadric, start, along, near.amax(0), far.amin(0))
+    near, far = slab(start, along)
+    (x, y, z), (u, v, w) = start.unbind(0), along.unbind(0)
+    entry, leave = quadric_interval(quadric, (x, y, z), (u, v, w), near.amax(0))
     if leaving:
         clip, distance = far.amin(0), torch.minimum(leave, far.amin(0))
         by_face, on_face, outward = clip <= leave, far <= distance, along.sign()

@@ -1,6 +1,6 @@
 """The renderer's inner loops as pure functions of tensors, eager or compiled.
 
-A few functions do nearly all the work. Compiled, each becomes one or two fused loops without large intermediate tensors;
+A few functions do nearly all the work. Compiled, each becomes a few fused loops without large intermediate tensors;
 they are kept apart because one large function takes minutes to compile.
 """
 
