@@ -1,11 +1,15 @@
 """Solids without a closed-form intersection: tori, superquadrics, bumpy spheres and height fields.
 
-Each is the part of the cube [-1, 1]^3 where a field is negative. Rays march through the cube by steps that the field's
-Lipschitz constant allows, and Newton's method does the rest. Only pairs of ray and solid that come close are marched, so
-the functions here work on flat lists of P pairs.
+Each is the part of the cube [-1, 1]^3 where a field is negative. Rays walk through the cube toward the first zero, and
+Newton's method does the rest. Only pairs of ray and solid that come close are walked, so the functions here work on
+flat lists of P pairs: ``shape [4, P]`` (see :class:`~lorasub.scenes.description.Primitive`) and ``point [3, P]``.
 """
 
 from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
@@ -13,115 +17,193 @@ from torch import Tensor
 from lorasub.scenes.description import Primitive
 from lorasub.scenes.rendering.vectors import dot
 
-_STEPS = 40
-_POLISH = 4
-_TORUS, _SUPERQUADRIC, _BLOB, _TERRAIN = (
-    int(Primitive.TORUS),
-    int(Primitive.SUPERQUADRIC),
-    int(Primitive.BLOB),
-    int(Primitive.TERRAIN),
-)
-IMPLICIT = (_TORUS, _SUPERQUADRIC, _BLOB, _TERRAIN)
-_PHASES = (1.0, 2.3, 3.7)
+_ROUNDS, _STEPS = 9, 4  # after each round, rays that have arrived or left are put aside
+_POLISH = 3
+_CLOSE = 1e-3
 
 
-def field(kind: Tensor, shape: Tensor, point: Tensor) -> tuple[Tensor, Tensor]:
-    """The field and its gradient.
+class Field(ABC):
+    """A function of space, negative inside of a solid."""
+
+    @abstractmethod
+    def value(self, shape: Tensor, point: Tensor) -> Tensor:
+        """``[P]``."""
+
+    @abstractmethod
+    def gradient(self, shape: Tensor, point: Tensor) -> Tensor:
+        """``[3, P]``."""
+
+    @abstractmethod
+    def slope_bound(self, shape: Tensor) -> Tensor:
+        """``[P]`` a bound on the gradient's length along any ray that has not yet hit."""
+
+    def pace(self, shape: Tensor, origin: Tensor, direction: Tensor, distance: Tensor) -> tuple[Tensor, Tensor]:
+        """The field at ``distance`` and a step that cannot miss the next zero (sphere tracing, Hart 1996)."""
+        value = self.value(shape, origin + distance * direction)
+        return value, value / (self.slope_bound(shape) * dot(direction, direction).sqrt())
+
+
+class Torus(Field):
+    """A true distance; the frame is scaled so that the tube's top is z = 1, which has to be undone."""
+
+    def value(self, shape: Tensor, point: Tensor) -> Tensor:
+        """Distance to the circle in the tube's middle, less the tube's radius."""
+        tube, z = shape[0], point[2] * shape[0]
+        out = (point[0].square() + point[1].square()).sqrt() - (1.0 - tube)
+        return (out.square() + z.square()).sqrt() - tube
+
+    def gradient(self, shape: Tensor, point: Tensor) -> Tensor:
+        """Away from the circle."""
+        tube, z = shape[0], point[2] * shape[0]
+        around = (point[0].square() + point[1].square() + 1e-12).sqrt()
+        out = around - (1.0 - tube)
+        distance = (out.square() + z.square() + 1e-12).sqrt()
+        return torch.stack([out * point[0] / around, out * point[1] / around, z * tube]) / distance
+
+    def slope_bound(self, shape: Tensor) -> Tensor:
+        """1: the tube's frame is shrunk along z, never stretched."""
+        return torch.ones_like(shape[0])
+
+
+class Superquadric(Field):
+    """The solid's gauge less 1 (Barr 1981): homogeneous, and convex because the exponents are at least 1."""
+
+    def value(self, shape: Tensor, point: Tensor) -> Tensor:
+        """How far the solid has to grow to reach the point, less 1."""
+        east, north = 2.0 / shape[1], 2.0 / shape[0]
+        size = point.abs().clamp(min=1e-6)
+        scale = size.amax(0)  # keeps the powers in range
+        x, y, z = (size / scale).unbind(0)
+        total = (x.pow(east) + y.pow(east)).pow(north / east) + z.pow(north)
+        return total.pow(1.0 / north) * scale - 1.0
+
+    def gradient(self, shape: Tensor, point: Tensor) -> Tensor:
+        """Of the gauge, by the chain rule."""
+        east, north = 2.0 / shape[1], 2.0 / shape[0]
+        size = point.abs().clamp(min=1e-6)
+        x, y, z = (size / size.amax(0)).unbind(0)
+        ring = x.pow(east) + y.pow(east)
+        common = (ring.pow(north / east) + z.pow(north)).pow(1.0 / north - 1.0)
+        side = common * ring.pow(north / east - 1.0)
+        return torch.stack([side * x.pow(east - 1.0), side * y.pow(east - 1.0), common * z.pow(north - 1.0)]) * (
+            point.sign()
+        )
+
+    def slope_bound(self, shape: Tensor) -> Tensor:
+        """That of the octahedron, the sharpest of them."""
+        return torch.full_like(shape[0], math.sqrt(3.0))
+
+    def pace(self, shape: Tensor, origin: Tensor, direction: Tensor, distance: Tensor) -> tuple[Tensor, Tensor]:
+        """Newton's step: on a convex function it never passes the zero, and there is none where it points back."""
+        point = origin + distance * direction
+        value, slope = self.value(shape, point), dot(self.gradient(shape, point), direction)
+        return value, torch.where(slope < 0.0, value / -slope, torch.inf)
+
+
+class Blob(Field):
+    """Distance from the middle less a radius that varies with the direction."""
+
+    _TURNS = (1.0, 2.3, 3.7)
+
+    def _angle(self, shape: Tensor, unit: Tensor) -> Tensor:
+        return shape[1] * unit + torch.stack([turn * shape[2] for turn in self._TURNS])
+
+    def value(self, shape: Tensor, point: Tensor) -> Tensor:
+        """Height above the bumpy surface."""
+        length = dot(point, point).clamp(min=1e-12).sqrt()
+        return length - 1.0 + shape[0] - shape[0] / 3.0 * self._angle(shape, point / length).sin().sum(0)
+
+    def gradient(self, shape: Tensor, point: Tensor) -> Tensor:
+        """Outward, bent by the bumps."""
+        length = dot(point, point).clamp(min=1e-12).sqrt()
+        unit = point / length
+        slope = shape[0] * shape[1] / 3.0 * self._angle(shape, unit).cos()
+        return unit - (slope - dot(slope, unit) * unit) / length
+
+    def slope_bound(self, shape: Tensor) -> Tensor:
+        """1 and the bumps' slope (at most depth frequency / sqrt(3)) where the surface is nearest to the middle."""
+        return 1.0 + shape[0] * shape[1] / (math.sqrt(3.0) * (1.0 - 2.0 * shape[0]).clamp(min=0.3))
+
+
+class Terrain(Field):
+    """Height above a wavy upper side."""
+
+    def value(self, shape: Tensor, point: Tensor) -> Tensor:
+        """Height above the surface."""
+        x, y = shape[1] * point[0] + shape[2], shape[1] * point[1] + 2.3 * shape[2]
+        return point[2] - 1.0 + shape[0] * (2.0 - x.sin() - y.cos())
+
+    def gradient(self, shape: Tensor, point: Tensor) -> Tensor:
+        """Up, bent by the waves."""
+        x, y = shape[1] * point[0] + shape[2], shape[1] * point[1] + 2.3 * shape[2]
+        steep = shape[0] * shape[1]
+        return torch.stack([-steep * x.cos(), steep * y.sin(), torch.ones_like(x)])
+
+    def slope_bound(self, shape: Tensor) -> Tensor:
+        """Where both waves are steepest."""
+        return (1.0 + 2.0 * (shape[0] * shape[1]).square()).sqrt()
+
+
+FIELDS: dict[int, Field] = {
+    int(Primitive.TORUS): Torus(),
+    int(Primitive.SUPERQUADRIC): Superquadric(),
+    int(Primitive.BLOB): Blob(),
+    int(Primitive.TERRAIN): Terrain(),
+}
+
+
+def walk(
+    kind: int, shape: Tensor, origin: Tensor, direction: Tensor, far: Tensor, distance: Tensor
+) -> tuple[Tensor, Tensor]:
+    """A few steps toward the first zero: the field and the distance after them, both ``[P]``."""
+    field = FIELDS[kind]
+    value = distance
+    for _ in range(_STEPS):
+        value, step = field.pace(shape, origin, direction, distance)
+        distance = torch.where(value > 0.0, torch.minimum(distance + step, far), distance)
+    return value, distance
+
+
+Walk = Callable[[int, Tensor, Tensor, Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]
+
+
+def first_zero(
+    kind: int, shape: Tensor, origin: Tensor, direction: Tensor, near: Tensor, far: Tensor, walk: Walk = walk
+) -> tuple[Tensor, Tensor]:
+    """Where rays first meet the field's zero.
 
     Args:
-        kind: ``[P]`` int32.
-        shape: ``[4, P]``, see :class:`~lorasub.scenes.description.Primitive`.
-        point: ``[3, P]``.
-
-    Returns:
-        ``[P]``, negative inside, and ``[3, P]``.
-    """
-    value, gradient = _terrain(shape, point)
-    for name, function in ((_TORUS, _torus), (_SUPERQUADRIC, _superquadric), (_BLOB, _blob)):
-        other, slope = function(shape, point)
-        value = torch.where(kind == name, other, value)
-        gradient = torch.where(kind == name, slope, gradient)
-    return value, gradient
-
-
-def _torus(shape: Tensor, point: Tensor) -> tuple[Tensor, Tensor]:
-    # the frame is scaled so that the tube's top is z = 1: a true distance has to undo that
-    tube = shape[0]
-    x, y, z = point[0], point[1], point[2] * tube
-    around = (x * x + y * y + 1e-12).sqrt()
-    out = around - (1.0 - tube)
-    distance = (out * out + z * z + 1e-12).sqrt()
-    return distance - tube, torch.stack([out * x / around, out * y / around, z * tube]) / distance
-
-
-def _superquadric(shape: Tensor, point: Tensor) -> tuple[Tensor, Tensor]:
-    # a gauge: homogeneous of degree 1, so that its gradient stays bounded everywhere
-    east, north = 2.0 / shape[1].clamp(min=0.1), 2.0 / shape[0].clamp(min=0.1)
-    size = point.abs().clamp(min=1e-6)
-    scale = size.amax(0)  # keeps the powers in range
-    x, y, z = size / scale
-    ring = x.pow(east) + y.pow(east)
-    total = ring.pow(north / east) + z.pow(north)
-    gauge = total.pow(1.0 / north)
-    common = gauge / total  # d gauge / d total, times north
-    side = common * ring.pow(north / east - 1.0)
-    gradient = torch.stack([side * x.pow(east - 1.0), side * y.pow(east - 1.0), common * z.pow(north - 1.0)])
-    return gauge * scale - 1.0, gradient * point.sign()
-
-
-def _blob(shape: Tensor, point: Tensor) -> tuple[Tensor, Tensor]:
-    depth, frequency, phase = shape[0], shape[1], shape[2]
-    length = (dot(point, point) + 1e-12).sqrt()
-    unit = point / length
-    angle = frequency * unit + torch.stack([phase * factor for factor in _PHASES])
-    radius = 1.0 - depth + depth / 3.0 * angle.sin().sum(0)
-    slope = depth * frequency / 3.0 * angle.cos()  # of the radius, by the unit vector
-    return length - radius, unit - (slope - dot(slope, unit) * unit) / length
-
-
-def _terrain(shape: Tensor, point: Tensor) -> tuple[Tensor, Tensor]:
-    depth, frequency, phase = shape[0], shape[1], shape[2]
-    one, two = frequency * point[0] + phase, frequency * point[1] + 2.3 * phase
-    height = 1.0 - 2.0 * depth + depth * (one.sin() + two.cos())
-    slope = depth * frequency
-    return point[2] - height, torch.stack([-slope * one.cos(), slope * two.sin(), torch.ones_like(height)])
-
-
-def lipschitz(kind: Tensor, shape: Tensor) -> Tensor:
-    """``[P]`` a bound on the gradient's length within the cube."""
-    bumps = shape[0] * shape[1]
-    bound = torch.where(kind == _SUPERQUADRIC, 1.75, 1.0 + bumps)  # sqrt(3) for the octahedron
-    bound = torch.where(kind == _TERRAIN, (1.0 + 2.0 * bumps * bumps).sqrt(), bound)
-    # a bumpy sphere's field steepens toward its middle, where no ray gets before it has hit
-    return torch.where(kind == _TORUS, 1.0, torch.where(kind == _BLOB, 1.0 + 1.6 * bumps, bound))
-
-
-def march(
-    kind: Tensor, shape: Tensor, origin: Tensor, direction: Tensor, near: Tensor, far: Tensor
-) -> tuple[Tensor, Tensor, Tensor]:
-    """The first meeting of rays with their solids.
-
-    Args:
-        kind: ``[P]``.
+        kind: which field.
         shape: ``[4, P]``.
         origin: ``[3, P]`` in the solid's frame.
         direction: ``[3, P]`` in the solid's frame, of any length.
         near: ``[P]`` where the ray enters the cube, or starts.
         far: ``[P]`` where it leaves.
+        walk: :func:`walk`, or the same compiled.
 
     Returns:
-        distance ``[P]`` in units of the direction, whether it is a hit ``[P]``, and the field's gradient there.
+        distance ``[P]`` in units of the direction, and whether there is a zero ``[P]``. A ray that enters the cube
+        inside of the solid has hit at ``near``.
     """
-    pace = 1.0 / (lipschitz(kind, shape) * dot(direction, direction).clamp(min=1e-20).sqrt())
-    distance = near
-    for _ in range(_STEPS):
-        value, _ = field(kind, shape, origin + distance * direction)
-        distance = torch.minimum(distance + pace * value.clamp(min=0.0), far)
-    inside_at_once = field(kind, shape, origin + near * direction)[0] <= 0.0
+    field = FIELDS[kind]
+    distance = near.clone()
+    arrived = field.value(shape, origin + near * direction) <= 0.0
+    (live,) = (~arrived).nonzero(as_tuple=True)
+    for _ in range(_ROUNDS):
+        if not len(live):
+            break
+        end = far[live]
+        value, here = walk(kind, shape[:, live], origin[:, live], direction[:, live], end, distance[live])
+        distance[live] = here
+        close = (value < _CLOSE) & (here < end)
+        arrived[live] = close
+        live = live[~close & (here < end)]
+    (live,) = arrived.nonzero(as_tuple=True)
+    here, some, start, along = distance[live], shape[:, live], origin[:, live], direction[:, live]
     for _ in range(_POLISH):
-        value, gradient = field(kind, shape, origin + distance * direction)
-        slope = dot(gradient, direction)
-        ahead = -value / torch.where(slope < -1e-6, slope, torch.full_like(slope, -torch.inf))
-        distance = torch.where(inside_at_once, near, (distance + ahead).clamp(min=near, max=far))
-    value, gradient = field(kind, shape, origin + distance * direction)
-    return distance, inside_at_once | ((value < 1e-3) & (distance < far)), gradient
+        point = start + here * along
+        value, slope = field.value(some, point), dot(field.gradient(some, point), along)
+        better = torch.where(slope < -1e-6, here - value / slope, here)
+        here = torch.where(here > near[live], torch.minimum(torch.maximum(better, near[live]), far[live]), here)
+    distance[live] = here
+    return distance, arrived

@@ -9,14 +9,15 @@ Rays come in G groups (a view, say) of N each; all rays of a group see the same 
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from lorasub.scenes.description import Geometry, Primitive
-from lorasub.scenes.rendering.implicit import IMPLICIT, march
-from lorasub.scenes.rendering.vectors import normalize, rotate, rotate_back
+from lorasub.scenes.rendering.implicit import FIELDS, Walk, first_zero, walk
+from lorasub.scenes.rendering.vectors import Components, dot, normalize, rotate, rotate_back, rotate_rows
 
 #: Longer than any distance in a scene; what a ray that meets nothing returns.
 FAR = 1e4
@@ -37,6 +38,7 @@ class Solids:
             marched solid.
         surface: ``[G, K]`` int32.
         size: ``[3, G, K]`` half extents.
+        radius: ``[G, K]`` of a ball around each.
         kind: ``[G, K]`` int32.
         shape: ``[4, G, K]``.
         marched: ``[2, I]`` int64, group and place of every solid that has to be marched.
@@ -47,6 +49,7 @@ class Solids:
     quadric: Tensor
     surface: Tensor
     size: Tensor
+    radius: Tensor
     kind: Tensor
     shape: Tensor
     marched: Tensor
@@ -72,9 +75,10 @@ class Solids:
             quadric=groups(_quadrics(kind, shape[..., 0]), 2),
             surface=groups(geometry.surface[:, :many]),
             size=groups(size, 2),
+            radius=groups(size.norm(dim=-1)),
             kind=kinds,
             shape=groups(shape, 2),
-            marched=torch.isin(kinds, torch.tensor(IMPLICIT, device=kinds.device)).nonzero().T.contiguous(),
+            marched=torch.isin(kinds, torch.tensor(tuple(FIELDS), device=kinds.device)).nonzero().T.contiguous(),
         )
 
     def pick(self, number: Tensor) -> Tensor:
@@ -109,23 +113,21 @@ def _quadrics(kind: Tensor, top: Tensor) -> Tensor:
     return result
 
 
-def slabs(origin: Tensor, direction: Tensor) -> tuple[Tensor, Tensor]:
-    """Entry and exit ``[3, ...]`` of the three slabs |x| <= 1, |y| <= 1, |z| <= 1."""
+def slab(origin: Tensor, direction: Tensor) -> tuple[Tensor, Tensor]:
+    """Entry and exit of a slab from -1 to 1, for one component of rays."""
     inverse = 1.0 / torch.where(direction.abs() < _TINY, _TINY, direction)
     middle, half = -origin * inverse, inverse.abs()
     return middle - half, middle + half
 
 
-def quadric_interval(
-    quadric: Tensor, origin: Tensor, direction: Tensor, near: Tensor, far: Tensor
-) -> tuple[Tensor, Tensor]:
-    """Entry and exit of the quadric, given those of the cube. Empty where entry > exit.
+def quadric_interval(quadric: Tensor, origin: Components, direction: Components, near: Tensor) -> tuple[Tensor, Tensor]:
+    """Entry and exit of the quadric, given where the cube is entered. Empty where entry > exit.
 
     Where the leading coefficient is negative (some rays against a cone) the inside is what lies *outside* of the two
     roots; since the clipped cone is convex, only one of these halves can meet the cube's interval.
     """
-    a, c, e, f = quadric[0], quadric[1], quadric[2], quadric[3]
-    (ox, oy, oz), (dx, dy, dz) = origin.unbind(0), direction.unbind(0)
+    a, c, e, f = quadric.unbind(0)
+    (ox, oy, oz), (dx, dy, dz) = origin, direction
     second = a * (dx * dx + dy * dy) + c * dz * dz
     second = torch.where(second.abs() < _TINY, _TINY, second)
     first = a * (ox * dx + oy * dy) + c * oz * dz + 0.5 * e * dz  # half the linear coefficient
@@ -154,11 +156,11 @@ def stretch(solids: Solids, origin: Tensor, direction: Tensor) -> tuple[Tensor, 
         direction: ``[3, G, N]``, or ``[3, G, 1]`` if they are parallel. Distances are in units of its length.
     """
     matrix = solids.to_local[..., None]
-    start = rotate(matrix, origin[:, :, None] - solids.center[..., None])
-    along = rotate(matrix, direction[:, :, None])
-    near, far = slabs(start, along)
-    near, far = near.amax(0), far.amin(0)
-    entry, leave = quadric_interval(solids.quadric[..., None], start, along, near, far)
+    start = rotate_rows(matrix, origin[:, :, None] - solids.center[..., None])
+    along = rotate_rows(matrix, direction[:, :, None])
+    (x0, x1), (y0, y1), (z0, z1) = (slab(o, d) for o, d in zip(start, along, strict=True))
+    near, far = torch.maximum(torch.maximum(x0, y0), z0), torch.minimum(torch.minimum(x1, y1), z1)
+    entry, leave = quadric_interval(solids.quadric[..., None], start, along, near)
     return torch.maximum(entry, near), torch.minimum(leave, far)
 
 
@@ -207,29 +209,59 @@ class MarchedHits:
         return MarchedHits(*(getattr(self, field.name)[..., mask] for field in dataclasses.fields(self)))
 
 
-def marched_hits(solids: Solids, origin: Tensor, direction: Tensor) -> MarchedHits:
-    """All meetings of rays with solids that have to be marched.
-
-    Only rays through a solid's cube are marched. ``origin`` is ``[3, G, N or 1]``, ``direction`` ``[3, G, N]``.
-    """
+def passes_near(solids: Solids, origin: Tensor, direction: Tensor, limit: float) -> Tensor:
+    """Whether ``[I, N]`` rays pass the ball around each solid that has to be marched, before ``limit``."""
     group, number = solids.marched
     place = group * solids.surface.shape[1] + number
-    matrix, center = solids.to_local.flatten(-2)[..., place, None], solids.center.flatten(-2)[:, place, None]
-    start = rotate(matrix, origin[:, group] - center).expand(3, -1, direction.shape[2])
-    along = rotate(matrix, direction[:, group])
-    near, far = slabs(start, along)
-    near, far = near.amax(0).clamp(min=0.0), far.amin(0)
-    which, ray = (near < far).nonzero().unbind(1)
-    start, along, near, far = start[:, which, ray], along[:, which, ray], near[which, ray], far[which, ray]
-    kind, shape = solids.kind.flatten()[place[which]], solids.shape.flatten(-2)[:, place[which]]
-    distance, met, gradient = march(kind, shape, start, along, near, far)
+    offset = solids.center.flatten(-2)[:, place, None] - origin[:, group]
+    way = direction[:, group]
+    radius = solids.radius.flatten()[place, None]
+    ahead, square = dot(offset, way), dot(way, way)
+    reach = radius * square.sqrt()
+    near = ahead * ahead >= square * (dot(offset, offset) - radius * radius)
+    return near & (ahead > -reach) & (ahead - reach < limit * square)
+
+
+def marched_hits(
+    solids: Solids,
+    origin: Tensor,
+    direction: Tensor,
+    limit: float = FAR,
+    *,
+    near_test: Callable[..., Tensor] = passes_near,
+    walk: Walk = walk,
+) -> MarchedHits:
+    """All meetings, nearer than ``limit``, of rays with solids that have to be marched.
+
+    Args:
+        solids: the solids of the G groups.
+        origin: ``[3, G, N]``, or ``[3, G, 1]`` if all rays of a group start in one point.
+        direction: ``[3, G, N]``.
+        limit: in units of the direction.
+        near_test: :func:`passes_near`, or the same compiled.
+        walk: :func:`~lorasub.scenes.rendering.implicit.walk`, or the same compiled.
+    """
+    which, ray = near_test(solids, origin, direction, limit).nonzero().unbind(1)
+    group, number = solids.marched[:, which]
+    place = group * solids.surface.shape[1] + number
+    matrix, center = solids.to_local.flatten(-2)[..., place], solids.center.flatten(-2)[:, place]
+    start = rotate(matrix, origin.expand_as(direction)[:, group, ray] - center)
+    along = rotate(matrix, direction[:, group, ray])
+    faces, backs = slab(start, along)
+    near, far = faces.amax(0).clamp(min=0.0), backs.amin(0).clamp(max=limit)
+    kind, shape = solids.kind.flatten()[place], solids.shape.flatten(-2)[:, place]
+    distance, met = torch.zeros_like(near), torch.zeros_like(near, dtype=torch.bool)
+    normal = torch.zeros_like(start)
+    for name, field in FIELDS.items():
+        (own,) = ((kind == name) & (near < far)).nonzero(as_tuple=True)
+        pieces = shape[:, own], start[:, own], along[:, own]
+        distance[own], met[own] = first_zero(name, *pieces, near[own], far[own], walk)
+        normal[:, own] = field.gradient(pieces[0], pieces[1] + distance[own] * pieces[2])
     # where the solid is entered through a face of its cube, the face's normal holds
-    faces = slabs(start, along)[0]
     through_face = (distance <= near) & (near > 0.0)
-    face = torch.where(faces >= near, -along.sign(), torch.zeros_like(along))
-    normal = normalize(rotate_back(matrix[..., 0][..., which], torch.where(through_face, face, gradient)))
-    hits = MarchedHits(group[which], ray, number[which], distance, normal, start + distance * along)
-    return hits[met & (distance > 0.0)]
+    normal = torch.where(through_face, torch.where(faces >= near, -along.sign(), torch.zeros_like(along)), normal)
+    hits = MarchedHits(group, ray, number, distance, normalize(rotate_back(matrix, normal)), start + distance * along)
+    return hits[met & (distance > 0.0) & (distance < limit)]
 
 
 def room_exit(room: Tensor, open_air: Tensor, origin: Tensor, direction: Tensor) -> tuple[Tensor, Tensor]:
@@ -276,8 +308,9 @@ def hit(
     matrix, quadric = solids.to_local.flatten(-2)[..., place], solids.quadric.flatten(-2)[..., place]
     start = rotate(matrix, origin - solids.center.flatten(-2)[..., place])
     along = rotate(matrix, direction)
-    near, far = slabs(start, along)
-    entry, leave = quadric_interval(quadric, start, along, near.amax(0), far.amin(0))
+    near, far = slab(start, along)
+    (x, y, z), (u, v, w) = start.unbind(0), along.unbind(0)
+    entry, leave = quadric_interval(quadric, (x, y, z), (u, v, w), near.amax(0))
     if leaving:
         clip, distance = far.amin(0), torch.minimum(leave, far.amin(0))
         by_face, on_face, outward = clip <= leave, far <= distance, along.sign()

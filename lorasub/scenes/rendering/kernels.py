@@ -1,6 +1,6 @@
 """The renderer's inner loops as pure functions of tensors, eager or compiled.
 
-Five functions do nearly all the work. Compiled, each becomes one or two fused loops without large intermediate tensors;
+A few functions do nearly all the work. Compiled, each becomes a few fused loops without large intermediate tensors;
 they are kept apart because one large function takes minutes to compile.
 """
 
@@ -19,7 +19,18 @@ import torch
 from torch import Tensor
 
 from lorasub.scenes.description import CEILING, FLOOR, WALLS, LightKind
-from lorasub.scenes.rendering.intersection import FAR, Solids, blocked_by_simple, hit, nearest_simple, room_exit
+from lorasub.scenes.rendering.implicit import Walk, walk
+from lorasub.scenes.rendering.intersection import (
+    FAR,
+    MarchedHits,
+    Solids,
+    blocked_by_simple,
+    hit,
+    marched_hits,
+    nearest_simple,
+    passes_near,
+    room_exit,
+)
 from lorasub.scenes.rendering.textures import hash_lattice, pattern_weights, unit
 from lorasub.scenes.rendering.vectors import dot, normalize
 from lorasub.scenes.rendering.world import World
@@ -181,16 +192,22 @@ class Kernels(NamedTuple):
     paint: Callable[..., tuple[Tensor, ...]]
     shadow: Callable[..., Tensor]
     shade: Callable[..., tuple[Tensor, Tensor]]
+    near_test: Callable[..., Tensor]
+    walk: Walk
+
+    def marched(self, solids: Solids, origin: Tensor, direction: Tensor, limit: float = FAR) -> MarchedHits:
+        """:func:`~lorasub.scenes.rendering.intersection.marched_hits` with these functions."""
+        return marched_hits(solids, origin, direction, limit, near_test=self.near_test, walk=self.walk)
 
 
-EAGER = Kernels(nearest_simple, meet, paint, shadow, shade)
+EAGER = Kernels(nearest_simple, meet, paint, shadow, shade, passes_near, walk)
 
 
 @functools.cache
 def compiled() -> Kernels:
     """The same functions, compiled when they are first called; sizes may change without another compilation."""
     options: dict[str, Any] = {"dynamic": True, "fullgraph": True}
-    return Kernels(*(torch.compile(function, **options) for function in EAGER))
+    return Kernels(**{name: torch.compile(function, **options) for name, function in EAGER._asdict().items()})
 
 
 @functools.cache

@@ -128,7 +128,7 @@ class Renderer:
         seen = Look.concatenate(
             [
                 look(world, camera.origin, camera.directions(some[None]), camera.pixel, kernels, self.shadow_samples)
-                for some in pixels.split(length)
+                for some in torch.split(pixels, length)
             ]
         )
         rgb = tone_curve(seen.linear * world.exposure[:, None])
@@ -166,7 +166,7 @@ class Renderer:
         for offset in _EDGE_SAMPLES:
             colors = [
                 look(world, camera.origin, camera.directions(some, offset), camera.pixel, kernels, 1).linear
-                for some in few.rays.split(length, dim=1)
+                for some in torch.split(few.rays, length, dim=1)
             ]
             total += tone_curve(torch.cat(colors, dim=-1) * world.exposure[:, None])
         few.put(rgb, total / len(_EDGE_SAMPLES))

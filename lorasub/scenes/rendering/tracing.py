@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from lorasub.scenes.rendering.intersection import MarchedHits, Solids, hit, marched_hits
+from lorasub.scenes.rendering.intersection import MarchedHits, Solids, hit
 from lorasub.scenes.rendering.kernels import BIAS, HORIZON, Kernels, Paint, Surface, light_rays
 from lorasub.scenes.rendering.vectors import dot, fresnel, normalize, reflect, refract
 from lorasub.scenes.rendering.world import World
@@ -79,7 +79,7 @@ def _first_surface(world: World, origin: Tensor, direction: Tensor, kernels: Ker
     surface = Surface(*kernels.meet(world, origin, direction, far, number))
     if not world.solids.marched.shape[1]:
         return surface
-    hits = marched_hits(world.solids, origin, direction)
+    hits = kernels.marched(world.solids, origin, direction)
     flat = hits.group * surface.depth.shape[1] + hits.ray
     nearest = surface.depth.flatten().scatter_reduce(0, flat, hits.distance, "amin")
     return _overwrite(world.solids, surface, hits[hits.distance == nearest[flat]], origin, direction)
@@ -112,9 +112,8 @@ def _visible(world: World, surface: Surface, kernels: Kernels, shadow_samples: i
             dark = kernels.shadow(world, light, samples, sample, surface.point, surface.normal)
             if world.casters.marched.shape[1]:
                 start, way = light_rays(world, light, samples, sample, surface.point, surface.normal)
-                hits = marched_hits(world.casters, start, way)
-                near = hits.distance < 1.0
-                dark[hits.group[near], hits.ray[near]] = True
+                hits = kernels.marched(world.casters, start, way, limit=1.0)
+                dark[hits.group, hits.ray] = True
             blocked += dark
         shares.append(1.0 - blocked / samples)
     return torch.stack(shares)

@@ -1,12 +1,26 @@
 """Vectors that lead with their three components, ``[3, ...]``: a component is a contiguous block.
 
 Products are written out, not left to batched matrix products, so that a compiler can fuse them into their neighbours.
+In the innermost loops, over rays times solids, the components are separate tensors: only loops over the same index
+space are fused, and [3, ...] is another one.
 """
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor
+
+Components = tuple[Tensor, Tensor, Tensor]
+
+
+def rotate_rows(matrix: Tensor, vector: Tensor) -> Components:
+    """``matrix [3, 3, ...] @ vector [3, ...]``, component by component."""
+    x, y, z = vector.unbind(0)
+
+    def row(index: int) -> Tensor:
+        return matrix[index, 0] * x + matrix[index, 1] * y + matrix[index, 2] * z
+
+    return row(0), row(1), row(2)
 
 
 def rotate(matrix: Tensor, vector: Tensor) -> Tensor:
