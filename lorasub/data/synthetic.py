@@ -58,6 +58,8 @@ class SyntheticScenes(pl.LightningDataModule):
         batch_size: scenes per process and step.
         bases: size of the pool of design ``within``.
         ranges: what all parameters are drawn from.
+        antialias: smooth the edges of what is seen. Without it views are made nearly twice as fast.
+        shadow_samples: shadow rays toward each soft light; 1 makes all shadows sharp.
         num_workers: processes that describe scenes. Describing is cheap: 0 is a good choice beside a renderer on the
             CPU.
 
@@ -78,6 +80,8 @@ class SyntheticScenes(pl.LightningDataModule):
         batch_size: int = 4,
         bases: int = 64,
         ranges: SceneRanges | None = None,
+        antialias: bool = True,
+        shadow_samples: int = 2,
         num_workers: int = 0,
     ) -> None:
         super().__init__()
@@ -86,6 +90,7 @@ class SyntheticScenes(pl.LightningDataModule):
             ("val_scenes", val_scenes, 0),
             ("num_views", num_views, 1),
             ("batch_size", batch_size, 1),
+            ("shadow_samples", shadow_samples, 1),
             ("num_workers", num_workers, 0),
         ):
             if value < least:
@@ -110,7 +115,7 @@ class SyntheticScenes(pl.LightningDataModule):
             )
 
         self.train_sampler, self.val_sampler = sampler("train"), sampler("validation")
-        self.renderer = Renderer(self.image_size)
+        self.renderer = Renderer(self.image_size, antialias=antialias, shadow_samples=shadow_samples)
 
     def train_dataloader(self) -> DataLoader[Any]:
         """Scenes in an order of each epoch's own, different ones on every rank."""

@@ -4,6 +4,8 @@ All simple solids are one: a quadric ``a (x^2 + y^2) + c z^2 + e z + f <= 0`` cl
 solid's own frame. A ray's stretch inside is the overlap of four intervals, without a branch; a box is the cube alone.
 
 Rays come in G groups (a view, say) of N each; all rays of a group see the same K solids. Vectors are ``[3, G, N]``.
+Few rays come near few solids. So every ray is held against the ball around every solid by two matrix products, and only
+the P pairs that pass are worked on further, as flat lists.
 """
 
 from __future__ import annotations
@@ -17,7 +19,7 @@ from torch import Tensor
 
 from lorasub.scenes.description import Geometry, Primitive
 from lorasub.scenes.rendering.implicit import FIELDS, Walk, first_zero, walk
-from lorasub.scenes.rendering.vectors import Components, dot, normalize, rotate, rotate_back, rotate_rows
+from lorasub.scenes.rendering.vectors import Components, dot, normalize, rotate, rotate_back
 
 #: Longer than any distance in a scene; what a ray that meets nothing returns.
 FAR = 1e4
@@ -25,6 +27,10 @@ _TINY = 1e-12
 # The nearest of K solids is found by one minimum over integers whose lowest bits are the solid's number.
 _NUMBER_BITS = 7
 MAX_SOLIDS = 1 << _NUMBER_BITS
+# These fill no corner of their cube's top view.
+_ROUND = tuple(int(kind) for kind in (Primitive.SPHERE, Primitive.CYLINDER, Primitive.CONE, Primitive.TORUS))
+# Balls are a little too large, for what float32 loses in differences of squares.
+_SLACK = 1e-2
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,10 +44,11 @@ class Solids:
             marched solid.
         surface: ``[G, K]`` int32.
         size: ``[3, G, K]`` half extents.
-        radius: ``[G, K]`` of a ball around each.
+        radius: ``[G, K]`` of a ball around each; negative for a place that nothing hits.
         kind: ``[G, K]`` int32.
         shape: ``[4, G, K]``.
-        marched: ``[2, I]`` int64, group and place of every solid that has to be marched.
+        marched: ``[G, K]`` bool, solids without a closed form.
+        any_marched: whether there is one.
     """
 
     center: Tensor
@@ -53,6 +60,7 @@ class Solids:
     kind: Tensor
     shape: Tensor
     marched: Tensor
+    any_marched: bool
 
     @classmethod
     def prepare(cls, geometry: Geometry, repeats: int) -> Solids:
@@ -69,16 +77,18 @@ class Solids:
             return values.repeat_interleave(repeats, dim=0).permute(*front, 0, 1).contiguous()
 
         kinds = groups(kind)
+        marched = torch.isin(kinds, torch.tensor(tuple(FIELDS), device=kinds.device))
         return cls(
             center=groups(geometry.center[:, :many], 2),
             to_local=groups(inverse, 2, 3),
             quadric=groups(_quadrics(kind, shape[..., 0]), 2),
             surface=groups(geometry.surface[:, :many]),
             size=groups(size, 2),
-            radius=groups(size.norm(dim=-1)),
+            radius=groups(_ball(kind, size)),
             kind=kinds,
             shape=groups(shape, 2),
-            marched=torch.isin(kinds, torch.tensor(tuple(FIELDS), device=kinds.device)).nonzero().T.contiguous(),
+            marched=marched,
+            any_marched=bool(marched.any()),
         )
 
     def pick(self, number: Tensor) -> Tensor:
@@ -86,14 +96,22 @@ class Solids:
         groups, many = self.surface.shape
         return number.long() + many * torch.arange(groups, device=number.device)[:, None]
 
+    def places(self, pairs: Pairs) -> Tensor:
+        """``[P]`` places in the flattened (G, K) of the solids of pairs."""
+        return pairs.group * self.surface.shape[1] + pairs.number
+
     def without(self, surfaces: Tensor) -> Solids:
         """The same solids, but those of surfaces where ``surfaces [G, M]`` is true cannot be hit."""
         gone = surfaces.gather(1, self.surface.long())
-        nothing = self.quadric.new_tensor([0.0, 0.0, 0.0, 1.0])[:, None, None]
-        stays = ~gone[self.marched[0], self.marched[1]]
-        return dataclasses.replace(
-            self, quadric=torch.where(gone, nothing, self.quadric), marched=self.marched[:, stays]
-        )
+        return dataclasses.replace(self, radius=torch.where(gone, -1.0, self.radius))
+
+
+def _ball(kind: Tensor, size: Tensor) -> Tensor:
+    """``[B, K]``: the radius of a ball around each solid."""
+    round_side = torch.hypot(size[..., :2].amax(-1), size[..., 2])
+    radius = torch.where(torch.isin(kind, torch.tensor(_ROUND, device=kind.device)), round_side, size.norm(dim=-1))
+    radius = torch.where(kind == int(Primitive.SPHERE), size.amax(-1), radius)
+    return torch.where(kind == int(Primitive.NONE), -1.0, radius)
 
 
 def _quadrics(kind: Tensor, top: Tensor) -> Tensor:
@@ -147,42 +165,156 @@ def quadric_interval(quadric: Tensor, origin: Components, direction: Components,
     return torch.where(real, entry, none), torch.where(real, leave, -none)
 
 
-def stretch(solids: Solids, origin: Tensor, direction: Tensor) -> tuple[Tensor, Tensor]:
-    """Entry and exit ``[G, K, N]`` of rays in every simple solid; empty where entry > exit.
+@dataclass(frozen=True, slots=True)
+class Pairs:
+    """P pairs of a ray and a solid that it may meet.
+
+    Attributes:
+        group: ``[P]`` int64.
+        ray: ``[P]`` int64.
+        number: ``[P]`` int64, which solid of the group.
+    """
+
+    group: Tensor
+    ray: Tensor
+    number: Tensor
+
+    def __len__(self) -> int:
+        return len(self.group)
+
+    def __getitem__(self, which: Tensor) -> Pairs:
+        return Pairs(self.group[which], self.ray[which], self.number[which])
+
+    def of_rays(self, values: Tensor) -> Tensor:
+        """``[3, P]`` of ``values [3, G, N]``, or of ``[3, G, 1]`` where all rays of a group share one."""
+        groups, many = values.shape[1:]
+        place = self.group if many == 1 else self.group * many + self.ray
+        return values.reshape(3, groups * many)[:, place]
+
+
+def passes_near(ahead: Tensor, gap: Tensor) -> Tensor:
+    """Whether rays pass through balls.
+
+    Args:
+        ahead: ``[G, K, N]`` how far along the ray the ball's middle is nearest.
+        gap: ``[G, K, N]`` squared distance from the ray's start to the middle, less the squared radius: negative inside.
+    """
+    return ahead.clamp(min=0.0).square() >= gap
+
+
+def near_pairs(
+    solids: Solids,
+    origin: Tensor,
+    direction: Tensor,
+    *,
+    limit: float | None = None,
+    margin: Tensor | None = None,
+    among: Tensor | None = None,
+    near_test: Callable[[Tensor, Tensor], Tensor] = passes_near,
+) -> Pairs:
+    """Which rays come near which solids.
 
     Args:
         solids: the solids of the G groups.
         origin: ``[3, G, N]``, or ``[3, G, 1]`` if all rays of a group start in one point.
-        direction: ``[3, G, N]``, or ``[3, G, 1]`` if they are parallel. Distances are in units of its length.
+        direction: ``[3, G, N]``.
+        limit: where rays end, in units of the direction; None for nowhere.
+        margin: ``[G]`` added to every ball's radius.
+        among: ``[G, N]`` bool, the rays that matter.
+        near_test: :func:`passes_near`, or the same compiled.
     """
-    matrix = solids.to_local[..., None]
-    start = rotate_rows(matrix, origin[:, :, None] - solids.center[..., None])
-    along = rotate_rows(matrix, direction[:, :, None])
-    (x0, x1), (y0, y1), (z0, z1) = (slab(o, d) for o, d in zip(start, along, strict=True))
-    near, far = torch.maximum(torch.maximum(x0, y0), z0), torch.minimum(torch.minimum(x1, y1), z1)
-    entry, leave = quadric_interval(solids.quadric[..., None], start, along, near)
-    return torch.maximum(entry, near), torch.minimum(leave, far)
+    radius = solids.radius * (1.0 + _SLACK) + _SLACK
+    if margin is not None:
+        radius = radius + margin[:, None]
+    # a place that nothing hits is infinitely far from every ray
+    power = torch.where(solids.radius < 0.0, torch.inf, dot(solids.center, solids.center) - radius * radius)
+    length = dot(direction, direction).sqrt()
+    way = direction / length
+    one = torch.ones_like(solids.radius)
+    # (c - o) . w, and |c - o|^2 - r^2, each as one matrix product over four or five components
+    ahead = torch.bmm(torch.stack([*solids.center, one], dim=-1), torch.stack([*way, -dot(origin, way)], dim=1))
+    start = torch.stack([*origin, dot(origin, origin)], dim=1)
+    gap = torch.baddbmm(power[..., None], torch.stack([*(-2.0 * solids.center), one], dim=-1), start)
+    near = near_test(ahead, gap)
+    if limit is not None:
+        near &= ahead < limit * length[:, None] + radius[..., None]
+    if among is not None:
+        near &= among[:, None]
+    group, number, ray = near.nonzero().unbind(1)
+    return Pairs(group, ray, number)
 
 
-def nearest_simple(solids: Solids, origin: Tensor, direction: Tensor) -> tuple[Tensor, Tensor]:
+def interval(
+    quadric: Tensor, matrix: Tensor, center: Tensor, origin: Tensor, direction: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Entry and exit ``[P]`` of P rays in as many simple solids; empty where entry > exit.
+
+    Args:
+        quadric: ``[4, P]``.
+        matrix: ``[3, 3, P]`` world to the unit frame.
+        center: ``[3, P]``.
+        origin: ``[3, P]``.
+        direction: ``[3, P]``. Distances are in units of its length.
+    """
+    start, along = rotate(matrix, origin - center), rotate(matrix, direction)
+    near, far = slab(start, along)
+    (x, y, z), (u, v, w) = start.unbind(0), along.unbind(0)
+    entered, left = near.amax(0), far.amin(0)
+    entry, leave = quadric_interval(quadric, (x, y, z), (u, v, w), entered)
+    return torch.maximum(entry, entered), torch.minimum(leave, left)
+
+
+Interval = Callable[[Tensor, Tensor, Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]
+
+
+def _intervals(
+    solids: Solids, pairs: Pairs, origin: Tensor, direction: Tensor, interval: Interval
+) -> tuple[Tensor, Tensor]:
+    place = solids.places(pairs)
+    return interval(
+        solids.quadric.flatten(-2)[:, place],
+        solids.to_local.flatten(-2)[..., place],
+        solids.center.flatten(-2)[:, place],
+        pairs.of_rays(origin),
+        pairs.of_rays(direction),
+    )
+
+
+def nearest_simple(
+    solids: Solids, pairs: Pairs, origin: Tensor, direction: Tensor, interval: Interval = interval
+) -> tuple[Tensor, Tensor]:
     """Distance ``[G, N]``, a little rounded, to the first simple solid that a ray enters, and its number ``[G, N]``.
 
     The distance is rounded down to 2^-16 of itself; :func:`hit` has the exact one. It is about :data:`FAR` if there is
     none.
+
+    Args:
+        solids: the solids of the G groups.
+        pairs: of rays and simple solids.
+        origin: ``[3, G, N or 1]``.
+        direction: ``[3, G, N]``.
+        interval: :func:`interval`, or the same compiled.
     """
-    entry, leave = stretch(solids, origin, direction)
+    groups, rays = direction.shape[1:]
+    entry, leave = _intervals(solids, pairs, origin, direction, interval)
     distance = torch.where((entry <= leave) & (entry > 0.0), entry, FAR)
-    number = torch.arange(distance.shape[1], dtype=torch.int32, device=distance.device)[:, None]
     # positive floats are ordered like the integers with the same bits
     mask = MAX_SOLIDS - 1
-    best = ((distance.view(torch.int32) & ~mask) | number).amin(1)
+    coded = (distance.view(torch.int32) & ~mask) | pairs.number.to(torch.int32)
+    nothing = torch.full((groups * rays,), FAR, device=distance.device).view(torch.int32) & ~mask
+    best = nothing.scatter_reduce_(0, pairs.group * rays + pairs.ray, coded, "amin").reshape(groups, rays)
     return (best & ~mask).view(torch.float32), best & mask
 
 
-def blocked_by_simple(solids: Solids, origin: Tensor, direction: Tensor) -> Tensor:
-    """Whether ``[G, N]`` any simple solid lies between ``origin`` and ``origin + direction``."""
-    entry, leave = stretch(solids, origin, direction)
-    return ((entry <= leave) & (leave > 0.0) & (entry < 1.0)).any(1)
+def blocked_by_simple(
+    solids: Solids, pairs: Pairs, origin: Tensor, direction: Tensor, interval: Interval = interval
+) -> Tensor:
+    """Whether ``[G, N]`` any simple solid of the pairs lies between ``origin`` and ``origin + direction``."""
+    entry, leave = _intervals(solids, pairs, origin, direction, interval)
+    among = pairs[(entry <= leave) & (leave > 0.0) & (entry < 1.0)]
+    blocked = torch.zeros(direction.shape[1:], dtype=torch.bool, device=direction.device)
+    blocked[among.group, among.ray] = True
+    return blocked
 
 
 @dataclass(frozen=True, slots=True)
@@ -209,44 +341,28 @@ class MarchedHits:
         return MarchedHits(*(getattr(self, field.name)[..., mask] for field in dataclasses.fields(self)))
 
 
-def passes_near(solids: Solids, origin: Tensor, direction: Tensor, limit: float) -> Tensor:
-    """Whether ``[I, N]`` rays pass the ball around each solid that has to be marched, before ``limit``."""
-    group, number = solids.marched
-    place = group * solids.surface.shape[1] + number
-    offset = solids.center.flatten(-2)[:, place, None] - origin[:, group]
-    way = direction[:, group]
-    radius = solids.radius.flatten()[place, None]
-    ahead, square = dot(offset, way), dot(way, way)
-    reach = radius * square.sqrt()
-    near = ahead * ahead >= square * (dot(offset, offset) - radius * radius)
-    return near & (ahead > -reach) & (ahead - reach < limit * square)
-
-
 def marched_hits(
     solids: Solids,
+    pairs: Pairs,
     origin: Tensor,
     direction: Tensor,
     limit: float = FAR,
     *,
-    near_test: Callable[..., Tensor] = passes_near,
     walk: Walk = walk,
 ) -> MarchedHits:
     """All meetings, nearer than ``limit``, of rays with solids that have to be marched.
 
     Args:
         solids: the solids of the G groups.
+        pairs: of rays and such solids.
         origin: ``[3, G, N]``, or ``[3, G, 1]`` if all rays of a group start in one point.
         direction: ``[3, G, N]``.
         limit: in units of the direction.
-        near_test: :func:`passes_near`, or the same compiled.
         walk: :func:`~lorasub.scenes.rendering.implicit.walk`, or the same compiled.
     """
-    which, ray = near_test(solids, origin, direction, limit).nonzero().unbind(1)
-    group, number = solids.marched[:, which]
-    place = group * solids.surface.shape[1] + number
+    place = solids.places(pairs)
     matrix, center = solids.to_local.flatten(-2)[..., place], solids.center.flatten(-2)[:, place]
-    start = rotate(matrix, origin.expand_as(direction)[:, group, ray] - center)
-    along = rotate(matrix, direction[:, group, ray])
+    start, along = rotate(matrix, pairs.of_rays(origin) - center), rotate(matrix, pairs.of_rays(direction))
     faces, backs = slab(start, along)
     near, far = faces.amax(0).clamp(min=0.0), backs.amin(0).clamp(max=limit)
     kind, shape = solids.kind.flatten()[place], solids.shape.flatten(-2)[:, place]
@@ -260,7 +376,9 @@ def marched_hits(
     # where the solid is entered through a face of its cube, the face's normal holds
     through_face = (distance <= near) & (near > 0.0)
     normal = torch.where(through_face, torch.where(faces >= near, -along.sign(), torch.zeros_like(along)), normal)
-    hits = MarchedHits(group, ray, number, distance, normalize(rotate_back(matrix, normal)), start + distance * along)
+    hits = MarchedHits(
+        pairs.group, pairs.ray, pairs.number, distance, normalize(rotate_back(matrix, normal)), start + distance * along
+    )
     return hits[met & (distance > 0.0) & (distance < limit)]
 
 

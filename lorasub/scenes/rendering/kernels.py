@@ -22,18 +22,15 @@ from lorasub.scenes.description import CEILING, FLOOR, WALLS, LightKind
 from lorasub.scenes.rendering.implicit import Walk, walk
 from lorasub.scenes.rendering.intersection import (
     FAR,
-    MarchedHits,
-    Solids,
-    blocked_by_simple,
+    Interval,
     hit,
-    marched_hits,
-    nearest_simple,
+    interval,
     passes_near,
     room_exit,
 )
 from lorasub.scenes.rendering.textures import hash_lattice, pattern_weights, unit
 from lorasub.scenes.rendering.vectors import dot, normalize
-from lorasub.scenes.rendering.world import World
+from lorasub.scenes.rendering.world import SUN_DISTANCE, World
 
 _logger = logging.getLogger(__name__)
 #: Open ground ends here, in world units.
@@ -41,7 +38,6 @@ HORIZON = 60.0
 #: Rays that leave a surface start this far from it.
 BIAS = 2e-3
 _DIRECTIONAL = int(LightKind.DIRECTIONAL)
-_SUN_DISTANCE = 20.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +88,7 @@ def meet(world: World, origin: Tensor, direction: Tensor, far: Tensor, number: T
     axis = torch.arange(3, device=side.device)[:, None, None]
     wall_normal = torch.where(axis == side, -direction.sign(), torch.zeros_like(direction))
     depth = torch.where(is_solid, depth, wall)
-    point = origin + depth * direction
+    point = origin + depth.clamp(max=HORIZON) * direction
     place = solids.pick(number)
     of_solid, size = solids.surface.flatten()[place], solids.size.flatten(-2)[:, place]
     of_room = torch.where(side < 2, WALLS, torch.where(direction[2] < 0.0, FLOOR, CEILING)).to(torch.int32)
@@ -144,13 +140,7 @@ def light_rays(
         side = normalize(torch.stack([-along[1] - 1e-4, along[0], torch.zeros_like(along[0])]))
         other = torch.linalg.cross(along, side, dim=0)
         toward = toward + reach * (angle.cos() * side + angle.sin() * other)
-    return start, torch.where(directional, _SUN_DISTANCE * toward, toward)
-
-
-def shadow(world: World, light: int, samples: int, sample: int, point: Tensor, normal: Tensor) -> Tensor:
-    """Whether ``[G, N]`` a simple solid stands between surface points and one place on a light."""
-    start, way = light_rays(world, light, samples, sample, point, normal)
-    return blocked_by_simple(world.casters, start, way)
+    return start, torch.where(directional, SUN_DISTANCE * toward, toward)
 
 
 def shade(
@@ -187,20 +177,15 @@ def shade(
 class Kernels(NamedTuple):
     """The functions that are worth compiling."""
 
-    nearest: Callable[[Solids, Tensor, Tensor], tuple[Tensor, Tensor]]
+    near_test: Callable[..., Tensor]
+    interval: Interval
+    walk: Walk
     meet: Callable[..., tuple[Tensor, ...]]
     paint: Callable[..., tuple[Tensor, ...]]
-    shadow: Callable[..., Tensor]
     shade: Callable[..., tuple[Tensor, Tensor]]
-    near_test: Callable[..., Tensor]
-    walk: Walk
-
-    def marched(self, solids: Solids, origin: Tensor, direction: Tensor, limit: float = FAR) -> MarchedHits:
-        """:func:`~lorasub.scenes.rendering.intersection.marched_hits` with these functions."""
-        return marched_hits(solids, origin, direction, limit, near_test=self.near_test, walk=self.walk)
 
 
-EAGER = Kernels(nearest_simple, meet, paint, shadow, shade, passes_near, walk)
+EAGER = Kernels(passes_near, interval, walk, meet, paint, shade)
 
 
 @functools.cache

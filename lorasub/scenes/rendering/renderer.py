@@ -15,8 +15,8 @@ from lorasub.scenes.rendering.vectors import rotate
 from lorasub.scenes.rendering.world import World
 from lorasub.structures import SceneBatch
 
-#: Where in the pixel the further colour samples of edge pixels lie, (x, y) from its centre: a rotated square.
-_EDGE_SAMPLES = ((-0.125, -0.375), (0.375, -0.125), (0.125, 0.375), (-0.375, 0.125))
+#: Where in the pixel the further colour samples of edge pixels lie, (x, y) from its centre, which is a sample too.
+_EDGE_SAMPLES = ((-0.3, -0.15), (0.3, 0.15))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -101,8 +101,7 @@ class Renderer:
         """Render every view of every scene."""
         device = scenes.cameras.fov.device
         kernels = compiled() if self._compiles(device) else EAGER
-        # eager intermediate results are [solids, rays] and should stay in the cache; fused loops have none
-        chunk = self.chunk or (1 << 22 if device.type == "cuda" else 1 << 17 if kernels is not EAGER else 1 << 13)
+        chunk = self.chunk or (1 << 22 if device.type == "cuda" else 1 << 18)
         height, width = self.image_size
         together = max(1, chunk // (scenes.num_views * height * width))
         parts = [
@@ -162,14 +161,14 @@ class Renderer:
         few = Compact.of(self._edges(seen))
         if few is None:
             return
-        total = torch.zeros(3, *few.rays.shape, device=rgb.device)
-        for offset in _EDGE_SAMPLES:
-            colors = [
-                look(world, camera.origin, camera.directions(some, offset), camera.pixel, kernels, 1).linear
-                for some in torch.split(few.rays, length, dim=1)
-            ]
-            total += tone_curve(torch.cat(colors, dim=-1) * world.exposure[:, None])
-        few.put(rgb, total / len(_EDGE_SAMPLES))
+        total = few.take(rgb)
+        for some, part in zip(few.rays.split(length, dim=1), total.split(length, dim=2), strict=True):
+            # all samples in one go: a call costs as much as some ten thousand rays
+            rays = torch.cat([camera.directions(some, offset) for offset in _EDGE_SAMPLES], dim=2)
+            linear = look(world, camera.origin, rays, camera.pixel, kernels, 1).linear
+            colors = tone_curve(linear * world.exposure[:, None])
+            part += torch.stack(colors.split(some.shape[1], dim=2)).sum(0)
+        few.put(rgb, total / (1 + len(_EDGE_SAMPLES)))
 
     def _edges(self, seen: Look) -> Tensor:
         """``[G, N]`` bool: a neighbour shows another surface, or the same one at a clearly different angle."""

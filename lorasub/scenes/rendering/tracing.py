@@ -8,7 +8,15 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from lorasub.scenes.rendering.intersection import MarchedHits, Solids, hit
+from lorasub.scenes.rendering.intersection import (
+    MarchedHits,
+    Solids,
+    blocked_by_simple,
+    hit,
+    marched_hits,
+    near_pairs,
+    nearest_simple,
+)
 from lorasub.scenes.rendering.kernels import BIAS, HORIZON, Kernels, Paint, Surface, light_rays
 from lorasub.scenes.rendering.vectors import dot, fresnel, normalize, reflect, refract
 from lorasub.scenes.rendering.world import World
@@ -75,11 +83,15 @@ def look(
 
 
 def _first_surface(world: World, origin: Tensor, direction: Tensor, kernels: Kernels) -> Surface:
-    far, number = kernels.nearest(world.solids, origin, direction)
+    solids = world.solids
+    pairs = near_pairs(solids, origin, direction, near_test=kernels.near_test)
+    marched = solids.marched.flatten()[solids.places(pairs)]
+    simple = pairs[~marched] if solids.any_marched else pairs
+    far, number = nearest_simple(solids, simple, origin, direction, kernels.interval)
     surface = Surface(*kernels.meet(world, origin, direction, far, number))
-    if not world.solids.marched.shape[1]:
+    if not solids.any_marched:
         return surface
-    hits = kernels.marched(world.solids, origin, direction)
+    hits = marched_hits(solids, pairs[marched], origin, direction, walk=kernels.walk)
     flat = hits.group * surface.depth.shape[1] + hits.ray
     nearest = surface.depth.flatten().scatter_reduce(0, flat, hits.distance, "amin")
     return _overwrite(world.solids, surface, hits[hits.distance == nearest[flat]], origin, direction)
@@ -103,16 +115,25 @@ def _overwrite(solids: Solids, surface: Surface, hits: MarchedHits, origin: Tens
 
 
 def _visible(world: World, surface: Surface, kernels: Kernels, shadow_samples: int) -> Tensor:
-    """``[L, G, N]`` share of each light that a point sees."""
+    """``[L, G, N]`` share of each light that a point sees; 1 where the point faces away and it does not matter."""
     shares = []
+    casters = world.casters
     for light, soft in enumerate(world.soft):
         samples = shadow_samples if soft else 1
+        start, way = light_rays(world, light, 1, 0, surface.point, surface.normal)
+        lit = (dot(surface.normal, way) > 0.0) & (surface.depth < HORIZON)
+        # a ball that is larger by the light's radius meets the rays to all of its places
+        margin = world.light_reach[:, light] if soft else None
+        pairs = near_pairs(casters, start, way, limit=1.0, margin=margin, among=lit, near_test=kernels.near_test)
+        marched = casters.marched.flatten()[casters.places(pairs)]
+        simple = pairs[~marched] if casters.any_marched else pairs
         blocked = torch.zeros_like(surface.depth)
         for sample in range(samples):
-            dark = kernels.shadow(world, light, samples, sample, surface.point, surface.normal)
-            if world.casters.marched.shape[1]:
+            if samples > 1:
                 start, way = light_rays(world, light, samples, sample, surface.point, surface.normal)
-                hits = kernels.marched(world.casters, start, way, limit=1.0)
+            dark = blocked_by_simple(casters, simple, start, way, kernels.interval)
+            if casters.any_marched:
+                hits = marched_hits(casters, pairs[marched], start, way, 1.0, walk=kernels.walk)
                 dark[hits.group, hits.ray] = True
             blocked += dark
         shares.append(1.0 - blocked / samples)

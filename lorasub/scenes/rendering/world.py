@@ -10,6 +10,9 @@ from torch import Tensor
 from lorasub.scenes.description import LightKind, SceneDescription
 from lorasub.scenes.rendering.intersection import Solids
 
+#: Shadow rays toward a directional light end here.
+SUN_DISTANCE = 20.0
+
 
 @dataclass(frozen=True, slots=True)
 class World:
@@ -50,6 +53,11 @@ class World:
     exposure: Tensor
     soft: tuple[bool, ...]
     clear: bool
+
+    @property
+    def light_reach(self) -> Tensor:
+        """``[G, L]`` how far places on a light are from its middle, as shadow rays see it."""
+        return torch.where(self.light_kind == int(LightKind.DIRECTIONAL), SUN_DISTANCE, 1.0) * self.light_radius
 
     @classmethod
     def prepare(cls, scenes: SceneDescription) -> World:
