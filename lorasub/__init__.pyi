@@ -14,9 +14,11 @@ from .adapters import count_parameters as count_parameters
 from .adapters import inject_adapters as inject_adapters
 from .adapters import load_adapter_updates as load_adapter_updates
 from .adapters import load_adapters as load_adapters
+from .adapters.mining import mine_subspace as mine_subspace
 from .backbones import VGGT as VGGT
 from .backbones import Backbone as Backbone
 from .backbones import VGGTConfig as VGGTConfig
+from .callbacks import SubspaceOverlap as SubspaceOverlap
 from .data.frames import Capture as Capture
 from .data.frames import Frame as Frame
 from .data.readers.base import Reader as Reader
@@ -45,7 +47,6 @@ from .subspaces import attribute_survival as attribute_survival
 from .subspaces import combine_subspaces as combine_subspaces
 from .subspaces import common_subspace as common_subspace
 from .subspaces import explained_fraction as explained_fraction
-from .subspaces import mine_subspace as mine_subspace
 from .subspaces import overlap_matrix as overlap_matrix
 from .subspaces import principal_basis as principal_basis
 from .subspaces import random_basis as random_basis

@@ -1,4 +1,4 @@
-"""Mining from adapter folders: the reading that :func:`lorasub.subspaces.mine_subspace`, which takes tensors, leaves out."""
+"""Mining from adapter folders; :func:`lorasub.subspaces.mine_subspace` itself takes tensors."""
 
 from __future__ import annotations
 

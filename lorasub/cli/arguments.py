@@ -26,9 +26,9 @@ def verb_parser(verb: str, does: str, example: str) -> ArgumentParser:
     return parser
 
 
-def options_of(parsed: Namespace, group: str) -> dict[str, Any]:
-    """The keyword arguments that were parsed into a group."""
-    return dict(parsed[group].as_dict())
+def options_of(parsed: Namespace, names: Sequence[str]) -> dict[str, Any]:
+    """The keyword arguments of these names, for the function whose options they are."""
+    return {name: parsed[name] for name in names}
 
 
 def named_paths(items: Sequence[str]) -> dict[str, list[str]]:

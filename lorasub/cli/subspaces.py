@@ -6,8 +6,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from jsonargparse import ArgumentParser
-
 from lorasub.adapters.mining import adapter_folder, mine_subspace, read_adapter
 from lorasub.cli.arguments import named_paths, options_of, progress, show, table, verb_parser
 from lorasub.errors import ArtefactError, ConfigError
@@ -46,9 +44,11 @@ def mine(arguments: Sequence[str]) -> None:
     parser = verb_parser("mine", "Find the subspace that several adapters share, layer by layer.", _MINE)
     parser.add_argument("adapters", nargs="+", type=str, help="folders of adapters, or of the runs that fitted them")
     parser.add_argument("--out", type=str, required=True, help="folder for the basis and its spectra")
-    _add_options(parser, mine_updates, skip={"adapters", "sources", "base_model_id", "dtype", "progress"})
+    added = parser.add_function_arguments(
+        mine_updates, skip={"adapters", "sources", "base_model_id", "dtype", "progress"}
+    )
     parsed = parser.parse_args(list(arguments))
-    basis = mine_subspace(parsed.adapters, progress=progress, **options_of(parsed, "options"))
+    basis = mine_subspace(parsed.adapters, progress=progress, **options_of(parsed, added))
     folder = basis.save(parsed.out)
     save_figure(spectra_figure(basis), folder / "spectra.png", spectra_rows(basis))
     _show_basis(basis, folder, as_json=parsed.json)
@@ -87,10 +87,10 @@ def split(arguments: Sequence[str]) -> None:
     parser = verb_parser("split", "Split attributes into a common subspace and one of each attribute's own.", _SPLIT)
     parser.add_argument("groups", nargs="+", type=str, help="NAME=PATH,PATH,... of at least two adapters each")
     parser.add_argument("--out", type=str, required=True, help="folder for raw/NAME, common and specific/NAME")
-    _add_options(parser, split_common_specific, skip={"adapters", "sources", "progress"})
+    added = parser.add_function_arguments(split_common_specific, skip={"adapters", "sources", "progress"})
     parsed = parser.parse_args(list(arguments))
     groups, sources = _read_groups(named_paths(parsed.groups))
-    parts = split_common_specific(groups, sources=sources, progress=progress, **options_of(parsed, "options"))
+    parts = split_common_specific(groups, sources=sources, progress=progress, **options_of(parsed, added))
     folder = Path(parsed.out)
     parts.common.basis.save(folder / "common")
     rows = [_dimensions("common", parts.common.basis)]
@@ -106,18 +106,14 @@ def combine(arguments: Sequence[str]) -> None:
     parser = verb_parser("combine", "Join the subspaces of several attributes into one basis.", _COMBINE)
     parser.add_argument("bases", nargs="+", type=str, help="NAME=PATH of a basis each, in order of precedence")
     parser.add_argument("--out", type=str, required=True, help="folder for the combined basis")
-    _add_options(parser, combine_subspaces, skip={"bases", "progress"})
+    added = parser.add_function_arguments(combine_subspaces, skip={"bases", "progress"})
     parsed = parser.parse_args(list(arguments))
     bases = {name: _read_basis(name, paths) for name, paths in named_paths(parsed.bases).items()}
-    combined = combine_subspaces(bases, progress=progress, **options_of(parsed, "options"))
+    combined = combine_subspaces(bases, progress=progress, **options_of(parsed, added))
     folder = combined.save(parsed.out)
     rows = survival_rows(attribute_survival(combined, bases))
     write_json(folder / "survival.json", rows)
     _show_basis(combined, folder, as_json=parsed.json)
-
-
-def _add_options(parser: ArgumentParser, function: Any, skip: set[str]) -> None:
-    parser.add_function_arguments(function, "options", skip=set(skip), as_group=False)
 
 
 def _read_groups(

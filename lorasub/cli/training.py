@@ -27,7 +27,7 @@ import lorasub.adapters
 import lorasub.backbones
 import lorasub.data
 import lorasub.tasks  # noqa: F401 - imported so that `--model GeometryTask`, `--data PosedRGBD` need no module path
-from lorasub.callbacks import AdapterExport, BeforeAfter, PredictionWriter, ScenePanels
+from lorasub.callbacks import AdapterExport, BeforeAfter, PredictionWriter, ScenePanels, SubspaceOverlap
 from lorasub.cli.checkpoint_recipe import checkpoint_argument, read_recipe
 from lorasub.cli.run_settings import RunSettings
 from lorasub.tasks import SceneTask
@@ -80,6 +80,7 @@ class TrainingCLI(LightningCLI):
         parser.set_defaults({"checkpoint.save_last": True, "checkpoint.every_n_train_steps": 100})
         parser.add_lightning_class_args(ScenePanels, "panels")
         parser.add_lightning_class_args(PredictionWriter, "writer")
+        parser.add_lightning_class_args(SubspaceOverlap, "overlap")
 
     def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
         """Parse; a checkpoint's own settings count as the first config, so that files and flags win over them."""

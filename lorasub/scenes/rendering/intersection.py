@@ -197,7 +197,7 @@ def passes_near(ahead: Tensor, gap: Tensor) -> Tensor:
 
     Args:
         ahead: ``[G, K, N]`` how far along the ray the ball's middle is nearest.
-        gap: ``[G, K, N]`` squared distance from the ray's start to the middle, less the squared radius: negative inside.
+        gap: ``[G, K, N]`` squared distance from the ray's start to the middle, less the squared radius.
     """
     return ahead.clamp(min=0.0).square() >= gap
 

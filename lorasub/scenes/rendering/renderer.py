@@ -162,12 +162,12 @@ class Renderer:
         if few is None:
             return
         total = few.take(rgb)
-        for some, part in zip(few.rays.split(length, dim=1), total.split(length, dim=2), strict=True):
+        for some, part in zip(torch.split(few.rays, length, 1), torch.split(total, length, 2), strict=True):
             # all samples in one go: a call costs as much as some ten thousand rays
             rays = torch.cat([camera.directions(some, offset) for offset in _EDGE_SAMPLES], dim=2)
             linear = look(world, camera.origin, rays, camera.pixel, kernels, 1).linear
             colors = tone_curve(linear * world.exposure[:, None])
-            part += torch.stack(colors.split(some.shape[1], dim=2)).sum(0)
+            part += torch.stack(torch.split(colors, some.shape[1], 2)).sum(0)
         few.put(rgb, total / (1 + len(_EDGE_SAMPLES)))
 
     def _edges(self, seen: Look) -> Tensor:

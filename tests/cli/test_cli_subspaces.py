@@ -1,0 +1,199 @@
+"""From adapters to a basis and back into a fit, on the command line."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from lorasub.adapters import LoRA, inject_adapters, load_adapters
+from lorasub.backbones import VGGT
+from lorasub.cli.main import main
+from lorasub.files import read_json, read_tensors
+from lorasub.subspaces import SubspaceBasis, read_space_file
+
+
+@pytest.fixture(scope="module")
+def adapters(tiny_weights: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Six adapters, three of each of two attributes; those of an attribute share a planted direction in every layer."""
+    root = tmp_path_factory.mktemp("adapters")
+    for offset, attribute in enumerate(("geometry", "texture")):
+        for partition in range(3):
+            backbone = VGGT.from_pretrained(tiny_weights)
+            torch.manual_seed(10 * offset + partition)
+            adapted = inject_adapters(backbone, LoRA(r=3, targets="blocks"))
+            planted = torch.Generator().manual_seed(offset)
+            for parameter_name, parameter in adapted.trainable_parameters().items():
+                axis = 1 if parameter_name.endswith("lora_A.weight") else 0
+                shared = torch.randn(parameter.shape[axis], generator=planted)
+                with torch.no_grad():
+                    parameter.copy_(0.05 * torch.randn_like(parameter))
+                    parameter.select(1 - axis, 0).copy_(shared / shared.norm())
+            adapted.save(root / attribute / str(partition) / "adapter")
+    return root
+
+
+def run(words: list[Any], capsys: pytest.CaptureFixture[str]) -> Any:
+    capsys.readouterr()
+    assert main([*map(str, words), "--json"]) == 0
+    return json.loads(capsys.readouterr().out)
+
+
+def runs(adapters: Path, attribute: str) -> list[Path]:
+    return [adapters / attribute / str(partition) for partition in range(3)]
+
+
+def group(adapters: Path, attribute: str) -> str:
+    return f"{attribute}=" + ",".join(map(str, runs(adapters, attribute)))
+
+
+def test_mine_finds_what_was_planted(adapters: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["mine", *runs(adapters, "geometry"), "--dim=1", "--attribute=geometry", f"--out={tmp_path / 'basis'}"]
+    told = run(words, capsys)
+    assert told["layers"] == 32
+    basis = SubspaceBasis.load(tmp_path / "basis")
+    assert basis.attributes == ("geometry",)
+    assert told["hash"] == basis.hash()
+    assert (tmp_path / "basis" / "spectra.png").stat().st_size > 10_000
+    tensors = read_tensors(adapters / "geometry" / "0" / "adapter" / "adapter_model.safetensors")
+    for path, layer in basis.layers.items():
+        planted = tensors[f"base_model.model.{path}.lora_A.weight"][0]
+        assert abs(planted @ layer.V[:, 0]) > 0.95
+
+
+def test_overlap_within_exceeds_between(adapters: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    groups = [group(adapters, "geometry"), group(adapters, "texture")]
+    told = run(["overlap", *groups, "--dim=1", "--draws=50", f"--out={tmp_path}"], capsys)
+    phi = {}
+    for report in told["reports"]:
+        (row,) = (r for r in report["summary"]["all"] if r["measure"] == "phi" and r["side"] == "input")
+        phi[report["first"], report["second"]] = row["value"]
+    assert phi["geometry", "geometry"] > 0.8
+    assert phi["texture", "texture"] > 0.8
+    assert phi["geometry", "texture"] < 0.3
+    names = {path.name for path in tmp_path.iterdir()}
+    assert names >= {"overlap.json", "phi.png", "phi.csv", "depth_profile.png", "angles_geometry_texture.png"}
+
+
+def test_split_writes_every_part(adapters: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    groups = [group(adapters, "geometry"), group(adapters, "texture")]
+    told = run(["split", *groups, "--dim=2", "--draws=20", f"--out={tmp_path}"], capsys)
+    names = ["common", "raw/geometry", "raw/texture", "specific/geometry", "specific/texture"]
+    assert [row["basis"] for row in told["bases"]] == names
+    assert all(SubspaceBasis.load(tmp_path / name).layers for name in names)
+
+
+def test_combined_basis_is_fitted_in_and_exported(
+    adapters: Path, tiny_weights: Path, repository: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for attribute in ("geometry", "texture"):
+        run(["mine", *runs(adapters, attribute), "--dim=2", f"--out={tmp_path / attribute}"], capsys)
+    told = run(
+        ["combine", f"g={tmp_path / 'geometry'}", f"t={tmp_path / 'texture'}", f"--out={tmp_path / 'both'}"], capsys
+    )
+    assert told["mean_d_in"] == 4
+    assert told["parameters_of_M"] == 32 * 16
+    assert {row["attribute"] for row in read_json(tmp_path / "both" / "survival.json")} == {"g", "t"}
+
+    run(["export", tmp_path / "both", "--format=space", f"--out={tmp_path / 'space.safetensors'}"], capsys)
+    both, space = SubspaceBasis.load(tmp_path / "both"), read_space_file(tmp_path / "space.safetensors")
+    assert both.layers.keys() == space.layers.keys()
+
+    fit = [
+        *("fit", "--config", str(repository / "configs" / "geometry.yaml"), f"--run.folder={tmp_path / 'runs'}"),
+        *("--model.backbone=lorasub.VGGT.from_pretrained", f"--model.backbone.source={tiny_weights}"),
+        *(
+            "--model.adapter=ProjectedLoRA",
+            f"--model.adapter.basis={tmp_path / 'both'}",
+            "--model.adapter.targets=blocks",
+        ),
+        *(
+            "--data.image_size=28",
+            "--data.num_views=2",
+            "--data.num_scenes=4",
+            "--data.val_scenes=2",
+            "--panels.scenes=0",
+        ),
+        *("--trainer.accelerator=cpu", "--trainer.max_steps=2", "--trainer.val_check_interval=2"),
+        *("--trainer.enable_progress_bar=false", f"--overlap.references.geometry={tmp_path / 'geometry'}"),
+        *(f"--overlap.references.texture={tmp_path / 'texture'}", "--overlap.draws=20"),
+    ]
+    assert main(fit) == 0
+    run_folder = tmp_path / "runs" / "geometry" / "0"
+    overlap = read_json(run_folder / "overlap.json")
+    assert [(report["first"], report["second"]) for report in overlap["reports"]] == [
+        ("this fit", "geometry"),
+        ("this fit", "texture"),
+    ]
+    assert (run_folder / "figures" / "overlap.png").is_file()
+
+    told = run(["inspect", run_folder], capsys)
+    assert told["kind"] == "adapter (projected)"
+    assert told["basis_hashes"] == both.hash()
+    assert run(["inspect", tmp_path / "both"], capsys)["hash"] == both.hash()
+
+    run(["merge", run_folder, f"--base={tiny_weights}", f"--out={tmp_path / 'merged'}"], capsys)
+    adapted = VGGT.from_pretrained(tiny_weights).eval()
+    load_adapters(adapted, run_folder / "adapter")
+    merged = VGGT.from_pretrained(tmp_path / "merged").eval()
+    images = torch.rand(1, 2, 3, 28, 28)
+    with torch.no_grad():
+        one, two, base = (model(images).depth for model in (adapted, merged, VGGT.from_pretrained(tiny_weights).eval()))
+    torch.testing.assert_close(one, two, rtol=1e-5, atol=1e-6)
+    assert (one - base).abs().max() > 1e-4
+
+    run(["export", run_folder, f"--out={tmp_path / 'peft'}"], capsys)
+    assert (tmp_path / "peft" / "adapter_config.json").is_file()
+    assert not (tmp_path / "peft" / "lorasub.json").exists()
+
+
+def without_basis(adapters: Path, tmp_path: Path) -> tuple[list[Any], str]:
+    return ["mine", adapters / "geometry" / "0", f"--out={tmp_path / 'b'}"], "two adapters"
+
+
+def missing_adapter(adapters: Path, tmp_path: Path) -> tuple[list[Any], str]:
+    return ["mine", adapters / "geometry" / "0", tmp_path / "nowhere", f"--out={tmp_path / 'b'}"], "nowhere"
+
+
+def too_many_dimensions(adapters: Path, tmp_path: Path) -> tuple[list[Any], str]:
+    return ["mine", *runs(adapters, "geometry"), "--dim=50", f"--out={tmp_path / 'b'}"], "50"
+
+
+def same_name_twice(adapters: Path, tmp_path: Path) -> tuple[list[Any], str]:
+    return ["overlap", f"a={adapters}", f"a={adapters}"], "'a' comes twice"
+
+
+def not_a_basis(adapters: Path, tmp_path: Path) -> tuple[list[Any], str]:
+    return ["combine", f"a={adapters / 'geometry' / '0'}", f"--out={tmp_path / 'b'}"], "basis"
+
+
+def unknown_artefact(adapters: Path, tmp_path: Path) -> tuple[list[Any], str]:
+    return ["inspect", tmp_path], str(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "case", [without_basis, missing_adapter, too_many_dimensions, same_name_twice, not_a_basis, unknown_artefact]
+)
+def test_wrong_use_is_told_and_leaves_nothing(
+    case: Callable[[Path, Path], tuple[list[Any], str]],
+    adapters: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    words, says = case(adapters, tmp_path)
+    assert main([*map(str, words)]) in (1, 2)
+    told = capsys.readouterr().err
+    assert says in told
+    assert "Traceback" not in told
+    assert not (tmp_path / "b").exists()
+
+
+def test_data_check(real_data: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    told = run(["data", "check", real_data / "open3d_redwood"], capsys)
+    (capture,) = told["captures"]
+    assert capture["frames"] == 5
+    assert main(["data", "look", "x"]) == 2
