@@ -92,7 +92,7 @@ def meet(world: World, origin: Tensor, direction: Tensor, far: Tensor, number: T
     axis = torch.arange(3, device=side.device)[:, None, None]
     wall_normal = torch.where(axis == side, -direction.sign(), torch.zeros_like(direction))
     depth = torch.where(is_solid, depth, wall)
-    point = origin + depth * direction
+    point = origin + depth.clamp(max=HORIZON) * direction
     place = solids.pick(number)
     of_solid, size = solids.surface.flatten()[place], solids.size.flatten(-2)[:, place]
     of_room = torch.where(side < 2, WALLS, torch.where(direction[2] < 0.0, FLOOR, CEILING)).to(torch.int32)

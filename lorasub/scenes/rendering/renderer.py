@@ -15,8 +15,8 @@ from lorasub.scenes.rendering.vectors import rotate
 from lorasub.scenes.rendering.world import World
 from lorasub.structures import SceneBatch
 
-#: Where in the pixel the further colour samples of edge pixels lie, (x, y) from its centre: a rotated square.
-_EDGE_SAMPLES = ((-0.125, -0.375), (0.375, -0.125), (0.125, 0.375), (-0.375, 0.125))
+#: Where in the pixel the further colour samples of edge pixels lie, (x, y) from its centre, which is a sample too.
+_EDGE_SAMPLES = ((-0.3, -0.15), (0.3, 0.15))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,7 +26,7 @@ class Layers:
     All but the colour is that of the pixel's centre.
 
     Attributes:
-        rgb: ``[B, S, 3, H, W]`` sRGB in [0, 1].
+        rgb: ``[B, S, 3, H, W]`` sRGB in [0, 1], in the 256 steps of an 8-bit image.
         depth: ``[B, S, H, W]`` z-depth, 0 where nothing is hit.
         valid: ``[B, S, H, W]`` bool, whether a surface is hit.
         normals: ``[B, S, H, W, 3]`` unit, in the world, toward the camera; 0 where nothing is hit.
@@ -124,7 +124,7 @@ class Renderer:
         world = World.prepare(scenes)
         camera = _Rays.of(scenes, self.image_size)
         pixels = torch.arange(height * width, device=camera.origin.device)
-        length = max(1, chunk // groups)
+        length = max(1, chunk // groups // 64) * 64  # whole vectors: no element is computed by another code path
         seen = Look.concatenate(
             [
                 look(world, camera.origin, camera.directions(some[None]), camera.pixel, kernels, self.shadow_samples)
@@ -143,7 +143,7 @@ class Renderer:
         valid = seen.depth < HORIZON
         zero = torch.zeros((), device=rgb.device)
         return Layers(
-            rgb=image(rgb),
+            rgb=image((255.0 * rgb).round() / 255.0),
             depth=image(torch.where(valid, seen.depth, zero)),
             valid=image(valid),
             normals=image(torch.where(valid, seen.normal, zero)).movedim(2, -1).contiguous(),
@@ -162,14 +162,14 @@ class Renderer:
         few = Compact.of(self._edges(seen))
         if few is None:
             return
-        total = torch.zeros(3, *few.rays.shape, device=rgb.device)
+        total = few.take(rgb)
         for offset in _EDGE_SAMPLES:
             colors = [
                 look(world, camera.origin, camera.directions(some, offset), camera.pixel, kernels, 1).linear
                 for some in torch.split(few.rays, length, dim=1)
             ]
             total += tone_curve(torch.cat(colors, dim=-1) * world.exposure[:, None])
-        few.put(rgb, total / len(_EDGE_SAMPLES))
+        few.put(rgb, total / (1 + len(_EDGE_SAMPLES)))
 
     def _edges(self, seen: Look) -> Tensor:
         """``[G, N]`` bool: a neighbour shows another surface, or the same one at a clearly different angle."""
