@@ -17,7 +17,7 @@ from torch import Tensor
 from lorasub.scenes.description import Primitive
 from lorasub.scenes.rendering.vectors import dot
 
-_ROUNDS, _STEPS = 9, 4  # after each round, rays that have arrived or left are put aside
+_ROUNDS, _STEPS = 24, 4  # after each round, rays that have arrived or left are put aside
 _POLISH = 3
 _CLOSE = 1e-3
 

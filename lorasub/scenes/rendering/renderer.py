@@ -26,7 +26,7 @@ class Layers:
     All but the colour is that of the pixel's centre.
 
     Attributes:
-        rgb: ``[B, S, 3, H, W]`` sRGB in [0, 1].
+        rgb: ``[B, S, 3, H, W]`` sRGB in [0, 1], in the 256 steps of an 8-bit image.
         depth: ``[B, S, H, W]`` z-depth, 0 where nothing is hit.
         valid: ``[B, S, H, W]`` bool, whether a surface is hit.
         normals: ``[B, S, H, W, 3]`` unit, in the world, toward the camera; 0 where nothing is hit.
@@ -123,7 +123,7 @@ class Renderer:
         world = World.prepare(scenes)
         camera = _Rays.of(scenes, self.image_size)
         pixels = torch.arange(height * width, device=camera.origin.device)
-        length = max(1, chunk // groups)
+        length = max(64, chunk // groups // 64 * 64)  # whole vectors: no element is computed by another code path
         seen = Look.concatenate(
             [
                 look(world, camera.origin, camera.directions(some[None]), camera.pixel, kernels, self.shadow_samples)
@@ -142,7 +142,7 @@ class Renderer:
         valid = seen.depth < HORIZON
         zero = torch.zeros((), device=rgb.device)
         return Layers(
-            rgb=image(rgb),
+            rgb=image((255.0 * rgb).round() / 255.0),
             depth=image(torch.where(valid, seen.depth, zero)),
             valid=image(valid),
             normals=image(torch.where(valid, seen.normal, zero)).movedim(2, -1).contiguous(),
