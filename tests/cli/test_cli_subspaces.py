@@ -119,6 +119,7 @@ def test_combined_basis_is_fitted_in_and_exported(
             "--panels.scenes=0",
         ),
         *("--trainer.accelerator=cpu", "--trainer.max_steps=2", "--trainer.val_check_interval=2"),
+        "--model.optimizer.lr=0.5",  # two steps from zero should be seen through layer scales of 0.01
         *("--trainer.enable_progress_bar=false", f"--overlap.references.geometry={tmp_path / 'geometry'}"),
         *(f"--overlap.references.texture={tmp_path / 'texture'}", "--overlap.draws=20"),
     ]

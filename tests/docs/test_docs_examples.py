@@ -47,3 +47,20 @@ def test_the_task_page_runs_from_the_command_line(
     words = [str(repository / word) if word.startswith("configs/") else word for word in shlex.split(command)]
     small = ["--trainer.fast_dev_run=1", "--data.image_size=56", "--trainer.accelerator=cpu"]
     assert main([*words, *small]) == 0
+
+
+@pytest.mark.slow
+def test_the_tutorial_runs(repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every command of the tutorial on the nano backbone, with shorter fits on smaller images."""
+    page = (repository / "docs" / "tutorial.md").read_text(encoding="utf-8")
+    commands = re.findall(r"^\$ lorasub (.*)$", page, re.MULTILINE)
+    assert [command.split()[0] for command in commands].count("fit") == 7
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "configs").symlink_to(repository / "configs")
+    short = ["--trainer.accelerator=cpu", "--trainer.max_steps=6", "--trainer.val_check_interval=6"]
+    short += ["--data.image_size=56", "--data.val_scenes=2", "--trainer.enable_progress_bar=false"]
+    for command in commands:
+        words = shlex.split(command)
+        assert main([*words, *(short if words[0] == "fit" else [])]) == 0, command
+    assert (tmp_path / "overlap" / "phi.png").is_file()
+    assert (tmp_path / "merged" / "model.safetensors").is_file()
