@@ -27,7 +27,7 @@ import lorasub.adapters
 import lorasub.backbones
 import lorasub.data
 import lorasub.tasks  # noqa: F401 - imported so that `--model GeometryTask`, `--data PosedRGBD` need no module path
-from lorasub.callbacks import AdapterExport, BeforeAfter, PredictionWriter, ScenePanels, SubspaceOverlap
+from lorasub.callbacks import AdapterExport, BeforeAfter, FinalCheckpoint, PredictionWriter, ScenePanels, SubspaceOverlap
 from lorasub.cli.checkpoint_recipe import checkpoint_argument, read_recipe
 from lorasub.cli.run_settings import RunSettings
 from lorasub.tasks import SceneTask
@@ -128,10 +128,26 @@ class TrainingCLI(LightningCLI):
             config["strategy"] = DDPStrategy(broadcast_buffers=False)
         parser = self._parser(self.subcommand)
         callbacks: list[Callback] = [self._get(self.config_init, key) for key in parser.callback_keys]
-        callbacks += [BeforeAfter(), AdapterExport()]
+        callbacks += [BeforeAfter(), AdapterExport(), FinalCheckpoint()]
         if config.get("logger"):
             callbacks.append(LearningRateMonitor(logging_interval="step"))
         return self._instantiate_trainer(config, callbacks)
+
+    def fit(self, **kwargs: Any) -> None:
+        """Fit; a checkpoint that is resumed must be tensors and plain values (``--weights_only false`` to trust it)."""
+        self.trainer.fit(**_safely(kwargs))
+
+    def validate(self, **kwargs: Any) -> None:
+        """Validate; checkpoints as for :meth:`fit`."""
+        self.trainer.validate(**_safely(kwargs))
+
+    def test(self, **kwargs: Any) -> None:
+        """Test; checkpoints as for :meth:`fit`."""
+        self.trainer.test(**_safely(kwargs))
+
+    def predict(self, **kwargs: Any) -> None:
+        """Predict; checkpoints as for :meth:`fit`. What is found goes to files, not into memory."""
+        self.trainer.predict(**_safely({**kwargs, "return_predictions": False}))
 
     def before_fit(self) -> None:
         """Say what will be trained."""
@@ -142,6 +158,10 @@ class TrainingCLI(LightningCLI):
         folder = self.trainer.log_dir  # a collective: every rank must ask
         if self.trainer.is_global_zero and folder:
             log.info("run: %s", folder)
+
+
+def _safely(kwargs: dict[str, Any]) -> dict[str, Any]:
+    return {**kwargs, "weights_only": True if kwargs.get("weights_only") is None else kwargs["weights_only"]}
 
 
 def mixed_seed(seed: int, data: Any) -> int:

@@ -17,7 +17,7 @@ from toy_scenes import ToyScenes
 
 from lorasub.adapters import FullFineTuning, LoRA
 from lorasub.backbones import VGGT, VGGTConfig
-from lorasub.callbacks import AdapterExport, BeforeAfter
+from lorasub.callbacks import AdapterExport, BeforeAfter, FinalCheckpoint
 from lorasub.errors import ArtefactError, ConfigError, NumericalError
 from lorasub.files import read_json
 from lorasub.losses import LossTerms
@@ -119,6 +119,32 @@ def test_resuming_is_exact(tiny_config: VGGTConfig, tmp_path: Path, stop: int) -
     end, again = trained(whole), trained(resumed)
     assert any(not torch.equal(value, trained(killed)[name]) for name, value in end.items())
     assert all(torch.equal(value, again[name]) for name, value in end.items())
+
+
+def test_the_last_checkpoint_is_the_end_and_a_longer_fit_goes_on_from_it(
+    tiny_config: VGGTConfig, tmp_path: Path
+) -> None:
+    task = make_task(tiny_config)
+    callbacks = [ModelCheckpoint(tmp_path, save_last=True, every_n_train_steps=3), FinalCheckpoint()]
+    make_trainer(tmp_path, max_steps=4, callbacks=callbacks).fit(task, ToyScenes())
+    checkpoint = torch.load(tmp_path / "last.ckpt", weights_only=True)
+    assert checkpoint["global_step"] == 4
+    assert all(
+        torch.equal(checkpoint["state_dict"][f"backbone.{name}"], value) for name, value in trained(task).items()
+    )
+    seen: list[str] = []
+
+    class Watch(Callback):
+        def on_train_batch_start(self, trainer: Trainer, pl_module: Any, batch: Any, batch_idx: int) -> None:
+            seen.extend(batch.scene_ids)
+
+    longer = make_trainer(tmp_path / "longer", max_steps=6, callbacks=[Watch()])
+    longer.fit(make_task(tiny_config), ToyScenes(), ckpt_path=tmp_path / "last.ckpt", weights_only=True)
+    assert longer.global_step == 6
+    whole: list[str] = []
+    Watch.on_train_batch_start = lambda self, trainer, pl_module, batch, batch_idx: whole.extend(batch.scene_ids)  # type: ignore[method-assign]
+    make_trainer(tmp_path / "whole", max_steps=6, callbacks=[Watch()]).fit(make_task(tiny_config), ToyScenes())
+    assert seen == whole[8:]
 
 
 def test_full_fine_tuning_resumes_too(tiny_config: VGGTConfig, tmp_path: Path) -> None:
