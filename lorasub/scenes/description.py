@@ -18,6 +18,8 @@ from typing import Any, Self
 import torch
 from torch import Tensor
 
+from lorasub.errors import ArtefactError
+
 #: Surfaces that are always there; object j is surface ``FIRST_OBJECT + j``.
 FLOOR, WALLS, CEILING, FIRST_OBJECT = 0, 1, 2, 3
 
@@ -222,8 +224,36 @@ class SceneDescription:
             parts[name] = type(each[0])(**{f: torch.cat([getattr(part, f) for part in each]) for f in fields})
         return cls(**parts, scene_ids=tuple(name for scene in scenes for name in scene.scene_ids))
 
+    def to_json(self) -> dict[str, Any]:
+        """Nested dictionaries and lists that say everything; :meth:`from_json` gives the same tensors again."""
+        content: dict[str, Any] = {"scene_ids": list(self.scene_ids)}
+        for name in PARTS:
+            part = getattr(self, name)
+            content[name] = {field.name: getattr(part, field.name).tolist() for field in dataclasses.fields(part)}
+        return content
+
+    @classmethod
+    def from_json(cls, content: dict[str, Any]) -> Self:
+        """The scenes that :meth:`to_json` has described.
+
+        Raises:
+            ArtefactError: a part or a field is missing, is not known, or is no array of numbers.
+        """
+        parts: dict[str, Any] = {}
+        for name, kind in PARTS.items():
+            fields = [field.name for field in dataclasses.fields(kind)]
+            found = content.get(name)
+            if not isinstance(found, dict) or set(found) != set(fields):
+                raise ArtefactError(f"a scene description needs '{name}' with exactly the fields {fields}")
+            try:
+                parts[name] = kind(**{f: torch.tensor(found[f], dtype=_DTYPES.get(f, torch.float32)) for f in fields})
+            except (TypeError, ValueError) as error:
+                raise ArtefactError(f"'{name}' of a scene description is no array of numbers: {error}") from error
+        return cls(**parts, scene_ids=tuple(content.get("scene_ids", ())))
+
     def _map(self, function: Any) -> Self:
         return dataclasses.replace(self, **{name: function(getattr(self, name)) for name in PARTS})
 
 
-PARTS = ("geometry", "materials", "lights", "cameras")
+PARTS: dict[str, type[Part]] = {"geometry": Geometry, "materials": Materials, "lights": Lights, "cameras": Cameras}
+_DTYPES = {"kind": torch.int32, "surface": torch.int32, "pattern": torch.int32, "open": torch.bool}
