@@ -27,7 +27,14 @@ import lorasub.adapters
 import lorasub.backbones
 import lorasub.data
 import lorasub.tasks  # noqa: F401 - imported so that `--model GeometryTask`, `--data PosedRGBD` need no module path
-from lorasub.callbacks import AdapterExport, BeforeAfter, FinalCheckpoint, PredictionWriter, ScenePanels, SubspaceOverlap
+from lorasub.callbacks import (
+    AdapterExport,
+    BeforeAfter,
+    FinalCheckpoint,
+    PredictionWriter,
+    ScenePanels,
+    SubspaceOverlap,
+)
 from lorasub.cli.checkpoint_recipe import checkpoint_argument, read_recipe
 from lorasub.cli.run_settings import RunSettings
 from lorasub.tasks import SceneTask
@@ -205,10 +212,15 @@ def _plain(value: Any) -> Any:
     return value if isinstance(value, str | int | float | bool | None) else str(value)
 
 
+class _CurrentStderr(logging.Handler):
+    """Plain lines to whatever standard error is at the moment; tests and notebooks exchange it."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        print(self.format(record), file=sys.stderr)  # noqa: T201
+
+
 def _configure_logging() -> None:
-    """Plain lines on standard error, without touching loggers that a program around us has set up."""
+    """Let lorasub's own lines be seen, unless a program around us has set its logging up."""
     if not log.handlers:
-        handler = logging.StreamHandler(sys.stderr)
-        handler.setFormatter(logging.Formatter("%(message)s"))
-        log.addHandler(handler)
+        log.addHandler(_CurrentStderr())
         log.setLevel(logging.INFO)

@@ -124,10 +124,10 @@ def _layer_change(attribute: Attribute, one: Layers, two: Layers) -> float:
     both, either = one.valid & two.valid, one.valid | two.valid
     if attribute == "geometry":
         change = (one.depth.clamp(min=1e-3).log() - two.depth.clamp(min=1e-3).log()).abs()
-        return torch.where(both, change, math.log(2.0))[either].mean().item()
+        return float(torch.where(both, change, math.log(2.0))[either].mean())
     keep = both[:, :, None].expand_as(one.albedo)
     if attribute == "texture":
-        return (one.albedo - two.albedo)[keep].abs().mean().item()
+        return float((one.albedo - two.albedo)[keep].abs().mean())
     mean = 0.5 * (one.shading + two.shading)[keep].mean()
     return float((one.shading - two.shading)[keep].abs().mean() / mean)
 
@@ -138,19 +138,19 @@ def _camera_change(one: Cameras, two: Cameras) -> float:
     angle = torch.acos(((trace - 1.0) / 2.0).clamp(-1.0, 1.0))
     centre_a, centre_b = (-(pose[..., :3].mT @ pose[..., 3:])[..., 0] for pose in (pose_a, pose_b))
     distance = (centre_a - centre_b).norm(dim=-1) / (0.5 * (centre_a.norm(dim=-1) + centre_b.norm(dim=-1)))
-    return (angle + distance + (one.fov - two.fov).abs()).mean().item()
+    return float((angle + distance + (one.fov - two.fov).abs()).mean())
 
 
 def _mean_ratio(found: Tensor, widest: Tensor) -> float:
     varies = widest > 1e-6
-    return (found[varies] / widest[varies]).mean().item()
+    return float((found[varies] / widest[varies]).mean())
 
 
 def contact_sheet(
-    sampler: SceneSampler, *, num_scenes: int = 6, image_size: tuple[int, int] = (168, 168)
+    sampler: SceneSampler, *, num_scenes: int = 4, image_size: tuple[int, int] = (112, 112)
 ) -> npt.NDArray[np.uint8]:
     """``[num_scenes H, S W, 3]``: one row of views per scene, for a look at what a preset gives."""
-    images = Renderer(image_size).render(sampler.sample(range(num_scenes))).rgb
+    images = Renderer(image_size, shadow_samples=1).render(sampler.sample(range(num_scenes))).rgb
     scenes, views, _, height, width = images.shape
     sheet = images.permute(0, 3, 1, 4, 2).reshape(scenes * height, views * width, 3)
     result: npt.NDArray[np.uint8] = (255.0 * sheet).round().to(torch.uint8).cpu().numpy()

@@ -71,7 +71,14 @@ def test_a_model_is_adapted_once(transformer):
     ls.inject_adapters(model, ls.LoRA(targets="head"))
 
 
-@pytest.mark.parametrize("specs", [[], "lora", [ls.LoRA(), None]])
+def test_no_adapters_at_all_freeze_the_model(transformer):
+    model = transformer.model()
+    adapters = ls.inject_adapters(model, [])
+    assert not any(parameter.requires_grad for parameter in model.parameters())
+    assert adapters.trainable_parameters() == {}
+
+
+@pytest.mark.parametrize("specs", ["lora", [ls.LoRA(), None]])
 def test_only_specs_are_taken(transformer, specs):
     with pytest.raises(ConfigError, match=r"needs adapters such as LoRA"):
         ls.inject_adapters(transformer.model(), specs)

@@ -208,7 +208,6 @@ def near_pairs(
     direction: Tensor,
     *,
     limit: float | None = None,
-    margin: Tensor | None = None,
     among: Tensor | None = None,
     near_test: Callable[[Tensor, Tensor], Tensor] = passes_near,
 ) -> Pairs:
@@ -219,13 +218,10 @@ def near_pairs(
         origin: ``[3, G, N]``, or ``[3, G, 1]`` if all rays of a group start in one point.
         direction: ``[3, G, N]``.
         limit: where rays end, in units of the direction; None for nowhere.
-        margin: ``[G]`` added to every ball's radius.
         among: ``[G, N]`` bool, the rays that matter.
         near_test: :func:`passes_near`, or the same compiled.
     """
     radius = solids.radius * (1.0 + _SLACK) + _SLACK
-    if margin is not None:
-        radius = radius + margin[:, None]
     # a place that nothing hits is infinitely far from every ray
     power = torch.where(solids.radius < 0.0, torch.inf, dot(solids.center, solids.center) - radius * radius)
     length = dot(direction, direction).sqrt()

@@ -120,17 +120,14 @@ def _visible(world: World, surface: Surface, kernels: Kernels, shadow_samples: i
     casters = world.casters
     for light, soft in enumerate(world.soft):
         samples = shadow_samples if soft else 1
-        start, way = light_rays(world, light, 1, 0, surface.point, surface.normal)
-        lit = (dot(surface.normal, way) > 0.0) & (surface.depth < HORIZON)
-        # a ball that is larger by the light's radius meets the rays to all of its places
-        margin = world.light_reach[:, light] if soft else None
-        pairs = near_pairs(casters, start, way, limit=1.0, margin=margin, among=lit, near_test=kernels.near_test)
-        marched = casters.marched.flatten()[casters.places(pairs)]
-        simple = pairs[~marched] if casters.any_marched else pairs
+        _, middle = light_rays(world, light, 1, 0, surface.point, surface.normal)
+        lit = (dot(surface.normal, middle) > 0.0) & (surface.depth < HORIZON)
         blocked = torch.zeros_like(surface.depth)
         for sample in range(samples):
-            if samples > 1:
-                start, way = light_rays(world, light, samples, sample, surface.point, surface.normal)
+            start, way = light_rays(world, light, samples, sample, surface.point, surface.normal)
+            pairs = near_pairs(casters, start, way, limit=1.0, among=lit, near_test=kernels.near_test)
+            marched = casters.marched.flatten()[casters.places(pairs)]
+            simple = pairs[~marched] if casters.any_marched else pairs
             dark = blocked_by_simple(casters, simple, start, way, kernels.interval)
             if casters.any_marched:
                 hits = marched_hits(casters, pairs[marched], start, way, 1.0, walk=kernels.walk)

@@ -54,11 +54,6 @@ class World:
     soft: tuple[bool, ...]
     clear: bool
 
-    @property
-    def light_reach(self) -> Tensor:
-        """``[G, L]`` how far places on a light are from its middle, as shadow rays see it."""
-        return torch.where(self.light_kind == int(LightKind.DIRECTIONAL), SUN_DISTANCE, 1.0) * self.light_radius
-
     @classmethod
     def prepare(cls, scenes: SceneDescription) -> World:
         """Lay out every view of every scene as a group of its own."""
