@@ -39,7 +39,7 @@ def run(verb: str, arguments: Sequence[str]) -> None:
         )
         found = audit(sampler, num_scenes=parsed.num_scenes)
         dominance = found.dominance(preset) if preset in ATTRIBUTES else None
-        row: dict[str, Any] = {"preset": found.preset, **found.images}
+        row: dict[str, Any] = {"preset": found.preset, **{str(name): value for name, value in found.images.items()}}
         rows.append(row | {"chosen over the largest other": dominance, "scenes": found.scenes})
         if parsed.out:
             with atomic_path(Path(parsed.out) / f"{preset}.png") as temporary:
