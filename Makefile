@@ -11,7 +11,8 @@ demo: $(VENV)/demo.stamp
 
 ## test: install, then run the default tests on two processes
 test: $(VENV)/test.stamp
-	$(BIN)/python -m pytest -n 2
+	# two workers of two spinning threads each would share two cores
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2
 
 ## slow: the tests that take minutes
 slow: $(VENV)/test.stamp
