@@ -1,7 +1,6 @@
 """Views per second of the renderer: over image sizes, quality settings, objects and lights.
 
-    python benchmarks/rendering.py                    # eager
-    python benchmarks/rendering.py --compile          # and compiled, after a warm-up that is told apart
+    python benchmarks/rendering.py
     python benchmarks/rendering.py --json out.json
 
 Every figure is the median over interleaved rounds, so that a machine whose speed drifts treats all rows alike.
@@ -35,9 +34,9 @@ def scenes(objects: int, lights: int, count: int = SCENES) -> SceneDescription:
     return SceneSampler(attribute="all", num_views=VIEWS, ranges=ranges).sample(range(count))
 
 
-def cases(compile_too: bool) -> list[dict[str, Any]]:
+def cases() -> list[dict[str, Any]]:
     """One row each: what differs from 112 x 112 pixels, 15 objects, 2 lights, plain quality."""
-    base = {"size": 112, "objects": 15, "lights": 2, "antialias": False, "compiled": False, "scenes": SCENES}
+    base = {"size": 112, "objects": 15, "lights": 2, "antialias": False, "engine": "warp", "scenes": SCENES}
     changes: list[dict[str, Any]] = [
         {},
         {"antialias": True},
@@ -46,10 +45,11 @@ def cases(compile_too: bool) -> list[dict[str, Any]]:
         {"lights": 1},
         {"lights": 4},
         {"size": 56},
-        {"size": 224, "scenes": 2},
+        {"size": 224, "scenes": 4},
+        {"size": 518, "scenes": 1},
+        {"engine": "torch", "scenes": 4},
+        {"engine": "torch", "antialias": True, "scenes": 4},
     ]
-    if compile_too:
-        changes.append({"compiled": True})
     return [{**base, **change} for change in changes]
 
 
@@ -58,14 +58,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--compile", action="store_true")
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
-    rows = cases(options.compile)
+    rows = cases()
     work = []
     for row in rows:
-        renderer = Renderer((row["size"],) * 2, antialias=row["antialias"], compile=row["compiled"])
+        renderer = Renderer((row["size"],) * 2, antialias=row["antialias"], engine=row["engine"])
         described = scenes(row["objects"], row["lights"], row["scenes"])
         started = time.perf_counter()
         renderer.render(described)  # warm-up
@@ -77,7 +76,7 @@ def main() -> None:
             renderer.render(described)
             seconds.append(time.perf_counter() - started)
     print(f"{options.threads} threads, torch {torch.__version__}, load before {os.getloadavg()[0]:.1f}")
-    heads = ("size", "objects", "lights", "antialias", "compiled")
+    heads = ("size", "objects", "lights", "antialias", "engine")
     print(" ".join(f"{head:>9}" for head in (*heads, "views/s", "first s")))
     for row, (_, _, seconds) in zip(rows, work, strict=True):
         row["views_per_second"] = row["scenes"] * VIEWS / statistics.median(seconds)

@@ -12,6 +12,7 @@ from lorasub.errors import ConfigError
 from lorasub.scenes.description import SceneDescription
 from lorasub.scenes.presets import Design, Preset, SceneSampler
 from lorasub.scenes.ranges import SceneRanges
+from lorasub.scenes.rendering.engines import EngineName
 from lorasub.scenes.rendering.renderer import Renderer
 from lorasub.structures import SceneBatch
 
@@ -60,6 +61,8 @@ class SyntheticScenes(pl.LightningDataModule):
         ranges: what all parameters are drawn from.
         antialias: smooth the edges of what is seen. Without it views are made nearly twice as fast.
         shadow_samples: shadow rays toward each soft light; 1 makes all shadows sharp.
+        engine: what renders: ``warp``, ``torch``, or ``auto`` for the faster one that is installed; see
+            :class:`~lorasub.scenes.rendering.renderer.Renderer`.
         num_workers: processes that describe scenes. Describing is cheap: 0 is a good choice beside a renderer on the
             CPU.
 
@@ -82,6 +85,7 @@ class SyntheticScenes(pl.LightningDataModule):
         ranges: SceneRanges | None = None,
         antialias: bool = True,
         shadow_samples: int = 2,
+        engine: EngineName = "auto",
         num_workers: int = 0,
     ) -> None:
         super().__init__()
@@ -115,7 +119,7 @@ class SyntheticScenes(pl.LightningDataModule):
             )
 
         self.train_sampler, self.val_sampler = sampler("train"), sampler("validation")
-        self.renderer = Renderer(self.image_size, antialias=antialias, shadow_samples=shadow_samples)
+        self.renderer = Renderer(self.image_size, antialias=antialias, shadow_samples=shadow_samples, engine=engine)
 
     def train_dataloader(self) -> DataLoader[Any]:
         """Scenes in an order of each epoch's own, different ones on every rank."""

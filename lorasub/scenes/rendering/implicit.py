@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable
 
 import torch
 from torch import Tensor
@@ -164,11 +163,8 @@ def walk(
     return value, distance
 
 
-Walk = Callable[[int, Tensor, Tensor, Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]
-
-
 def first_zero(
-    kind: int, shape: Tensor, origin: Tensor, direction: Tensor, near: Tensor, far: Tensor, walk: Walk = walk
+    kind: int, shape: Tensor, origin: Tensor, direction: Tensor, near: Tensor, far: Tensor
 ) -> tuple[Tensor, Tensor]:
     """Where rays first meet the field's zero.
 
@@ -179,7 +175,6 @@ def first_zero(
         direction: ``[3, P]`` in the solid's frame, of any length.
         near: ``[P]`` where the ray enters the cube, or starts.
         far: ``[P]`` where it leaves.
-        walk: :func:`walk`, or the same compiled.
 
     Returns:
         distance ``[P]`` in units of the direction, and whether there is a zero ``[P]``. A ray that enters the cube

@@ -11,14 +11,13 @@ the P pairs that pass are worked on further, as flat lists.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from lorasub.scenes.description import Geometry, Primitive
-from lorasub.scenes.rendering.implicit import FIELDS, Walk, first_zero, walk
+from lorasub.scenes.rendering.implicit import FIELDS, first_zero
 from lorasub.scenes.rendering.vectors import Components, dot, normalize, rotate, rotate_back
 
 #: Longer than any distance in a scene; what a ray that meets nothing returns.
@@ -81,10 +80,10 @@ class Solids:
         return cls(
             center=groups(geometry.center[:, :many], 2),
             to_local=groups(inverse, 2, 3),
-            quadric=groups(_quadrics(kind, shape[..., 0]), 2),
+            quadric=groups(quadrics(kind, shape[..., 0]), 2),
             surface=groups(geometry.surface[:, :many]),
             size=groups(size, 2),
-            radius=groups(_ball(kind, size)),
+            radius=groups(ball(kind, size)),
             kind=kinds,
             shape=groups(shape, 2),
             marched=marched,
@@ -106,7 +105,7 @@ class Solids:
         return dataclasses.replace(self, radius=torch.where(gone, -1.0, self.radius))
 
 
-def _ball(kind: Tensor, size: Tensor) -> Tensor:
+def ball(kind: Tensor, size: Tensor) -> Tensor:
     """``[B, K]``: the radius of a ball around each solid."""
     round_side = torch.hypot(size[..., :2].amax(-1), size[..., 2])
     radius = torch.where(torch.isin(kind, torch.tensor(_ROUND, device=kind.device)), round_side, size.norm(dim=-1))
@@ -114,7 +113,7 @@ def _ball(kind: Tensor, size: Tensor) -> Tensor:
     return torch.where(kind == int(Primitive.NONE), -1.0, radius)
 
 
-def _quadrics(kind: Tensor, top: Tensor) -> Tensor:
+def quadrics(kind: Tensor, top: Tensor) -> Tensor:
     """``[B, K, 4]``: a, c, e and f of the quadric that belongs to each kind."""
     middle, slope = 0.5 * (1.0 + top), 0.5 * (1.0 - top)  # a cone's radius is middle - slope z
     zero, one = torch.zeros_like(top), torch.ones_like(top)
@@ -209,7 +208,6 @@ def near_pairs(
     *,
     limit: float | None = None,
     among: Tensor | None = None,
-    near_test: Callable[[Tensor, Tensor], Tensor] = passes_near,
 ) -> Pairs:
     """Which rays come near which solids.
 
@@ -219,7 +217,6 @@ def near_pairs(
         direction: ``[3, G, N]``.
         limit: where rays end, in units of the direction; None for nowhere.
         among: ``[G, N]`` bool, the rays that matter.
-        near_test: :func:`passes_near`, or the same compiled.
     """
     radius = solids.radius * (1.0 + _SLACK) + _SLACK
     # a place that nothing hits is infinitely far from every ray
@@ -231,7 +228,7 @@ def near_pairs(
     ahead = torch.bmm(torch.stack([*solids.center, one], dim=-1), torch.stack([*way, -dot(origin, way)], dim=1))
     start = torch.stack([*origin, dot(origin, origin)], dim=1)
     gap = torch.baddbmm(power[..., None], torch.stack([*(-2.0 * solids.center), one], dim=-1), start)
-    near = near_test(ahead, gap)
+    near = passes_near(ahead, gap)
     if limit is not None:
         near &= ahead < limit * length[:, None] + radius[..., None]
     if among is not None:
@@ -260,12 +257,7 @@ def interval(
     return torch.maximum(entry, entered), torch.minimum(leave, left)
 
 
-Interval = Callable[[Tensor, Tensor, Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]
-
-
-def _intervals(
-    solids: Solids, pairs: Pairs, origin: Tensor, direction: Tensor, interval: Interval
-) -> tuple[Tensor, Tensor]:
+def _intervals(solids: Solids, pairs: Pairs, origin: Tensor, direction: Tensor) -> tuple[Tensor, Tensor]:
     place = solids.places(pairs)
     return interval(
         solids.quadric.flatten(-2)[:, place],
@@ -276,9 +268,7 @@ def _intervals(
     )
 
 
-def nearest_simple(
-    solids: Solids, pairs: Pairs, origin: Tensor, direction: Tensor, interval: Interval = interval
-) -> tuple[Tensor, Tensor]:
+def nearest_simple(solids: Solids, pairs: Pairs, origin: Tensor, direction: Tensor) -> tuple[Tensor, Tensor]:
     """Distance ``[G, N]``, a little rounded, to the first simple solid that a ray enters, and its number ``[G, N]``.
 
     The distance is rounded down to 2^-16 of itself; :func:`hit` has the exact one. It is about :data:`FAR` if there is
@@ -289,10 +279,9 @@ def nearest_simple(
         pairs: of rays and simple solids.
         origin: ``[3, G, N or 1]``.
         direction: ``[3, G, N]``.
-        interval: :func:`interval`, or the same compiled.
     """
     groups, rays = direction.shape[1:]
-    entry, leave = _intervals(solids, pairs, origin, direction, interval)
+    entry, leave = _intervals(solids, pairs, origin, direction)
     distance = torch.where((entry <= leave) & (entry > 0.0), entry, FAR)
     # positive floats are ordered like the integers with the same bits
     mask = MAX_SOLIDS - 1
@@ -302,11 +291,9 @@ def nearest_simple(
     return (best & ~mask).view(torch.float32), best & mask
 
 
-def blocked_by_simple(
-    solids: Solids, pairs: Pairs, origin: Tensor, direction: Tensor, interval: Interval = interval
-) -> Tensor:
+def blocked_by_simple(solids: Solids, pairs: Pairs, origin: Tensor, direction: Tensor) -> Tensor:
     """Whether ``[G, N]`` any simple solid of the pairs lies between ``origin`` and ``origin + direction``."""
-    entry, leave = _intervals(solids, pairs, origin, direction, interval)
+    entry, leave = _intervals(solids, pairs, origin, direction)
     among = pairs[(entry <= leave) & (leave > 0.0) & (entry < 1.0)]
     blocked = torch.zeros(direction.shape[1:], dtype=torch.bool, device=direction.device)
     blocked[among.group, among.ray] = True
@@ -343,8 +330,6 @@ def marched_hits(
     origin: Tensor,
     direction: Tensor,
     limit: float = FAR,
-    *,
-    walk: Walk = walk,
 ) -> MarchedHits:
     """All meetings, nearer than ``limit``, of rays with solids that have to be marched.
 
@@ -354,7 +339,6 @@ def marched_hits(
         origin: ``[3, G, N]``, or ``[3, G, 1]`` if all rays of a group start in one point.
         direction: ``[3, G, N]``.
         limit: in units of the direction.
-        walk: :func:`~lorasub.scenes.rendering.implicit.walk`, or the same compiled.
     """
     place = solids.places(pairs)
     matrix, center = solids.to_local.flatten(-2)[..., place], solids.center.flatten(-2)[:, place]
@@ -367,7 +351,7 @@ def marched_hits(
     for name, field in FIELDS.items():
         (own,) = ((kind == name) & (near < far)).nonzero(as_tuple=True)
         pieces = shape[:, own], start[:, own], along[:, own]
-        distance[own], met[own] = first_zero(name, *pieces, near[own], far[own], walk)
+        distance[own], met[own] = first_zero(name, *pieces, near[own], far[own])
         normal[:, own] = field.gradient(pieces[0], pieces[1] + distance[own] * pieces[2])
     # where the solid is entered through a face of its cube, the face's normal holds
     through_face = (distance <= near) & (near > 0.0)

@@ -1,38 +1,18 @@
-"""The renderer's inner loops as pure functions of tensors, eager or compiled.
-
-A few functions do nearly all the work. Compiled, each becomes a few fused loops without large intermediate tensors;
-they are kept apart because one large function takes minutes to compile.
-"""
+"""What surfaces look like and how they are lit, as pure functions of tensors."""
 
 from __future__ import annotations
 
-import functools
-import importlib.util
-import logging
-import os
-import shutil
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from lorasub.scenes.description import CEILING, FLOOR, WALLS, LightKind
-from lorasub.scenes.rendering.implicit import Walk, walk
-from lorasub.scenes.rendering.intersection import (
-    FAR,
-    Interval,
-    hit,
-    interval,
-    passes_near,
-    room_exit,
-)
+from lorasub.scenes.rendering.intersection import FAR, hit, room_exit
 from lorasub.scenes.rendering.textures import hash_lattice, pattern_weights, unit
 from lorasub.scenes.rendering.vectors import dot, normalize
 from lorasub.scenes.rendering.world import SUN_DISTANCE, World
 
-_logger = logging.getLogger(__name__)
 #: Open ground ends here, in world units.
 HORIZON = 60.0
 #: Rays that leave a surface start this far from it.
@@ -174,34 +154,7 @@ def shade(
     return shading, gloss
 
 
-class Kernels(NamedTuple):
-    """The functions that are worth compiling."""
-
-    near_test: Callable[..., Tensor]
-    interval: Interval
-    walk: Walk
-    meet: Callable[..., tuple[Tensor, ...]]
-    paint: Callable[..., tuple[Tensor, ...]]
-    shade: Callable[..., tuple[Tensor, Tensor]]
-
-
-EAGER = Kernels(passes_near, interval, walk, meet, paint, shade)
-
-
-@functools.cache
-def compiled() -> Kernels:
-    """The same functions, compiled when they are first called; sizes may change without another compilation."""
-    options: dict[str, Any] = {"dynamic": True, "fullgraph": True}
-    return Kernels(**{name: torch.compile(function, **options) for name, function in EAGER._asdict().items()})
-
-
-@functools.cache
-def compiler_found(device_type: str) -> bool:
-    """Whether ``torch.compile`` can work for this kind of device; says once which way rendering goes."""
-    if device_type == "cuda":
-        found = importlib.util.find_spec("triton") is not None
-    else:
-        found = any(shutil.which(name) for name in (os.environ.get("CXX", ""), "c++", "g++", "clang++", "cl") if name)
-    how = "compiled, which takes a minute the first time" if found else "eager: no compiler was found"
-    _logger.info("scenes are rendered on %s, %s", device_type, how)
-    return found
+def tone_curve(linear: Tensor) -> Tensor:
+    """Linear light to sRGB in [0, 1]: a soft shoulder, then the sRGB transfer function (IEC 61966-2-1)."""
+    soft = 1.0 - torch.exp(-linear)
+    return torch.where(soft <= 0.0031308, 12.92 * soft, 1.055 * soft.clamp(min=1e-6).pow(1.0 / 2.4) - 0.055)

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from lorasub.scenes.description import SceneDescription
-from lorasub.scenes.rendering.kernels import EAGER, HORIZON, Kernels, compiled, compiler_found
+from lorasub.scenes.rendering.engines import EngineName, choose_engine
+from lorasub.scenes.rendering.kernels import HORIZON, tone_curve
 from lorasub.scenes.rendering.tracing import Compact, Look, look
 from lorasub.scenes.rendering.vectors import rotate
 from lorasub.scenes.rendering.world import World
@@ -72,13 +73,20 @@ class Layers:
 class Renderer:
     """Renders scene descriptions on the device where they are.
 
+    Two engines give the same pictures but for the last bits. ``warp`` is one fused program per pixel, compiled by
+    NVIDIA Warp (extra ``warp``) for the CPU or a GPU; the first use on a machine takes some twenty seconds to compile.
+    ``torch`` needs nothing else and is some twenty times slower.
+
     Args:
         image_size: (H, W) in pixels.
         antialias: take more colour samples where two surfaces meet within a pixel.
         shadow_samples: shadow rays toward each soft light.
-        compile: use ``torch.compile``; None: if a compiler is found. Compiling takes a minute, and then a view takes a
-            tenth of the time; it pays from some thousand views on. Results differ in the last bits.
-        chunk: rays that are worked on at a time; bounds memory, whatever the batch. None: what suits the device.
+        engine: which one; ``auto``: Warp where it is installed.
+        chunk: rays that the torch engine works on at a time; bounds memory, whatever the batch. None: what suits the
+            device.
+
+    Raises:
+        ConfigError: an unknown engine, or Warp is asked for and not installed.
     """
 
     def __init__(
@@ -87,26 +95,25 @@ class Renderer:
         *,
         antialias: bool = True,
         shadow_samples: int = 4,
-        compile: bool | None = False,
+        engine: EngineName = "auto",
         chunk: int | None = None,
     ) -> None:
         self.image_size = image_size
         self.antialias = antialias
         self.shadow_samples = shadow_samples
-        self.compile = compile
+        self.engine = choose_engine(engine)
         self.chunk = chunk
 
     @torch.no_grad()
     def render(self, scenes: SceneDescription) -> Layers:
         """Render every view of every scene."""
+        if self.engine == "warp":
+            return self._render_fused(scenes)
         device = scenes.cameras.fov.device
-        kernels = compiled() if self._compiles(device) else EAGER
         chunk = self.chunk or (1 << 22 if device.type == "cuda" else 1 << 18)
         height, width = self.image_size
         together = max(1, chunk // (scenes.num_views * height * width))
-        parts = [
-            self._render(scenes[first : first + together], kernels, chunk) for first in range(0, len(scenes), together)
-        ]
+        parts = [self._render(scenes[first : first + together], chunk) for first in range(0, len(scenes), together)]
         return Layers(
             **{
                 field.name: torch.cat([getattr(part, field.name) for part in parts])
@@ -114,10 +121,25 @@ class Renderer:
             }
         )
 
-    def _compiles(self, device: torch.device) -> bool:
-        return compiler_found(device.type) if self.compile is None else self.compile
+    def _render_fused(self, scenes: SceneDescription) -> Layers:
+        # Warp is an extra, and takes a second to import
+        from lorasub.scenes.rendering.fused.engine import render
 
-    def _render(self, scenes: SceneDescription, kernels: Kernels, chunk: int) -> Layers:
+        seen = render(scenes, self.image_size, self.shadow_samples, _EDGE_SAMPLES if self.antialias else ())
+        return Layers(
+            rgb=seen["rgb"].mul_(255.0).round_().div_(255.0),
+            depth=seen["depth"],
+            valid=seen["index"] >= 0,
+            normals=seen["normal"],
+            world_points=seen["point"],
+            object_id=seen["index"],
+            albedo=seen["albedo"],
+            shading=seen["shading"],
+            intrinsics=scenes.cameras.intrinsics(self.image_size),
+            cam_from_world=scenes.cameras.cam_from_world,
+        )
+
+    def _render(self, scenes: SceneDescription, chunk: int) -> Layers:
         height, width = self.image_size
         views, groups = scenes.num_views, len(scenes) * scenes.num_views
         world = World.prepare(scenes)
@@ -126,13 +148,13 @@ class Renderer:
         length = max(64, chunk // groups // 64 * 64)  # whole vectors: no element is computed by another code path
         seen = Look.concatenate(
             [
-                look(world, camera.origin, camera.directions(some[None]), camera.pixel, kernels, self.shadow_samples)
+                look(world, camera.origin, camera.directions(some[None]), camera.pixel, self.shadow_samples)
                 for some in torch.split(pixels, length)
             ]
         )
         rgb = tone_curve(seen.linear * world.exposure[:, None])
         if self.antialias:
-            self._smooth_edges(world, camera, seen, rgb, kernels, length)
+            self._smooth_edges(world, camera, seen, rgb, length)
 
         def image(values: Tensor) -> Tensor:
             if values.ndim == 3:  # [3, G, N]
@@ -154,9 +176,7 @@ class Renderer:
             cam_from_world=scenes.cameras.cam_from_world,
         )
 
-    def _smooth_edges(
-        self, world: World, camera: _Rays, seen: Look, rgb: Tensor, kernels: Kernels, length: int
-    ) -> None:
+    def _smooth_edges(self, world: World, camera: _Rays, seen: Look, rgb: Tensor, length: int) -> None:
         """Average more colour samples into the pixels ``rgb [3, G, N]`` at edges, in place."""
         few = Compact.of(self._edges(seen))
         if few is None:
@@ -165,7 +185,7 @@ class Renderer:
         for some, part in zip(torch.split(few.rays, length, 1), torch.split(total, length, 2), strict=True):
             # all samples in one go: a call costs as much as some ten thousand rays
             rays = torch.cat([camera.directions(some, offset) for offset in _EDGE_SAMPLES], dim=2)
-            linear = look(world, camera.origin, rays, camera.pixel, kernels, 1).linear
+            linear = look(world, camera.origin, rays, camera.pixel, 1).linear
             colors = tone_curve(linear * world.exposure[:, None])
             part += torch.stack(torch.split(colors, some.shape[1], 2)).sum(0)
         few.put(rgb, total / (1 + len(_EDGE_SAMPLES)))
@@ -208,9 +228,3 @@ class _Rays:
         x = (pixels % width + (0.5 + offset[0] - 0.5 * width)) * self.pixel[:, None]
         y = (pixels // width + (0.5 + offset[1] - 0.5 * height)) * self.pixel[:, None]
         return rotate(self.rotation, torch.stack([x, y, torch.ones_like(x)]))
-
-
-def tone_curve(linear: Tensor) -> Tensor:
-    """Linear light to sRGB in [0, 1]: a soft shoulder, then the sRGB transfer function (IEC 61966-2-1)."""
-    soft = 1.0 - torch.exp(-linear)
-    return torch.where(soft <= 0.0031308, 12.92 * soft, 1.055 * soft.clamp(min=1e-6).pow(1.0 / 2.4) - 0.055)

@@ -17,7 +17,7 @@ from lorasub.scenes.rendering.intersection import (
     near_pairs,
     nearest_simple,
 )
-from lorasub.scenes.rendering.kernels import BIAS, HORIZON, Kernels, Paint, Surface, light_rays
+from lorasub.scenes.rendering.kernels import BIAS, HORIZON, Paint, Surface, light_rays, meet, paint, shade
 from lorasub.scenes.rendering.vectors import dot, fresnel, normalize, reflect, refract
 from lorasub.scenes.rendering.world import World
 
@@ -60,38 +60,35 @@ def look(
     origin: Tensor,
     direction: Tensor,
     pixel: Tensor,
-    kernels: Kernels,
     shadow_samples: int,
     bounces: int = 0,
 ) -> Look:
     """Follow rays ``origin [3, G, N or 1] + t direction [3, G, N]``; ``pixel [G]`` is a pixel's size at distance 1."""
-    surface = _first_surface(world, origin, direction, kernels)
-    coat = Paint(*kernels.paint(world, direction, pixel, surface.depth, surface.normal, surface.place, surface.index))
-    visible = _visible(world, surface, kernels, shadow_samples)
-    shading, gloss = kernels.shade(
-        world, direction, surface.point, surface.normal, coat.roughness, coat.specular, visible
-    )
+    surface = _first_surface(world, origin, direction)
+    coat = Paint(*paint(world, direction, pixel, surface.depth, surface.normal, surface.place, surface.index))
+    visible = _visible(world, surface, shadow_samples)
+    shading, gloss = shade(world, direction, surface.point, surface.normal, coat.roughness, coat.specular, visible)
     upward = normalize(direction)[2].clamp(min=0.0)
     sky = world.horizon[..., None] + (world.zenith - world.horizon)[..., None] * upward.sqrt()
     linear = torch.where(surface.depth < HORIZON, coat.albedo * shading + gloss, 2.0 * sky)
     if world.clear and bounces < _MAX_BOUNCES:
         clear = (coat.refraction > 0.0) & (surface.depth < HORIZON)
-        _see_through(world, direction, pixel, surface, coat, clear, gloss, linear, kernels, bounces)
+        _see_through(world, direction, pixel, surface, coat, clear, gloss, linear, bounces)
     return Look(
         linear, surface.depth, surface.point, surface.normal, coat.albedo, shading, surface.index, surface.number
     )
 
 
-def _first_surface(world: World, origin: Tensor, direction: Tensor, kernels: Kernels) -> Surface:
+def _first_surface(world: World, origin: Tensor, direction: Tensor) -> Surface:
     solids = world.solids
-    pairs = near_pairs(solids, origin, direction, near_test=kernels.near_test)
+    pairs = near_pairs(solids, origin, direction)
     marched = solids.marched.flatten()[solids.places(pairs)]
     simple = pairs[~marched] if solids.any_marched else pairs
-    far, number = nearest_simple(solids, simple, origin, direction, kernels.interval)
-    surface = Surface(*kernels.meet(world, origin, direction, far, number))
+    far, number = nearest_simple(solids, simple, origin, direction)
+    surface = Surface(*meet(world, origin, direction, far, number))
     if not solids.any_marched:
         return surface
-    hits = marched_hits(solids, pairs[marched], origin, direction, walk=kernels.walk)
+    hits = marched_hits(solids, pairs[marched], origin, direction)
     flat = hits.group * surface.depth.shape[1] + hits.ray
     nearest = surface.depth.flatten().scatter_reduce(0, flat, hits.distance, "amin")
     return _overwrite(world.solids, surface, hits[hits.distance == nearest[flat]], origin, direction)
@@ -114,7 +111,7 @@ def _overwrite(solids: Solids, surface: Surface, hits: MarchedHits, origin: Tens
     return Surface(depth, point, normal, local, index, number)
 
 
-def _visible(world: World, surface: Surface, kernels: Kernels, shadow_samples: int) -> Tensor:
+def _visible(world: World, surface: Surface, shadow_samples: int) -> Tensor:
     """``[L, G, N]`` share of each light that a point sees; 1 where the point faces away and it does not matter."""
     shares = []
     casters = world.casters
@@ -125,12 +122,12 @@ def _visible(world: World, surface: Surface, kernels: Kernels, shadow_samples: i
         blocked = torch.zeros_like(surface.depth)
         for sample in range(samples):
             start, way = light_rays(world, light, samples, sample, surface.point, surface.normal)
-            pairs = near_pairs(casters, start, way, limit=1.0, among=lit, near_test=kernels.near_test)
+            pairs = near_pairs(casters, start, way, limit=1.0, among=lit)
             marched = casters.marched.flatten()[casters.places(pairs)]
             simple = pairs[~marched] if casters.any_marched else pairs
-            dark = blocked_by_simple(casters, simple, start, way, kernels.interval)
+            dark = blocked_by_simple(casters, simple, start, way)
             if casters.any_marched:
-                hits = marched_hits(casters, pairs[marched], start, way, 1.0, walk=kernels.walk)
+                hits = marched_hits(casters, pairs[marched], start, way, 1.0)
                 dark[hits.group, hits.ray] = True
             blocked += dark
         shares.append(1.0 - blocked / samples)
@@ -146,7 +143,6 @@ def _see_through(
     clear: Tensor,
     gloss: Tensor,
     linear: Tensor,
-    kernels: Kernels,
     bounces: int,
 ) -> None:
     """Replace ``linear`` where ``clear [G, N]`` is true by what clear solids reflect and let through."""
@@ -158,11 +154,9 @@ def _see_through(
     index = few.take(coat.refraction).clamp(min=1.0)
     bent, passes = refract(toward, normal, 1.0 / index)
     share = fresnel(-dot(toward, normal), 1.0 / index, passes)
-    mirrored = look(
-        world, point + BIAS * normal, reflect(toward, normal), pixel, kernels, 1, bounces=bounces + 1
-    ).linear
+    mirrored = look(world, point + BIAS * normal, reflect(toward, normal), pixel, 1, bounces=bounces + 1).linear
     start, out = _cross(world, point - BIAS * normal, bent, number, index)
-    behind = look(world, start, out, pixel, kernels, 1, bounces=bounces + 1).linear
+    behind = look(world, start, out, pixel, 1, bounces=bounces + 1).linear
     mixed = share * mirrored + (1.0 - share) * few.take(coat.albedo) * behind + few.take(gloss)
     few.put(linear, mixed)
 

@@ -1,0 +1,1 @@
+"""The renderer as one fused program per pixel, compiled for the CPU or a GPU by NVIDIA Warp."""

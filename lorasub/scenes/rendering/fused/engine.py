@@ -1,0 +1,121 @@
+"""Runs the fused program over all pixels, on all of torch's threads or on a GPU."""
+
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import torch
+import warp as wp
+from torch import Tensor
+
+from lorasub.scenes.description import SceneDescription
+from lorasub.scenes.rendering.fused.pixels import (
+    TILE,
+    Image,
+    Lists,
+    gather_bodies,
+    gather_casters,
+    light,
+    look,
+    smooth_edges,
+)
+from lorasub.scenes.rendering.fused.scene import prepare
+from lorasub.scenes.rendering.kernels import tone_curve
+
+# Pieces that a pass is cut into on the CPU, for each thread: so one with many objects holds nobody up.
+_PIECES = 8
+
+
+def render(
+    scenes: SceneDescription,
+    image_size: tuple[int, int],
+    shadow_samples: int,
+    edge_samples: tuple[tuple[float, float], ...],
+) -> dict[str, Tensor]:
+    """The layers of every view as tensors ``[B, S, ...]``, by name.
+
+    Args:
+        scenes: B scenes with S views on one device.
+        image_size: (H, W).
+        shadow_samples: shadow rays toward each soft light.
+        edge_samples: further places in edge pixels, (x, y) from the centre; none for no smoothing.
+    """
+    wp.init()
+    device = scenes.cameras.fov.device
+    scene, every, casters, kept = prepare(scenes, image_size)
+    height, width = image_size
+    views = len(scenes) * scenes.num_views
+    pixels, tiles = views * height * width, views * -(-height // TILE) * -(-width // TILE)
+    rows = tiles * scene.lamps.shape[1]
+    image, layers = _image((len(scenes), scenes.num_views), image_size, device)
+    lists = Lists()
+    for name, values in (
+        ("all", every),
+        ("casters", casters),
+        ("seen", torch.empty(tiles, every.shape[1], dtype=torch.uint8, device=device)),
+        ("between", torch.empty(rows, every.shape[1], dtype=torch.uint8, device=device)),
+        ("seen_many", torch.empty(tiles, dtype=torch.int32, device=device)),
+        ("between_many", torch.empty(rows, dtype=torch.int32, device=device)),
+        ("offsets", torch.tensor(edge_samples, device=device).reshape(-1, 2)),
+    ):
+        kept.append(values)
+        if name == "offsets":
+            offsets = wp.from_torch(values, dtype=wp.vec2)
+        else:
+            setattr(lists, name, wp.from_torch(values))
+    passes: list[tuple[Any, int, tuple[Any, ...]]] = [
+        (gather_bodies, tiles, ()),
+        (look, pixels, ()),
+        (gather_casters, rows, ()),
+        (light, pixels, (shadow_samples,)),
+    ]
+    _launch(passes, (scene, image, lists), device)
+    layers["rgb"].copy_(tone_curve(layers["rgb"]))
+    if edge_samples:
+        _launch([(smooth_edges, pixels, (offsets,))], (scene, image, lists), device)
+    return layers
+
+
+def _image(
+    front: tuple[int, int], image_size: tuple[int, int], device: torch.device
+) -> tuple[Image, dict[str, Tensor]]:
+    image, layers = Image(), {}
+    image.height, image.width = image_size
+    image.views = front[1]
+    for name, shape, dtype in (
+        ("rgb", (3, *image_size), wp.float32),
+        ("albedo", (3, *image_size), wp.float32),
+        ("shading", (3, *image_size), wp.float32),
+        ("depth", image_size, wp.float32),
+        ("normal", (*image_size, 3), wp.vec3),
+        ("point", (*image_size, 3), wp.vec3),
+        ("index", image_size, wp.int32),
+        ("solid", image_size, wp.int32),
+    ):
+        kind = torch.int32 if dtype is wp.int32 else torch.float32
+        layers[name] = torch.zeros(*front, *shape, dtype=kind, device=device)
+        flat = layers[name].view(-1, 3) if dtype is wp.vec3 else layers[name].view(-1)
+        setattr(image, name, wp.from_torch(flat, dtype=dtype))
+    return image, layers
+
+
+def _launch(passes: list[tuple[Any, int, tuple[Any, ...]]], inputs: tuple[Any, ...], device: torch.device) -> None:
+    where = wp.device_from_torch(device)
+
+    def piece(program: Any, first: int, many: int, more: tuple[Any, ...]) -> None:
+        wp.launch(program, dim=many, inputs=[*inputs, first, *more], device=where, record_tape=False)
+
+    if device.type == "cuda":
+        with wp.ScopedStream(wp.stream_from_torch(torch.cuda.current_stream(device))):
+            for program, total, more in passes:
+                piece(program, 0, total, more)
+        return
+    wp.load_module("lorasub.scenes.rendering.fused.pixels", device=where)  # once, not by every thread
+    threads = torch.get_num_threads()
+    if threads == 1:
+        for program, total, more in passes:
+            piece(program, 0, total, more)
+        return
+    with ThreadPoolExecutor(threads) as pool:
+        for program, total, more in passes:
+            size = max(64, -(-total // (_PIECES * threads)))
+            list(pool.map(lambda first: piece(program, first, min(size, total - first), more), range(0, total, size)))  # noqa: B023

@@ -1,0 +1,139 @@
+"""Solid procedural textures, see :mod:`lorasub.scenes.rendering.textures`, of which this is the fused form."""
+
+import warp as wp
+
+from lorasub.scenes.description import Pattern
+
+PLAIN = wp.constant(int(Pattern.PLAIN))
+NOISE = wp.constant(int(Pattern.NOISE))
+CELLS = wp.constant(int(Pattern.CELLS))
+CHECKER = wp.constant(int(Pattern.CHECKER))
+STRIPES = wp.constant(int(Pattern.STRIPES))
+DOTS = wp.constant(int(Pattern.DOTS))
+WOOD = wp.constant(int(Pattern.WOOD))
+MARBLE = wp.constant(int(Pattern.MARBLE))
+_OCTAVES = wp.constant(3)
+# constants of xxHash32 and MurmurHash3, as in the torch engine
+_PRIMES = [wp.constant(wp.uint32(prime)) for prime in (0x27D4EB2F, 0x9E3779B1, 0x165667B1, 0x85EBCA6B)]
+_PRIME_X, _PRIME_Y, _PRIME_Z, _PRIME_MIX = _PRIMES
+
+
+@wp.func
+def hash_lattice(x: int, y: int, z: int):
+    """A pseudo-random number for a lattice point: 32 bits."""
+    value = wp.uint32(x) * _PRIME_X + wp.uint32(y) * _PRIME_Y + wp.uint32(z) * _PRIME_Z
+    value = (value ^ (value >> wp.uint32(15))) * _PRIME_MIX
+    return value ^ (value >> wp.uint32(13))
+
+
+@wp.func
+def unit(value: wp.uint32):
+    """The hash's lowest 24 bits as a number in [0, 1)."""
+    return float(value & wp.uint32(0xFFFFFF)) * (1.0 / 16777216.0)
+
+
+@wp.func
+def fractal_noise(p: wp.vec3, footprint: float):
+    """Smooth noise around 0, about in [-1, 1]; what is finer than a pixel fades out."""
+    x = float(p[0])
+    y = float(p[1])
+    z = float(p[2])
+    total = float(0.0)
+    frequency = float(2.2)
+    amplitude = float(0.62)
+    for octave in range(_OCTAVES):
+        fade = wp.clamp(1.2 - 0.6 * frequency * footprint, 0.0, 1.0)
+        if fade > 0.0:
+            u = frequency * x + 1.9 * total
+            v = frequency * y - 1.3 * total
+            w = frequency * z + 0.7 * total + float(octave)
+            wave = wp.sin(u) * wp.cos(v) + wp.sin(v) * wp.cos(w) + wp.sin(w) * wp.cos(u)
+            total += fade * amplitude * wave
+        turned_x = 0.36 * x + 0.48 * y - 0.8 * z
+        turned_y = -0.8 * x + 0.6 * y
+        z = 0.48 * x + 0.64 * y + 0.6 * z
+        x = turned_x
+        y = turned_y
+        frequency *= 1.93
+        amplitude *= 0.55
+    return wp.clamp(0.9 * total, -1.0, 1.0)
+
+
+@wp.func
+def cell_distance(p: wp.vec3, irregularity: float):
+    """Distance to the nearest of one random point per lattice cell, and that cell's random number in [0, 1]."""
+    cx = int(wp.floor(p[0] - 0.5))
+    cy = int(wp.floor(p[1] - 0.5))
+    cz = int(wp.floor(p[2] - 0.5))
+    best = float(1e6)
+    owner = float(0.0)
+    for corner in range(8):
+        ix = cx + (corner & 1)
+        iy = cy + ((corner >> 1) & 1)
+        iz = cz + ((corner >> 2) & 1)
+        number = hash_lattice(ix, iy, iz)
+        mask = wp.uint32(0xFF)
+        jitter = wp.vec3(
+            float(number & mask), float((number >> wp.uint32(8)) & mask), float((number >> wp.uint32(16)) & mask)
+        ) / 256.0 - wp.vec3(0.5, 0.5, 0.5)
+        gap = wp.vec3(float(ix) + 0.5, float(iy) + 0.5, float(iz) + 0.5) + irregularity * jitter - p
+        square = wp.dot(gap, gap)
+        if square < best:
+            best = square
+            owner = float((number >> wp.uint32(24)) & mask) / 255.0
+    return wp.sqrt(best), owner
+
+
+@wp.func
+def step(value: float, width: float):
+    """A step from 0 to 1 at 0, as a box filter of the given width sees it."""
+    return wp.clamp(0.5 + value / wp.max(width, 1e-3), 0.0, 1.0)
+
+
+@wp.func
+def square_wave(value: float, width: float):
+    """0 or 1 in turn, period 1, as a box filter of the given width sees it."""
+    triangle = 2.0 * wp.abs(value - wp.floor(value) - 0.5) - 0.5
+    return 0.5 + wp.clamp(1.5 - 2.0 * width, 0.0, 1.0) * (step(triangle, 2.0 * width) - 0.5)
+
+
+@wp.func
+def odd(value: float, footprint: float):
+    """-1 or 1 in turn, period 2."""
+    return 2.0 * square_wave(0.5 * value, 0.5 * footprint) - 1.0
+
+
+@wp.func
+def pattern_weights(pattern: int, point: wp.vec3, warp: float, footprint: float):
+    """Two weights in [0, 1]: the colour is ``lerp(lerp(first, second, main), third, accent)``."""
+    if pattern == PLAIN:
+        return float(0.0), float(0.0)
+    noise = fractal_noise(point, footprint)
+    accent = wp.clamp(0.35 + 0.5 * noise, 0.0, 1.0)
+    main = float(0.0)
+    bend = 0.5 * warp * noise
+    x = point[0] + bend
+    y = point[1] + bend
+    z = point[2] + bend
+    if pattern == NOISE:
+        main = 0.5 + 0.5 * noise
+    elif pattern == CELLS:
+        distance, owner = cell_distance(point, 1.0)
+        main = wp.clamp(1.2 * distance, 0.0, 1.0)
+        accent = owner
+    elif pattern == CHECKER:
+        main = 0.5 + 0.5 * odd(x, footprint) * odd(y, footprint) * odd(z, footprint)
+    elif pattern == STRIPES:
+        main = square_wave(x, footprint)
+    elif pattern == DOTS:
+        distance, owner = cell_distance(point, 0.0)
+        main = step(0.32 - distance, footprint)
+    elif pattern == WOOD:
+        rings = wp.sqrt(x * x + y * y + 1e-6) * 2.0 + 0.4 * noise * warp
+        rings -= wp.floor(rings)
+        main = rings * rings
+    elif pattern == MARBLE:
+        main = 1.0 - wp.sqrt(wp.abs(wp.sin(3.1416 * (x + 1.7 * warp * noise))))
+    else:
+        main = 0.5 + 0.5 * wp.sin(1.2 * z + 0.4 * x)
+    return wp.clamp(main, 0.0, 1.0), 0.6 * accent
