@@ -1,5 +1,7 @@
 """Runs the fused program over all pixels, on all of torch's threads or on a GPU."""
 
+import functools
+import logging
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -21,6 +23,7 @@ from lorasub.scenes.rendering.fused.pixels import (
 from lorasub.scenes.rendering.fused.scene import prepare
 from lorasub.scenes.rendering.kernels import tone_curve
 
+_logger = logging.getLogger(__name__)
 # Pieces that a pass is cut into on the CPU, for each thread: so one with many objects holds nobody up.
 _PIECES = 8
 
@@ -39,7 +42,7 @@ def render(
         shadow_samples: shadow rays toward each soft light.
         edge_samples: further places in edge pixels, (x, y) from the centre; none for no smoothing.
     """
-    wp.init()
+    _start()
     device = scenes.cameras.fov.device
     scene, every, casters, kept = prepare(scenes, image_size)
     height, width = image_size
@@ -73,6 +76,15 @@ def render(
     if edge_samples:
         _launch([(smooth_edges, pixels, (offsets,))], (scene, image, lists), device)
     return layers
+
+
+@functools.cache
+def _start() -> None:
+    """Start Warp without its banner, and say what takes so long the first time."""
+    wp.config.quiet = True
+    wp.config.log_level = max(wp.config.log_level, logging.WARNING)
+    wp.init()
+    _logger.info("scenes are rendered by Warp %s; the first use on a machine compiles for some seconds", wp.__version__)
 
 
 def _image(
