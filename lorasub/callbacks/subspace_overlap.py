@@ -15,7 +15,15 @@ from lorasub.callbacks.run_folder import run_folder
 from lorasub.errors import ConfigError
 from lorasub.figures import overlap_heatmap, save_figure
 from lorasub.files import write_json
-from lorasub.subspaces import LowRankUpdate, OverlapMatrix, Side, SubspaceBasis, adapter_subspace, subspace_overlap
+from lorasub.subspaces import (
+    LowRankUpdate,
+    OverlapMatrix,
+    Side,
+    SubspaceBasis,
+    adapter_subspace,
+    shipped_bases,
+    subspace_overlap,
+)
 
 log = logging.getLogger(__name__)
 
@@ -33,7 +41,9 @@ class SubspaceOverlap(Callback):
     module that holds low-rank adapters, on any number of processes; without references it does nothing.
 
     Args:
-        references: name -> folder of a basis. Only layers that the adapter shares with a reference are compared.
+        references: name -> folder of a basis. Only layers that the adapter shares with a reference are compared. By
+            default those that come with the package for the module's own base weights, of which only the preset
+            ``nano`` has some; an empty mapping for none.
         dim: directions of the adapter that count in each layer, the strongest first.
         every_n_steps: also during the fit; 0 for the end only.
         draws: random pairs behind the nulls that have no closed form.
@@ -51,7 +61,7 @@ class SubspaceOverlap(Callback):
                 "SubspaceOverlap needs dim >= 1, every_n_steps >= 0 and draws >= 2, "
                 f"not {dim}, {every_n_steps} and {draws}"
             )
-        self.references = dict(references or {})
+        self.references = None if references is None else dict(references)
         self.dim = dim
         self.every_n_steps = every_n_steps
         self.draws = draws
@@ -59,7 +69,21 @@ class SubspaceOverlap(Callback):
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Read the references now: a wrong path should not wait for the end of the fit."""
+        adapters = attached_adapters(pl_module)
+        base = None if adapters is None else adapters.base_model_hash
+        if self.references is None:
+            self._bases = shipped_bases(base)
+            return
         self._bases = {name: SubspaceBasis.load(path) for name, path in self.references.items()}
+        for name, basis in self._bases.items():
+            if None not in (base, basis.base_model_hash) and base != basis.base_model_hash:
+                log.warning(
+                    "the reference basis '%s' was mined on other weights (%s) than the adapter is fitted on (%s); an "
+                    "overlap of subspaces of different models means little",
+                    name,
+                    str(basis.base_model_hash)[:12],
+                    str(base)[:12],
+                )
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int

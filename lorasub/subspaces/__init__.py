@@ -28,6 +28,7 @@ from lorasub.subspaces.overlap import (
     two_sided_energy,
 )
 from lorasub.subspaces.projection import ExplainedFraction, ProjectedOut, explained_fraction, project_out
+from lorasub.subspaces.shipped import shipped_bases
 from lorasub.subspaces.space_file import read_space_file, write_space_file
 from lorasub.subspaces.updates import AdapterUpdates, LowRankUpdate, Progress
 
@@ -76,6 +77,7 @@ __all__ = [
     "random_angles",
     "random_basis",
     "read_space_file",
+    "shipped_bases",
     "split_common_specific",
     "subspace_overlap",
     "survival_rows",
