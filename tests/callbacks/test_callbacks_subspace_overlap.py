@@ -43,7 +43,7 @@ class Regression(LightningModule):
 def planted_basis(seed: int, base: str | None = None) -> tuple[torch.Tensor, SubspaceBasis]:
     """An update of rank 4 and the basis that it spans."""
     generator = torch.Generator().manual_seed(seed)
-    U, V = (torch.linalg.qr(torch.randn(WIDTH, RANK, generator=generator))[0] for _ in range(2))  # noqa: N806
+    U, V = (torch.linalg.qr(torch.randn(WIDTH, RANK, generator=generator))[0] for _ in range(2))
     return U @ V.T, SubspaceBasis(layers={"0": LayerSubspace(U=U, V=V)}, base_model_hash=base)
 
 
