@@ -18,7 +18,10 @@ from .adapters.mining import mine_subspace as mine_subspace
 from .backbones import VGGT as VGGT
 from .backbones import Backbone as Backbone
 from .backbones import VGGTConfig as VGGTConfig
+from .callbacks import BackboneExport as BackboneExport
 from .callbacks import SubspaceOverlap as SubspaceOverlap
+from .data.curriculum import CurriculumScenes as CurriculumScenes
+from .data.curriculum import Stage as Stage
 from .data.frames import Capture as Capture
 from .data.frames import Frame as Frame
 from .data.readers.base import Reader as Reader
@@ -56,5 +59,6 @@ from .subspaces import split_common_specific as split_common_specific
 from .subspaces import subspace_overlap as subspace_overlap
 from .subspaces import write_space_file as write_space_file
 from .tasks import GeometryTask as GeometryTask
+from .tasks import PretrainingTask as PretrainingTask
 from .tasks import SceneTask as SceneTask
 from .tasks import Trainer as Trainer

@@ -110,6 +110,15 @@ class SceneBatch:
         """Copy every tensor to page-locked memory. Torch's data loader calls this."""
         return self._map(Tensor.pin_memory)
 
+    def select_scenes(self, index: Tensor | list[int]) -> Self:
+        """The scenes at ``index``, in that order; duplicates are allowed."""
+        order = [int(i) for i in index]
+        changes: dict[str, Any] = {}
+        for field in dataclasses.fields(self):
+            value = getattr(self, field.name)
+            changes[field.name] = value[order] if isinstance(value, Tensor) else tuple(value[i] for i in order)
+        return self.replace(**changes)
+
     def select_views(self, index: Tensor | list[int]) -> Self:
         """The same scenes with the views at ``index`` (in that order); duplicates are allowed."""
         order = [int(i) for i in index]

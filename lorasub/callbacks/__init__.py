@@ -1,10 +1,19 @@
 """Lightning callbacks: what is looked at and written down while a task runs."""
 
 from lorasub.callbacks.adapter_export import AdapterExport
+from lorasub.callbacks.backbone_export import BackboneExport
 from lorasub.callbacks.before_after import BeforeAfter
 from lorasub.callbacks.final_checkpoint import FinalCheckpoint
 from lorasub.callbacks.prediction_writer import PredictionWriter
 from lorasub.callbacks.scene_panels import ScenePanels
 from lorasub.callbacks.subspace_overlap import SubspaceOverlap
 
-__all__ = ["AdapterExport", "BeforeAfter", "FinalCheckpoint", "PredictionWriter", "ScenePanels", "SubspaceOverlap"]
+__all__ = [
+    "AdapterExport",
+    "BackboneExport",
+    "BeforeAfter",
+    "FinalCheckpoint",
+    "PredictionWriter",
+    "ScenePanels",
+    "SubspaceOverlap",
+]

@@ -13,12 +13,20 @@ class FinalCheckpoint(Callback):
 
     ``ModelCheckpoint`` saves every so many steps, so that after a fit its last file can be some steps old; testing it
     would then score another adapter than the one that was validated and exported.
+
+    Put it before callbacks that change the model when training ends, as weight averaging does: a fit that is continued
+    needs the weights that were trained.
     """
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Save on all ranks together, into the folder of the first checkpoint callback that keeps a last one."""
+        if trainer.fast_dev_run:  # type: ignore[attr-defined]
+            return
         for callback in trainer.checkpoint_callbacks:
             if isinstance(callback, ModelCheckpoint) and callback.save_last and callback.dirpath:
                 name = f"{callback.CHECKPOINT_NAME_LAST}{callback.FILE_EXTENSION}"
-                trainer.save_checkpoint(Path(callback.dirpath) / name, weights_only=False)
+                path = Path(callback.dirpath) / name
+                trainer.save_checkpoint(path, weights_only=False)
+                # a callback that has not saved yet would now do so under another name, later than this
+                callback.last_model_path = callback._last_checkpoint_saved = str(path)
                 return

@@ -135,7 +135,9 @@ class TrainingCLI(LightningCLI):
             config["strategy"] = DDPStrategy(broadcast_buffers=False)
         parser = self._parser(self.subcommand)
         callbacks: list[Callback] = [self._get(self.config_init, key) for key in parser.callback_keys]
-        callbacks += [BeforeAfter(), AdapterExport(), FinalCheckpoint()]
+        callbacks += [BeforeAfter(), AdapterExport()]
+        # first: it must see the weights that were trained, before averaged ones replace them
+        config["callbacks"] = [FinalCheckpoint(), *_as_list(config.get("callbacks"))]
         if config.get("logger"):
             callbacks.append(LearningRateMonitor(logging_interval="step"))
         return self._instantiate_trainer(config, callbacks)
@@ -199,6 +201,11 @@ def several_processes(trainer: Mapping[str, Any]) -> bool:
     else:
         count = devices if isinstance(devices, int) else len(devices)
     return count * int(trainer.get("num_nodes", 1)) > 1
+
+
+def _as_list(value: Any) -> list[Any]:
+    """A setting that may be one thing, several or none."""
+    return [] if value is None else list(value) if isinstance(value, list | tuple) else [value]
 
 
 def _plain(value: Any) -> Any:

@@ -1,6 +1,7 @@
 """Where batches come from: LightningDataModules for synthetic and real scenes, and the loader pieces they share."""
 
+from lorasub.data.curriculum import CurriculumScenes, Stage
 from lorasub.data.real import PosedRGBD
 from lorasub.data.synthetic import SyntheticScenes
 
-__all__ = ["PosedRGBD", "SyntheticScenes"]
+__all__ = ["CurriculumScenes", "PosedRGBD", "Stage", "SyntheticScenes"]

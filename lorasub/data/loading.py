@@ -144,7 +144,7 @@ def training_loader(
         rank=trainer.global_rank if trainer else 0,
         world_size=trainer.world_size if trainer else 1,
         shuffle=shuffle,
-        trained_batches=functools.partial(_trained_batches, trainer) if trainer else None,
+        trained_batches=functools.partial(trained_batches, trainer) if trainer else None,
     )
     return ResumableLoader(
         dataset,
@@ -185,6 +185,7 @@ def evaluation_loader(
     )
 
 
-def _trained_batches(trainer: pl.Trainer) -> int:
+def trained_batches(trainer: pl.Trainer) -> int:
+    """How many batches each process has been trained on, restarts included."""
     # "processed", not "completed": a checkpoint saved when a batch ends already holds that batch's update
     return int(trainer.fit_loop.epoch_loop.batch_progress.total.processed)  # type: ignore[attr-defined]

@@ -7,15 +7,19 @@ spread over processes.
 """
 
 from lorasub.losses.camera import CameraLoss, camera_loss
+from lorasub.losses.matching import MatchingLoss, matching_loss, patch_matches
 from lorasub.losses.regression import RegressionLoss, gradient_loss, regression_loss
 from lorasub.losses.vggt import LossTerms, VGGTLoss
 
 __all__ = [
     "CameraLoss",
     "LossTerms",
+    "MatchingLoss",
     "RegressionLoss",
     "VGGTLoss",
     "camera_loss",
     "gradient_loss",
+    "matching_loss",
+    "patch_matches",
     "regression_loss",
 ]

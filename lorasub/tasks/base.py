@@ -242,12 +242,7 @@ class SceneTask(LightningModule):
         base = checkpoint.get("lorasub")
         if base is None:
             raise ArtefactError("this checkpoint was not written by a lorasub task; it cannot be loaded here")
-        if base["base_model_hash"] != self.adapters.base_model_hash:
-            raise ArtefactError(
-                f"the checkpoint was trained on base model '{base['base_model_id']}' with weights "
-                f"{str(base['base_model_hash'])[:12]}, but this task holds '{self.backbone.model_id}' with weights "
-                f"{str(self.adapters.base_model_hash)[:12]}"
-            )
+        self._check_base(base)
         expected, found = self._saved_names(), set(checkpoint["state_dict"])
         if missing := sorted(expected - found):
             raise ArtefactError(f"the checkpoint lacks {len(missing)} tensors that this task trains: {_some(missing)}")
@@ -270,6 +265,15 @@ class SceneTask(LightningModule):
             torch.set_rng_state(state["cpu"])
             if state["cuda"]:
                 torch.cuda.set_rng_state_all(state["cuda"])
+
+    def _check_base(self, base: dict[str, Any]) -> None:
+        """Refuse a checkpoint that needs other frozen weights than this task holds."""
+        if base["base_model_hash"] != self.adapters.base_model_hash:
+            raise ArtefactError(
+                f"the checkpoint was trained on base model '{base['base_model_id']}' with weights "
+                f"{str(base['base_model_hash'])[:12]}, but this task holds '{self.backbone.model_id}' with weights "
+                f"{str(self.adapters.base_model_hash)[:12]}"
+            )
 
     def _saved_names(self) -> set[str]:
         """Names that a checkpoint must have: what is trained, what adapters own, and the state of other modules."""

@@ -1,4 +1,4 @@
-"""The learning-rate schedule of VGGT's training: a linear warm-up, then half a cosine down to zero."""
+"""Learning-rate schedules: VGGT's (a linear warm-up, then half a cosine), and one for fits without a planned end."""
 
 from __future__ import annotations
 
@@ -34,3 +34,18 @@ def _factor(step: int, total: int, rise: int) -> float:
         return (step + 1) / (rise + 1)
     progress = min((step - rise) / max(total - rise, 1), 1.0)
     return 0.5 * (1.0 + math.cos(math.pi * progress))
+
+
+def warmup_hold_decay(step: int, *, warmup: int, decay: int = 0, last: int | None = None) -> float:
+    """Factor of a schedule that can be prolonged at will: linear warm-up, constant, and a linear decay to zero.
+
+    Args:
+        step: optimiser steps taken so far.
+        warmup: steps on the way up.
+        decay: steps on the way down.
+        last: the step at which zero is reached; None for no decay.
+    """
+    factor = min(1.0, (step + 1) / (warmup + 1))
+    if last is None or decay <= 0:
+        return factor
+    return factor * min(1.0, max(0.0, (last - step) / decay))

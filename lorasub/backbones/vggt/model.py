@@ -194,8 +194,12 @@ class VGGT(Backbone):
         model.model_id = str(source) if hub_id else Path(source).resolve().name
         return model
 
-    def save_pretrained(self, folder: str | os.PathLike[str]) -> Path:
+    def save_pretrained(self, folder: str | os.PathLike[str], dtype: torch.dtype | None = None) -> Path:
         """Write ``model.safetensors`` and ``config.json`` into ``folder``, for :meth:`from_pretrained`.
+
+        Args:
+            folder: made if missing.
+            dtype: of the tensors in the file, such as ``torch.float16`` for half the size; their own by default.
 
         Returns:
             The safetensors file. It carries the architecture in its metadata, so it is enough on its own.
@@ -214,6 +218,7 @@ class VGGT(Backbone):
             )
         config = self.config.to_dict()
         path = Path(folder) / "model.safetensors"
+        tensors = {name: tensor.to(dtype or tensor.dtype) for name, tensor in tensors.items()}
         write_tensors(path, tensors, metadata={CONFIG_KEY: json.dumps(config)})
         write_json(Path(folder) / "config.json", config)
         return path
