@@ -82,7 +82,7 @@ class PretrainingTask(GeometryTask):
             if value < 0 or (name == "temperature" and value == 0):
                 raise ConfigError(f"PretrainingTask {name} is {value}; it must be positive")
         # the dense heads' maps come as channels_last; with weights to match, their convolutions take a fifth less time
-        backbone.to(memory_format=torch.channels_last)
+        nn.utils.convert_conv2d_weight_memory_format(backbone, torch.channels_last)
         self.matching_weight = matching_weight
         self.matching_pair = matching_pair
         self.temperature = temperature

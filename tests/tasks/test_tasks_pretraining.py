@@ -1,0 +1,236 @@
+"""Training from nothing: what is trained, what is averaged and exported, and that a stop changes nothing."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from lightning.pytorch import Callback, Trainer
+from lightning.pytorch.callbacks import EMAWeightAveraging, ModelCheckpoint
+from lightning.pytorch.loggers import CSVLogger
+from scene_examples import random_scenes
+from torch.optim import SGD, AdamW
+
+from lorasub.backbones import VGGT, VGGTConfig
+from lorasub.callbacks import BackboneExport, FinalCheckpoint
+from lorasub.data import CurriculumScenes, Stage
+from lorasub.errors import ConfigError
+from lorasub.files import read_tensors
+from lorasub.losses import VGGTLoss, matching_loss, patch_matches
+from lorasub.tasks import PretrainingTask
+from lorasub.tasks.pretraining import parameter_groups
+from lorasub.tasks.schedule import warmup_hold_decay
+
+STAGES = [
+    Stage(from_step=0, image_size=28, views=(2, 2), batch_size=2, rendered_views=3),
+    Stage(from_step=4, image_size=42, views=(2, 3), batch_size=2),
+]
+DECAY = 0.7
+
+
+def make_task(config: VGGTConfig, seed: int = 0, **changes: Any) -> PretrainingTask:
+    torch.manual_seed(seed)
+    return PretrainingTask(VGGT(config), warmup_steps=2, **changes)
+
+
+def make_data() -> CurriculumScenes:
+    return CurriculumScenes(
+        STAGES, reuse=2, pool=1, color_jitter=0.2, val_scenes=2, val_batch_size=1, num_views=2, image_size=28,
+        antialias=False, shadow_samples=1,
+    )  # fmt: skip
+
+
+class StopAfter(Callback):
+    """A fit that is killed, or that remembers its weights after every step."""
+
+    def __init__(self, step: int | None = None) -> None:
+        self.step = step
+        self.weights: list[dict[str, torch.Tensor]] = []
+        self.validated: list[dict[str, torch.Tensor]] = []
+
+    def on_train_batch_end(self, trainer: Trainer, pl_module: Any, *args: Any) -> None:
+        self.weights.append({name: value.clone() for name, value in pl_module.backbone.state_dict().items()})
+        if trainer.global_step == self.step:
+            raise ZeroDivisionError("killed")
+
+    def on_validation_batch_end(self, trainer: Trainer, pl_module: Any, *args: Any) -> None:
+        self.validated.append({name: value.clone() for name, value in pl_module.backbone.state_dict().items()})
+
+
+def fit(task: PretrainingTask, folder: Path, *callbacks: Callback, ckpt: Path | None = None, **changes: Any) -> Trainer:
+    checkpoint = ModelCheckpoint(folder, save_last=True, every_n_train_steps=1)
+    trainer = Trainer(
+        **{"max_steps": 7, **changes},
+        accelerator="cpu",
+        logger=CSVLogger(folder, name=None, version="log"),
+        callbacks=[
+            FinalCheckpoint(),
+            *callbacks,
+            EMAWeightAveraging(decay=DECAY),
+            BackboneExport("float32"),
+            checkpoint,
+        ],
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        num_sanity_val_steps=0,
+        log_every_n_steps=1,
+        check_val_every_n_epoch=None,
+        val_check_interval=3,
+    )
+    trainer.fit(task, make_data(), ckpt_path=ckpt, weights_only=True)
+    return trainer
+
+
+def same(a: Any, b: Any) -> bool:
+    if isinstance(a, torch.Tensor):
+        return torch.equal(a, b)
+    if isinstance(a, dict):
+        return a.keys() == b.keys() and all(same(a[key], b[key]) for key in a)
+    if isinstance(a, list | tuple):
+        return len(a) == len(b) and all(map(same, a, b))
+    return bool(a == b)
+
+
+@pytest.fixture(scope="module")
+def whole(tiny_config: VGGTConfig, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, StopAfter]:
+    """A fit that was never stopped, and its weights after every step."""
+    folder, seen = tmp_path_factory.mktemp("whole"), StopAfter()
+    fit(make_task(tiny_config), folder, seen)
+    return folder, seen
+
+
+@pytest.mark.parametrize("stop", [3, 5])
+def test_a_killed_fit_goes_on_exactly(
+    tiny_config: VGGTConfig, whole: tuple[Path, StopAfter], tmp_path: Path, stop: int
+) -> None:
+    """Killed in the middle of a pool, before and after a change of stage; weights, averages, moments: all the same."""
+    with pytest.raises(ZeroDivisionError):
+        fit(make_task(tiny_config), tmp_path, StopAfter(stop))
+    # another start: every weight has to come from the checkpoint. Killed before its last step was saved.
+    fit(make_task(tiny_config, seed=5), tmp_path, ckpt=tmp_path / "last.ckpt")
+    once, twice = (torch.load(folder / "last.ckpt", weights_only=True) for folder in (whole[0], tmp_path))
+    for part in ("state_dict", "current_model_state", "averaging_state", "optimizer_states", "lr_schedulers"):
+        assert same(once[part], twice[part]), part
+    assert once["global_step"] == twice["global_step"] == 7
+    assert same(read_tensors(whole[0] / "log/backbone/model.safetensors"), _exported(tmp_path))
+
+
+def test_a_finished_fit_is_prolonged_exactly(
+    tiny_config: VGGTConfig, whole: tuple[Path, StopAfter], tmp_path: Path
+) -> None:
+    """When a fit ends, averaged weights replace the trained ones in the model, but not in its last checkpoint."""
+    fit(make_task(tiny_config), tmp_path, max_steps=4)
+    fit(make_task(tiny_config), tmp_path, ckpt=tmp_path / "last.ckpt")
+    assert same(read_tensors(whole[0] / "log/backbone/model.safetensors"), _exported(tmp_path))
+    assert not list(tmp_path.glob("last-v*.ckpt"))
+
+
+def test_averages_are_validated_and_exported(whole: tuple[Path, StopAfter]) -> None:
+    folder, seen = whole
+    average = seen.weights[0]
+    averages = [average]
+    for weights in seen.weights[1:]:
+        average = {name: DECAY * average[name] + (1 - DECAY) * weights[name] for name in weights}
+        averages.append(average)
+    exported = read_tensors(folder / "log/backbone/model.safetensors")
+    assert exported.keys() == average.keys()
+    for name, value in average.items():
+        torch.testing.assert_close(exported[name], value, rtol=1e-5, atol=1e-6)
+        torch.testing.assert_close(seen.validated[0][name], averages[2][name], rtol=1e-5, atol=1e-6)
+    name = "aggregator.frame_blocks.0.mlp.fc1.weight"
+    assert (exported[name] - seen.weights[-1][name]).abs().max() > 1e-4
+    assert VGGT.from_pretrained(folder / "log/backbone").config.embed_dim == 16
+
+
+def test_half_precision_export_is_half_as_large_and_loads(tiny_config: VGGTConfig, tmp_path: Path) -> None:
+    model = VGGT(tiny_config)
+    path = model.save_pretrained(tmp_path, dtype=torch.float16)
+    assert {tensor.dtype for tensor in read_tensors(path).values()} == {torch.float16}
+    loaded = VGGT.from_pretrained(path)
+    for name, tensor in model.state_dict().items():
+        assert torch.equal(loaded.state_dict()[name], tensor.half().float())
+
+
+def test_loss_adds_matching_of_projected_tokens(tiny_config: VGGTConfig) -> None:
+    task = make_task(tiny_config, matching_weight=0.25, matching_pair=2, matching_dim=6)
+    task.projection.weight.data.normal_()
+    batch = task.prepare_batch(make_data().training_batch(4))
+    captured: list[torch.Tensor] = []
+    task.backbone.aggregator.global_blocks[2].register_forward_hook(lambda m, i, output: captured.append(output))
+    terms = task.compute_loss(task(batch.images), batch)
+
+    views, patches = batch.num_views, 9
+    tokens = captured[0].view(len(batch), views, -1, 16)[:, :, -patches:]
+    expected = matching_loss(tokens @ task.projection.weight.T, patch_matches(batch, 14))
+    plain = VGGTLoss()(task(batch.images), batch)
+    torch.testing.assert_close(terms.total, plain.total + 0.25 * expected.loss)
+    torch.testing.assert_close(terms.parts["matching_accuracy"], expected.accuracy)
+    terms.parts["matching"].sum().backward()
+    assert task.projection.weight.grad.abs().sum() > 0
+    assert task.backbone.aggregator.patch_embed.patch_embed.proj.weight.grad.abs().sum() > 0
+    assert task.backbone.aggregator.global_blocks[3].mlp.fc1.weight.grad is None
+
+
+def test_everything_is_trained_and_only_weights_of_layers_decay(tiny_config: VGGTConfig) -> None:
+    task = make_task(tiny_config)
+    decayed, plain = parameter_groups(task)
+    names = {id(parameter): name for name, parameter in task.named_parameters()}
+    assert {id(p) for p in decayed["params"]} | {id(p) for p in plain["params"]} == set(names)
+    assert len(decayed["params"]) + len(plain["params"]) == len(names)
+    assert plain["weight_decay"] == 0
+    for parameter in decayed["params"]:
+        assert names[id(parameter)].endswith("weight")
+        assert parameter.ndim in (2, 4)
+    kept = {names[id(parameter)] for parameter in plain["params"]}
+    assert {"backbone.aggregator.camera_token", "backbone.aggregator.patch_embed.pos_embed"} <= kept
+    assert not any("fc1.weight" in name or "proj.weight" in name for name in kept)
+
+
+def test_schedule_rises_stays_and_falls() -> None:
+    assert [warmup_hold_decay(step, warmup=3) for step in (0, 1, 2, 3, 1000)] == [0.25, 0.5, 0.75, 1, 1]
+    falling = [warmup_hold_decay(step, warmup=0, decay=4, last=10) for step in range(12)]
+    assert falling == [1, 1, 1, 1, 1, 1, 1, 0.75, 0.5, 0.25, 0, 0]
+
+
+def test_matching_loss_is_learnt(tiny_config: VGGTConfig) -> None:
+    """Twenty steps on the same scenes: their patches are told apart better than before."""
+    task = make_task(
+        tiny_config, matching_weight=1.0, loss=VGGTLoss(camera_weight=0, depth_weight=1e-6, points_weight=0)
+    )
+    batch = task.prepare_batch(make_data().training_batch(0))
+    optimizer = AdamW(parameter_groups(task), lr=3e-3)
+    losses = []
+    for _ in range(20):
+        loss = task.compute_loss(task(batch.images), batch).parts["matching"].mean()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    assert losses[-1] < 0.8 * losses[0]
+
+
+def test_without_weight_nothing_is_matched(tiny_config: VGGTConfig) -> None:
+    task = make_task(tiny_config, matching_weight=0.0)
+    batch = random_scenes(1, 2, (28, 28), dtype=torch.float32)
+    assert "matching" not in task.compute_loss(task(batch.images), task.prepare_batch(batch)).parts
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [({"matching_pair": 4}, "4 pairs"), ({"temperature": 0.0}, "temperature"), ({"matching_weight": -1.0}, "weight")],
+)
+def test_impossible_settings_are_refused(tiny_config: VGGTConfig, changes: dict[str, Any], words: str) -> None:
+    with pytest.raises(ConfigError, match=words):
+        make_task(tiny_config, **changes)
+
+
+def test_a_decay_needs_a_last_step(tiny_config: VGGTConfig, tmp_path: Path) -> None:
+    task = make_task(tiny_config, decay_steps=2, optimizer=lambda groups: SGD(groups, lr=0.1))
+    with pytest.raises(ConfigError, match="max_steps"):
+        fit(task, tmp_path, max_steps=-1, max_time="00:00:01:00")
+
+
+def _exported(folder: Path) -> dict[str, torch.Tensor]:
+    return read_tensors(folder / "log/backbone/model.safetensors")
