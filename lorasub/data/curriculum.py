@@ -26,6 +26,7 @@ from lorasub.data.synthetic import SyntheticScenes
 from lorasub.errors import ConfigError
 from lorasub.scenes.presets import SceneSampler
 from lorasub.scenes.ranges import CameraRanges, SceneRanges
+from lorasub.scenes.rendering.engines import EngineName
 from lorasub.scenes.rendering.renderer import Renderer
 from lorasub.scenes.streams import hash_key
 from lorasub.structures import SceneBatch
@@ -90,6 +91,7 @@ class CurriculumScenes(SyntheticScenes):
         ranges: what scenes are drawn from; a stage may have its own ranges of the camera.
         antialias: smooth the edges of what is seen.
         shadow_samples: shadow rays toward each soft light.
+        engine: what renders.
 
     Raises:
         ConfigError: no stage, stages out of order, or a number out of range.
@@ -109,6 +111,7 @@ class CurriculumScenes(SyntheticScenes):
         ranges: SceneRanges | None = None,
         antialias: bool = True,
         shadow_samples: int = 2,
+        engine: EngineName = "auto",
     ) -> None:
         super().__init__(
             attribute="all",
@@ -120,6 +123,7 @@ class CurriculumScenes(SyntheticScenes):
             ranges=ranges,
             antialias=antialias,
             shadow_samples=shadow_samples,
+            engine=engine,
         )
         firsts = [stage.from_step for stage in stages]
         if not firsts or firsts[0] != 0 or firsts != sorted(set(firsts)):
@@ -149,7 +153,9 @@ class CurriculumScenes(SyntheticScenes):
             for index, stage in enumerate(self.stages)
         ]
         self._renderers = [
-            Renderer((stage.image_size, stage.image_size), antialias=antialias, shadow_samples=shadow_samples)
+            Renderer(
+                (stage.image_size, stage.image_size), antialias=antialias, shadow_samples=shadow_samples, engine=engine
+            )
             for stage in self.stages
         ]
         self._pool: tuple[tuple[int, int], SceneBatch] | None = None

@@ -33,6 +33,8 @@ def test_every_config_says_how_it_is_run_and_runs(
     assert text.startswith("# ")
     assert f"--config configs/{config.name}" in text
     words = ["fit", "--config", str(config), *SMALL, *tiny(tiny_weights), "--trainer.fast_dev_run=1"]
+    if "stages:" in text:
+        words += ["--data.pool=1", "--data.val_scenes=2", "--data.num_views=2"]
     if "root: ???" in text:
         words += [f"--data.root={real_data / '7scenes_redkitchen'}", "--data.batch_size=2"]
     assert main(words) == 0

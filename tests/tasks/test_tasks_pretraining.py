@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+import yaml
 from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.callbacks import EMAWeightAveraging, ModelCheckpoint
 from lightning.pytorch.loggers import CSVLogger
@@ -14,6 +15,7 @@ from scene_examples import random_scenes
 from torch.optim import SGD, AdamW
 
 from lorasub.backbones import VGGT, VGGTConfig
+from lorasub.backbones.vggt.presets import find_preset
 from lorasub.callbacks import BackboneExport, FinalCheckpoint
 from lorasub.data import CurriculumScenes, Stage
 from lorasub.errors import ConfigError
@@ -230,6 +232,12 @@ def test_a_decay_needs_a_last_step(tiny_config: VGGTConfig, tmp_path: Path) -> N
     task = make_task(tiny_config, decay_steps=2, optimizer=lambda groups: SGD(groups, lr=0.1))
     with pytest.raises(ConfigError, match="max_steps"):
         fit(task, tmp_path, max_steps=-1, max_time="00:00:01:00")
+
+
+def test_the_recipe_trains_what_the_preset_is(repository: Path) -> None:
+    recipe = yaml.safe_load((repository / "configs" / "pretrain_nano.yaml").read_text(encoding="utf-8"))
+    sizes = recipe["model"]["init_args"]["backbone"]["init_args"]["config"]
+    assert VGGTConfig(**sizes) == find_preset("nano").config
 
 
 def _exported(folder: Path) -> dict[str, torch.Tensor]:
