@@ -21,6 +21,7 @@ from .backbones import ConstantGeometry as ConstantGeometry
 from .backbones import VGGTConfig as VGGTConfig
 from .callbacks import BackboneExport as BackboneExport
 from .callbacks import SubspaceOverlap as SubspaceOverlap
+from .callbacks import WarmWeightAveraging as WarmWeightAveraging
 from .data.curriculum import CurriculumScenes as CurriculumScenes
 from .data.curriculum import Stage as Stage
 from .data.frames import Capture as Capture

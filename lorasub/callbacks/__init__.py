@@ -7,6 +7,7 @@ from lorasub.callbacks.final_checkpoint import FinalCheckpoint
 from lorasub.callbacks.prediction_writer import PredictionWriter
 from lorasub.callbacks.scene_panels import ScenePanels
 from lorasub.callbacks.subspace_overlap import SubspaceOverlap
+from lorasub.callbacks.weight_average import WarmWeightAveraging
 
 __all__ = [
     "AdapterExport",
@@ -16,4 +17,5 @@ __all__ = [
     "PredictionWriter",
     "ScenePanels",
     "SubspaceOverlap",
+    "WarmWeightAveraging",
 ]

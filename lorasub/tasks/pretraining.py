@@ -43,7 +43,7 @@ class PretrainingTask(GeometryTask):
     The learning rate rises over ``warmup_steps``, stays, and goes down to zero over the last ``decay_steps`` before
     ``max_steps``. Without ``decay_steps`` it stays for good: such a fit has no planned end, it can be stopped (for
     instance by ``Trainer(max_time=...)``) and continued at will, and averaged weights
-    (``lightning.pytorch.callbacks.EMAWeightAveraging``) do most of what a decay does.
+    (:class:`lorasub.callbacks.WarmWeightAveraging`) do most of what a decay does.
 
     Args:
         backbone: what is trained. The weights that it comes with are where training starts; a checkpoint replaces all.
