@@ -44,7 +44,7 @@ class Primitive(enum.IntEnum):
 
 
 class Pattern(enum.IntEnum):
-    """Procedural textures, evaluated in the object's own frame so that every view sees the same surface."""
+    """Textures, evaluated in the object's own frame so that every view sees the same surface."""
 
     PLAIN = 0
     NOISE = 1
@@ -55,6 +55,8 @@ class Pattern(enum.IntEnum):
     WOOD = 6
     MARBLE = 7
     GRADIENT = 8
+    #: A picture of the renderer's atlas, as wide and as high as the material's scale, mirrored at its borders.
+    IMAGE = 9
 
 
 class LightKind(enum.IntEnum):
@@ -120,6 +122,7 @@ class Materials(Part):
         scale: ``[B, M]`` size of one feature of the pattern, world units.
         warp: ``[B, M]`` how far noise bends the pattern, in features.
         phase: ``[B, M, 3]`` where in the pattern the object's origin lies, in features.
+        image: ``[B, M]`` int, which picture of the atlas a surface with :attr:`Pattern.IMAGE` shows; else 0.
         roughness: ``[B, M]`` in (0, 1], width of the highlight.
         specular: ``[B, M]`` strength of the highlight at normal incidence.
         refraction: ``[B, M]`` refractive index of a clear solid; 0 for an opaque one.
@@ -130,6 +133,7 @@ class Materials(Part):
     scale: Tensor
     warp: Tensor
     phase: Tensor
+    image: Tensor
     roughness: Tensor
     specular: Tensor
     refraction: Tensor
@@ -256,4 +260,4 @@ class SceneDescription:
 
 
 PARTS: dict[str, type[Part]] = {"geometry": Geometry, "materials": Materials, "lights": Lights, "cameras": Cameras}
-_DTYPES = {"kind": torch.int32, "surface": torch.int32, "pattern": torch.int32, "open": torch.bool}
+_DTYPES = {**dict.fromkeys(("kind", "surface", "pattern", "image"), torch.int32), "open": torch.bool}

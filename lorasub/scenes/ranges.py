@@ -55,7 +55,8 @@ class TextureRanges:
     """Materials.
 
     Attributes:
-        patterns: which procedural textures occur.
+        patterns: which textures occur; ``image`` takes pictures from a folder.
+        images: that folder. A picture is six times as wide as a feature of ``scale``.
         scale: size of one feature.
         warp: how far noise bends a pattern, in features.
         hue: of the palette's first colour, in turns.
@@ -63,6 +64,8 @@ class TextureRanges:
         value: of the palette's colours (the V of HSV).
         roughness: width of the highlight.
         specular: strength of the highlight.
+        clear: share of objects that are of glass.
+        refraction: refractive index of glass.
     """
 
     patterns: tuple[str, ...] = (
@@ -76,6 +79,7 @@ class TextureRanges:
         "marble",
         "gradient",
     )
+    images: str | None = None
     scale: Range = (0.06, 0.6)
     warp: Range = (0.0, 1.0)
     hue: Range = (0.0, 1.0)
@@ -83,6 +87,8 @@ class TextureRanges:
     value: Range = (0.15, 0.95)
     roughness: Range = (0.15, 0.9)
     specular: Range = (0.0, 0.4)
+    clear: float = 0.0
+    refraction: Range = (1.3, 1.6)
 
 
 @dataclass(frozen=True, kw_only=True)

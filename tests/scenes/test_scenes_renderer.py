@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+from lorasub.errors import ConfigError
 from lorasub.scenes.cameras import look_at
 from lorasub.scenes.description import (
     Cameras,
@@ -23,6 +24,7 @@ from lorasub.scenes.description import (
     Primitive,
     SceneDescription,
 )
+from lorasub.scenes.images import ImageAtlas
 from lorasub.scenes.presets import SceneSampler
 from lorasub.scenes.rendering.renderer import Layers, Renderer, tone_curve
 
@@ -69,6 +71,7 @@ def scene(
             scale=torch.ones(1, surfaces),
             warp=torch.zeros(1, surfaces),
             phase=torch.zeros(1, surfaces, 3),
+            image=torch.zeros(1, surfaces, dtype=torch.int32),
             roughness=torch.full((1, surfaces), 0.5),
             specular=torch.zeros(1, surfaces),
             refraction=index_of_refraction,
@@ -237,6 +240,28 @@ def test_clear_slab_lets_straight_light_through() -> None:
     sky = 2.0 * 0.5
     expected = 0.96 * linear + 0.04 * sky + front
     assert -torch.log(1 - _linear(clear.rgb[0, 0, 0, 32, 32])) == pytest.approx(expected.item(), rel=0.02)
+
+
+def test_a_card_shows_its_picture() -> None:
+    # a card that fills the frame: every pixel of the view is a pixel of the picture
+    side = 32
+    flat_card = scene(
+        [(Primitive.BOX, (0.0, 0.0, 2.0), 0.5)], eye=(0.0, -3.0, 2.0), target=(0.0, 0.0, 2.0), ambient=1.0
+    )
+    materials = flat_card.materials
+    pattern, phase = materials.pattern.clone(), materials.phase.clone()
+    pattern[:, 3], phase[:, 3] = int(Pattern.IMAGE), torch.tensor([0.5, 0.0, -0.5])
+    flat_card = flat_card.replace(
+        materials=dataclasses.replace(materials, pattern=pattern, phase=phase, scale=torch.ones(1, 4)),
+        cameras=dataclasses.replace(flat_card.cameras, fov=torch.full((1, 1), 2 * math.atan(0.5 / 2.5))),
+    )
+    image = torch.rand(1, 3, side, side, generator=torch.Generator().manual_seed(0))
+    image = torch.nn.functional.interpolate(image, scale_factor=4)
+    with pytest.raises(ConfigError, match="shows picture 0, but the renderer has 0"):
+        Renderer((side, side)).render(flat_card)
+    seen = Renderer((side, side), antialias=False, images=ImageAtlas.of(image)).render(flat_card)
+    expected = _linear(image[0, :, 2::4, 2::4].clamp(min=0.05))
+    assert torch.allclose(seen.albedo[0, 0].clamp(min=_linear(torch.tensor(0.05))), expected, atol=2e-3)
 
 
 def _linear(srgb: Tensor) -> Tensor:
