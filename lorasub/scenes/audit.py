@@ -30,6 +30,7 @@ from torch import Tensor
 
 from lorasub.errors import ConfigError
 from lorasub.scenes.description import Cameras, SceneDescription
+from lorasub.scenes.pictures import scene_images
 from lorasub.scenes.presets import ATTRIBUTES, Attribute, SceneSampler, Spreads
 from lorasub.scenes.rendering.renderer import Layers, Renderer
 from lorasub.scenes.streams import Spread
@@ -93,7 +94,7 @@ def audit(sampler: SceneSampler, *, num_scenes: int = 16, image_size: tuple[int,
         raise ConfigError(f"num_scenes is {num_scenes}; an audit compares at least two scenes")
     whole = Spread(1.0, 1.0)
     reference = dataclasses.replace(sampler, attribute="all", spreads=Spreads(moderate=whole))
-    renderer = Renderer(image_size, antialias=False)
+    renderer = Renderer(image_size, antialias=False, images=scene_images(sampler))
     found, widest = (_variation(one.sample(range(num_scenes)), renderer) for one in (sampler, reference))
     return Audit(
         preset=f"{sampler.attribute} {sampler.design}",
@@ -150,7 +151,8 @@ def contact_sheet(
     sampler: SceneSampler, *, num_scenes: int = 4, image_size: tuple[int, int] = (112, 112)
 ) -> npt.NDArray[np.uint8]:
     """``[num_scenes H, S W, 3]``: one row of views per scene, for a look at what a preset gives."""
-    images = Renderer(image_size, shadow_samples=1).render(sampler.sample(range(num_scenes))).rgb
+    renderer = Renderer(image_size, shadow_samples=2, images=scene_images(sampler))
+    images = renderer.render(sampler.sample(range(num_scenes))).rgb
     scenes, views, _, height, width = images.shape
     sheet = images.permute(0, 3, 1, 4, 2).reshape(scenes * height, views * width, 3)
     result: npt.NDArray[np.uint8] = (255.0 * sheet).round().to(torch.uint8).cpu().numpy()
