@@ -16,6 +16,7 @@ from lorasub.scenes.presets import Design, Preset, SceneSampler
 from lorasub.scenes.ranges import SceneRanges
 from lorasub.scenes.rendering.engines import EngineName, choose_engine
 from lorasub.scenes.rendering.renderer import Renderer
+from lorasub.scenes.sensor import SensorNuisance
 from lorasub.structures import SceneBatch
 
 
@@ -66,6 +67,7 @@ class SyntheticScenes(pl.LightningDataModule):
         shadow_samples: shadow rays toward each soft light; 1 makes all shadows sharp.
         engine: what renders: ``warp``, ``torch``, or ``auto`` for the faster one that is installed; see
             :class:`~lorasub.scenes.rendering.renderer.Renderer`.
+        sensor: noise and vignetting; None: a perfect camera.
         num_workers: processes that describe scenes. Describing is cheap: 0 is a good choice beside a renderer on the
             CPU.
 
@@ -89,6 +91,7 @@ class SyntheticScenes(pl.LightningDataModule):
         antialias: bool = True,
         shadow_samples: int = 2,
         engine: EngineName = "auto",
+        sensor: SensorNuisance | None = None,
         num_workers: int = 0,
     ) -> None:
         super().__init__()
@@ -126,6 +129,7 @@ class SyntheticScenes(pl.LightningDataModule):
         self.shadow_samples = shadow_samples
         self.engine: EngineName = engine
         choose_engine(engine)  # the renderer is made later; a wrong name is told now
+        self.sensor = sensor
 
     @functools.cached_property
     def renderer(self) -> Renderer:
@@ -164,7 +168,8 @@ class SyntheticScenes(pl.LightningDataModule):
     def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> SceneBatch:
         """Render the described scenes on the device where they have arrived."""
         if isinstance(batch, SceneDescription):
-            return scene_batch(batch, self.renderer.render(batch))
+            seen = scene_batch(batch, self.renderer.render(batch))
+            return seen if self.sensor is None else self.sensor.apply(seen, self.seed)
         return batch  # type: ignore[no-any-return]
 
     def _held_out(self) -> DataLoader[Any]:

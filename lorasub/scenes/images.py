@@ -13,6 +13,7 @@ from PIL import Image, ImageOps
 from torch import Tensor
 
 from lorasub.errors import DataError
+from lorasub.scenes.color import srgb_to_linear
 
 #: Height and width of the pictures in an atlas, a power of two.
 ATLAS_SIZE = 128
@@ -85,8 +86,3 @@ def list_images(folder: str) -> tuple[Path, ...]:
     if len(paths) > MAX_IMAGES:
         raise DataError(f"{root} holds {len(paths)} images; textures are taken from at most {MAX_IMAGES}")
     return paths
-
-
-def srgb_to_linear(encoded: Tensor) -> Tensor:
-    """Linear light of sRGB values in [0, 1] (IEC 61966-2-1)."""
-    return torch.where(encoded <= 0.04045, encoded / 12.92, ((encoded + 0.055) / 1.055).clamp(min=0.0).pow(2.4))

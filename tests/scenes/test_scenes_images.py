@@ -12,8 +12,9 @@ from PIL import Image
 from torch import Tensor
 
 from lorasub.errors import ConfigError, DataError
+from lorasub.scenes.color import srgb_to_linear
 from lorasub.scenes.description import Pattern
-from lorasub.scenes.images import ATLAS_SIZE, ImageAtlas, srgb_to_linear
+from lorasub.scenes.images import ATLAS_SIZE, ImageAtlas
 from lorasub.scenes.materials import draw_materials
 from lorasub.scenes.ranges import TextureRanges
 from lorasub.scenes.rendering.textures import picture_color
