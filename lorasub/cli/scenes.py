@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -84,6 +85,7 @@ def _audit(arguments: Sequence[str]) -> None:
     parser.add_argument("--design", type=Design, default="within", help=f"{' or '.join(get_args(Design))}")
     parser.add_argument("--partition", type=int, default=0)
     parser.add_argument("--num_scenes", type=int, default=16, help="scenes that are compared")
+    parser.add_argument("--image_size", type=int, default=56, help="height and width of what is compared")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=str, default=None, help="folder for audit.json and a contact sheet per preset")
     parsed = parser.parse_args(list(arguments))
@@ -92,13 +94,14 @@ def _audit(arguments: Sequence[str]) -> None:
         sampler = SceneSampler(
             attribute=preset, design=parsed.design, partition=parsed.partition, seed=parsed.seed, num_views=2
         )
-        found = audit(sampler, num_scenes=parsed.num_scenes)
+        found = audit(sampler, num_scenes=parsed.num_scenes, image_size=(parsed.image_size, parsed.image_size))
         dominance = found.dominance(preset) if preset in ATTRIBUTES else None
         row: dict[str, Any] = {"preset": found.preset, **{str(name): value for name, value in found.images.items()}}
         rows.append(row | {"chosen over the largest other": dominance, "scenes": found.scenes})
         if parsed.out:
-            with atomic_path(Path(parsed.out) / f"{preset}.png") as temporary:
-                Image.fromarray(contact_sheet(sampler)).save(temporary, format="PNG")
+            sheet = Image.fromarray(contact_sheet(dataclasses.replace(sampler, num_views=4)))
+            with atomic_path(Path(parsed.out) / f"scenes_{preset}.png") as temporary:
+                sheet.quantize(192, dither=Image.Dither.NONE).save(temporary, format="PNG", optimize=True)
     if parsed.out:
         write_json(Path(parsed.out) / "audit.json", rows)
     show({"presets": rows}, table(rows), as_json=parsed.json)

@@ -148,7 +148,7 @@ def _mean_ratio(found: Tensor, widest: Tensor) -> float:
 
 
 def contact_sheet(
-    sampler: SceneSampler, *, num_scenes: int = 4, image_size: tuple[int, int] = (112, 112)
+    sampler: SceneSampler, *, num_scenes: int = 4, image_size: tuple[int, int] = (96, 96)
 ) -> npt.NDArray[np.uint8]:
     """``[num_scenes H, S W, 3]``: one row of views per scene, for a look at what a preset gives."""
     renderer = Renderer(image_size, shadow_samples=2, images=scene_images(sampler))

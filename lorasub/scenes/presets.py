@@ -43,7 +43,7 @@ _COUNTS = {
     "lighting": LIGHT_DRAWS,
 }
 
-_WIDE, _NARROW, _OWNED, _MODERATE = Spread(1.0, 1.0), Spread(0.01, 0.0), Spread(0.35, 0.35), Spread(0.7, 1.0)
+_WIDE, _NARROW, _OWNED, _MODERATE = Spread(1.0, 1.0), Spread(0.005, 0.0), Spread(0.35, 0.35), Spread(0.7, 1.0)
 
 
 @dataclass(frozen=True, kw_only=True)
