@@ -135,7 +135,8 @@ class Renderer:
         # Warp is an extra, and takes a second to import
         from lorasub.scenes.rendering.fused.engine import render
 
-        seen = render(scenes, self.image_size, self.shadow_samples, _EDGE_SAMPLES if self.antialias else ())
+        offsets = _EDGE_SAMPLES if self.antialias else ()
+        seen = render(scenes, self.image_size, self.shadow_samples, offsets, self.images)
         return Layers(
             rgb=seen["rgb"].mul_(255.0).round_().div_(255.0),
             depth=seen["depth"],

@@ -92,7 +92,7 @@ class World:
             open=groups(geometry.open),
             pattern=groups(materials.pattern),
             image=groups(materials.image),
-            texels=_texels(scenes, images),
+            texels=texels_of(scenes, images),
             colors=groups(materials.colors, 2, 3),
             finish=groups(torch.stack(finish, dim=-1), 2),
             light_kind=groups(lights.kind[:, :lit]),
@@ -107,7 +107,12 @@ class World:
         )
 
 
-def _texels(scenes: SceneDescription, images: ImageAtlas | None) -> Tensor | None:
+def texels_of(scenes: SceneDescription, images: ImageAtlas | None) -> Tensor | None:
+    """The atlas that the scenes' pictures are in; None if no surface shows one.
+
+    Raises:
+        ConfigError: a surface shows a picture that ``images`` does not have.
+    """
     shown = scenes.materials.image[scenes.materials.pattern == int(Pattern.IMAGE)]
     if not len(shown):
         return None
