@@ -31,7 +31,7 @@ from torch import Tensor
 from lorasub.errors import ConfigError
 from lorasub.scenes.description import Cameras, SceneDescription
 from lorasub.scenes.pictures import scene_images
-from lorasub.scenes.presets import ATTRIBUTES, Attribute, SceneSampler, Spreads
+from lorasub.scenes.presets import ATTRIBUTES, Attribute, Preset, SceneSampler, Spreads
 from lorasub.scenes.rendering.renderer import Layers, Renderer
 from lorasub.scenes.streams import Spread
 
@@ -93,7 +93,9 @@ def audit(sampler: SceneSampler, *, num_scenes: int = 16, image_size: tuple[int,
     if num_scenes < 2:
         raise ConfigError(f"num_scenes is {num_scenes}; an audit compares at least two scenes")
     whole = Spread(1.0, 1.0)
-    reference = dataclasses.replace(sampler, attribute="all", spreads=Spreads(moderate=whole))
+    # presets in which everything varies are compared with the whole of their own ranges
+    preset: Preset = "all" if sampler.attribute in ATTRIBUTES else sampler.attribute
+    reference = dataclasses.replace(sampler, attribute=preset, spreads=Spreads(moderate=whole))
     renderer = Renderer(image_size, antialias=False, images=scene_images(sampler))
     found, widest = (_variation(one.sample(range(num_scenes)), renderer) for one in (sampler, reference))
     return Audit(
