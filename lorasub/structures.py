@@ -19,6 +19,10 @@ from torch import Tensor
 from lorasub.errors import DataError
 
 
+#: Fields of a SceneBatch that most data sets do not have at all, and that are None there.
+_OPTIONAL = ("labels", "object_masks")
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SceneBatch:
     """B scenes with S views each, with everything that is known about them.
@@ -39,6 +43,10 @@ class SceneBatch:
         metric: ``[B]`` bool, whether the source's unit is the metre.
         scene_ids: one name per scene, used in messages and result files.
         frame_ids: one tuple of S view names per scene.
+        labels: ``[B]`` int64, the class of each scene for tasks that classify, -1 where unknown. Of scenes that are
+            planar or real: 0 planar, 1 real. None where no scene has one.
+        object_masks: ``[B, S, H, W]`` bool, the pixels of the objects that the data set is about (a transparent object,
+            a face). None where no scene has them.
     """
 
     images: Tensor
@@ -52,6 +60,8 @@ class SceneBatch:
     metric: Tensor
     scene_ids: tuple[str, ...]
     frame_ids: tuple[tuple[str, ...], ...]
+    labels: Tensor | None = None
+    object_masks: Tensor | None = None
 
     def __post_init__(self) -> None:
         b, s, c, h, w = self.images.shape
@@ -65,9 +75,14 @@ class SceneBatch:
             "world_points": (b, s, h, w, 3),
             "scale": (b,),
             "metric": (b,),
+            "labels": (b,),
+            "object_masks": (b, s, h, w),
         }
         for name, shape in expected.items():
-            found = tuple(getattr(self, name).shape)
+            value = getattr(self, name)
+            if value is None and name in _OPTIONAL:
+                continue
+            found = tuple(value.shape)
             if found != shape:
                 raise DataError(
                     f"SceneBatch.{name} has shape {found}; with images {(b, s, c, h, w)} it must be {shape}"
@@ -124,6 +139,8 @@ class SceneBatch:
         order = [int(i) for i in index]
         per_view = ("images", "intrinsics", "cam_from_world", "pose_valid", "depth", "valid", "world_points")
         changes: dict[str, Any] = {name: getattr(self, name)[:, order] for name in per_view}
+        if self.object_masks is not None:
+            changes["object_masks"] = self.object_masks[:, order]
         changes["frame_ids"] = tuple(tuple(names[i] for i in order) for names in self.frame_ids)
         return self.replace(**changes)
 
@@ -139,6 +156,8 @@ class SceneBatch:
     def concatenate(cls, batches: list[Self]) -> Self:
         """Join batches of equal S, H and W along the scene axis; this is what a data loader's collate calls.
 
+        Where only some have labels or object masks, the others get -1 and empty masks.
+
         Raises:
             DataError: the list is empty, or sizes differ.
         """
@@ -150,11 +169,22 @@ class SceneBatch:
         joined: dict[str, Any] = {}
         for field in dataclasses.fields(cls):
             values = [getattr(batch, field.name) for batch in batches]
+            if field.name in _OPTIONAL:
+                if all(value is None for value in values):
+                    continue
+                pairs = zip(batches, values, strict=True)
+                values = [_unknown(batch, field.name) if value is None else value for batch, value in pairs]
             if isinstance(values[0], Tensor):
                 joined[field.name] = torch.cat(values)
             else:
                 joined[field.name] = tuple(item for value in values for item in value)
         return cls(**joined)
+
+
+def _unknown(batch: SceneBatch, name: str) -> Tensor:
+    if name == "labels":
+        return torch.full_like(batch.metric, -1, dtype=torch.int64)
+    return torch.zeros_like(batch.valid)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

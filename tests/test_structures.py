@@ -101,3 +101,20 @@ def test_predictions_move_whole() -> None:
     moved = Predictions(pose_encodings=(torch.zeros(1, 1, 9),), depth=torch.ones(1, 1, 2, 2)).to(torch.float64)
     assert moved.pose_encodings[0].dtype == moved.depth.dtype == torch.float64
     assert moved.world_points is None
+
+
+def test_labels_and_object_masks_may_be_absent_or_partly_there() -> None:
+    plain, labelled = make(), make(prefix="labelled")
+    masks = torch.rand(2, 3, 4, 5) > 0.5
+    labelled = labelled.replace(labels=torch.tensor([0, 1]), object_masks=masks)
+    assert SceneBatch.concatenate([plain, plain]).labels is None
+    joined = SceneBatch.concatenate([plain, labelled])
+    assert joined.labels is not None
+    assert joined.object_masks is not None
+    assert joined.labels.tolist() == [-1, -1, 0, 1]
+    assert joined.labels.dtype == torch.int64
+    assert not joined.object_masks[:2].any()
+    assert torch.equal(joined.object_masks[2:], masks)
+    assert torch.equal(joined.select_views([2, 0]).object_masks, joined.object_masks[:, [2, 0]])
+    with pytest.raises(DataError, match="object_masks"):
+        make().replace(object_masks=masks[:1])

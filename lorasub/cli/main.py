@@ -28,6 +28,7 @@ VERBS: dict[str, tuple[str, str]] = {
     "inspect": ("lorasub.cli.artefacts", "say what is in an adapter, a basis, a checkpoint"),
     "merge": ("lorasub.cli.artefacts", "write a model with an adapter merged into its weights"),
     "export": ("lorasub.cli.artefacts", "write an adapter or a basis in another project's format"),
+    "generate": ("lorasub.cli.scenes", "write synthetic scenes to disk"),
     "audit": ("lorasub.cli.scenes", "measure how much each attribute varies in synthetic scenes"),
     "data": ("lorasub.cli.captures", "data check PATH: was this capture read right?"),
 }

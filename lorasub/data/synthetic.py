@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import lightning.pytorch as pl
@@ -10,10 +11,12 @@ from torch.utils.data import DataLoader, Dataset
 from lorasub.data.loading import evaluation_loader, training_loader
 from lorasub.errors import ConfigError
 from lorasub.scenes.description import SceneDescription
+from lorasub.scenes.pictures import scene_batch, scene_images
 from lorasub.scenes.presets import Design, Preset, SceneSampler
 from lorasub.scenes.ranges import SceneRanges
-from lorasub.scenes.rendering.engines import EngineName
+from lorasub.scenes.rendering.engines import EngineName, choose_engine
 from lorasub.scenes.rendering.renderer import Renderer
+from lorasub.scenes.sensor import SensorNuisance
 from lorasub.structures import SceneBatch
 
 
@@ -47,7 +50,8 @@ class SyntheticScenes(pl.LightningDataModule):
     attribute, design, partition, i): the same whatever the number of workers, ranks or restarts.
 
     Args:
-        attribute: what varies: ``geometry``, ``texture``, ``camera`` or ``lighting``; ``all`` for pre-training.
+        attribute: what varies: ``geometry``, ``texture``, ``camera`` or ``lighting``; ``all`` for pre-training;
+            ``planar`` for faces (label 1) and flat photographs of faces (label 0), ``transparent`` for glass.
         partition: which of the attribute's data sets; each adapter of a set is fitted on another.
         design: ``within``: the attribute varies over its whole range, the rest comes from a pool of near-equal bases;
             ``across``: each partition owns a sub-range of the attribute, the rest varies alike in all.
@@ -58,11 +62,12 @@ class SyntheticScenes(pl.LightningDataModule):
         image_size: height and width in pixels, one number for squares.
         batch_size: scenes per process and step.
         bases: size of the pool of design ``within``.
-        ranges: what all parameters are drawn from.
+        ranges: what all parameters are drawn from; None: the preset's own.
         antialias: smooth the edges of what is seen. Without it views are made nearly twice as fast.
         shadow_samples: shadow rays toward each soft light; 1 makes all shadows sharp.
         engine: what renders: ``warp``, ``torch``, or ``auto`` for the faster one that is installed; see
             :class:`~lorasub.scenes.rendering.renderer.Renderer`.
+        sensor: noise and vignetting; None: a perfect camera.
         num_workers: processes that describe scenes. Describing is cheap: 0 is a good choice beside a renderer on the
             CPU.
 
@@ -86,6 +91,7 @@ class SyntheticScenes(pl.LightningDataModule):
         antialias: bool = True,
         shadow_samples: int = 2,
         engine: EngineName = "auto",
+        sensor: SensorNuisance | None = None,
         num_workers: int = 0,
     ) -> None:
         super().__init__()
@@ -115,11 +121,26 @@ class SyntheticScenes(pl.LightningDataModule):
                 num_views=num_views,
                 bases=bases,
                 stream=stream,
-                ranges=ranges or SceneRanges(),
+                ranges=ranges,
             )
 
         self.train_sampler, self.val_sampler = sampler("train"), sampler("validation")
-        self.renderer = Renderer(self.image_size, antialias=antialias, shadow_samples=shadow_samples, engine=engine)
+        self.antialias = antialias
+        self.shadow_samples = shadow_samples
+        self.engine: EngineName = engine
+        choose_engine(engine)  # the renderer is made later; a wrong name is told now
+        self.sensor = sensor
+
+    @functools.cached_property
+    def renderer(self) -> Renderer:
+        """Renders the scenes; it is made when the first ones arrive, for it may have to load pictures."""
+        return Renderer(
+            self.image_size,
+            antialias=self.antialias,
+            shadow_samples=self.shadow_samples,
+            engine=self.engine,
+            images=scene_images(self.train_sampler),
+        )
 
     def train_dataloader(self) -> DataLoader[Any]:
         """Scenes in an order of each epoch's own, different ones on every rank."""
@@ -147,7 +168,8 @@ class SyntheticScenes(pl.LightningDataModule):
     def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> SceneBatch:
         """Render the described scenes on the device where they have arrived."""
         if isinstance(batch, SceneDescription):
-            return self.renderer.render(batch).to_batch(batch.scene_ids)
+            seen = scene_batch(batch, self.renderer.render(batch))
+            return seen if self.sensor is None else self.sensor.apply(seen, self.seed)
         return batch  # type: ignore[no-any-return]
 
     def _held_out(self) -> DataLoader[Any]:

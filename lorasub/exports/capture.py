@@ -6,14 +6,12 @@ import os
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from PIL import Image
-from torch import Tensor
 
 from lorasub.errors import DataError
 from lorasub.exports.depth_files import write_depth_npy
-from lorasub.files import atomic_path, write_json
+from lorasub.exports.images import write_image
+from lorasub.files import write_json
 from lorasub.structures import SceneBatch
 
 VERSION = 1
@@ -61,10 +59,3 @@ def write_capture(folder: str | os.PathLike[str], batch: SceneBatch, *, scene: i
         "frames": frames,
     }
     write_json(root / "capture.json", content)
-
-
-def write_image(path: str | os.PathLike[str], image: Tensor) -> None:
-    """Write an image ``[3, H, W]`` in [0, 1] as 8-bit PNG."""
-    pixels = (image.detach().float().clamp(0, 1) * 255).round().byte().movedim(0, -1).cpu().numpy()
-    with atomic_path(path) as temporary:
-        Image.fromarray(np.ascontiguousarray(pixels)).save(temporary, format="PNG")

@@ -1,4 +1,4 @@
-"""Depth images for other tools: 16-bit PNG with a stated unit, and NPY."""
+"""Depth images for other tools: 16-bit PNG with a stated unit, NPY and EXR."""
 
 from __future__ import annotations
 
@@ -48,6 +48,29 @@ def write_depth_npy(path: str | os.PathLike[str], depth: Tensor) -> None:
     _check(depth)
     with atomic_path(path) as temporary, temporary.open("wb") as file:
         np.save(file, depth.detach().float().cpu().numpy(), allow_pickle=False)
+
+
+def write_depth_exr(path: str | os.PathLike[str], depth: Tensor, *, unknown: float = 0.0) -> None:
+    """Write depth ``[H, W]`` as float32 EXR in world units, channel ``V`` as Blender names it.
+
+    Args:
+        path: the file.
+        depth: not positive or not finite means unknown.
+        unknown: what is stored there; Blender stores 1e10.
+
+    Raises:
+        DataError: the package OpenEXR is missing.
+    """
+    _check(depth)
+    try:
+        import OpenEXR
+    except ModuleNotFoundError as error:
+        raise DataError(f"{path}: writing EXR needs the package OpenEXR: pip install 'lorasub[exr]'") from error
+    known = torch.isfinite(depth) & (depth > 0)
+    pixels = torch.where(known, depth.detach().float(), unknown).cpu().contiguous().numpy()
+    header = {"compression": OpenEXR.ZIP_COMPRESSION, "type": OpenEXR.scanlineimage}
+    with atomic_path(path) as temporary:
+        OpenEXR.File(header, {"V": pixels}).write(str(temporary))
 
 
 def _check(depth: Tensor) -> None:

@@ -1,4 +1,4 @@
-"""Images as 8-bit PNG."""
+"""Images and masks as 8-bit PNG."""
 
 from __future__ import annotations
 
@@ -26,3 +26,15 @@ def write_image(path: str | os.PathLike[str], image: Tensor) -> None:
     pixels = (image.detach().float().clamp(0, 1) * 255).round().byte().permute(1, 2, 0).cpu().numpy()
     with atomic_path(path) as temporary:
         Image.fromarray(pixels).save(temporary, format="PNG")
+
+
+def write_mask(path: str | os.PathLike[str], mask: Tensor) -> None:
+    """Write a mask ``[H, W]`` as grey 8-bit PNG, 255 where it is true.
+
+    Raises:
+        DataError: another shape.
+    """
+    if mask.ndim != 2:
+        raise DataError(f"a mask to write must be [H, W], not {list(mask.shape)}")
+    with atomic_path(path) as temporary:
+        Image.fromarray((mask.bool().byte() * 255).cpu().numpy()).save(temporary, format="PNG")

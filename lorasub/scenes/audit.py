@@ -30,7 +30,8 @@ from torch import Tensor
 
 from lorasub.errors import ConfigError
 from lorasub.scenes.description import Cameras, SceneDescription
-from lorasub.scenes.presets import ATTRIBUTES, Attribute, SceneSampler, Spreads
+from lorasub.scenes.pictures import scene_images
+from lorasub.scenes.presets import ATTRIBUTES, Attribute, Preset, SceneSampler, Spreads
 from lorasub.scenes.rendering.renderer import Layers, Renderer
 from lorasub.scenes.streams import Spread
 
@@ -92,8 +93,10 @@ def audit(sampler: SceneSampler, *, num_scenes: int = 16, image_size: tuple[int,
     if num_scenes < 2:
         raise ConfigError(f"num_scenes is {num_scenes}; an audit compares at least two scenes")
     whole = Spread(1.0, 1.0)
-    reference = dataclasses.replace(sampler, attribute="all", spreads=Spreads(moderate=whole))
-    renderer = Renderer(image_size, antialias=False)
+    # presets in which everything varies are compared with the whole of their own ranges
+    preset: Preset = "all" if sampler.attribute in ATTRIBUTES else sampler.attribute
+    reference = dataclasses.replace(sampler, attribute=preset, spreads=Spreads(moderate=whole))
+    renderer = Renderer(image_size, antialias=False, images=scene_images(sampler))
     found, widest = (_variation(one.sample(range(num_scenes)), renderer) for one in (sampler, reference))
     return Audit(
         preset=f"{sampler.attribute} {sampler.design}",
@@ -147,10 +150,11 @@ def _mean_ratio(found: Tensor, widest: Tensor) -> float:
 
 
 def contact_sheet(
-    sampler: SceneSampler, *, num_scenes: int = 4, image_size: tuple[int, int] = (112, 112)
+    sampler: SceneSampler, *, num_scenes: int = 4, image_size: tuple[int, int] = (96, 96)
 ) -> npt.NDArray[np.uint8]:
     """``[num_scenes H, S W, 3]``: one row of views per scene, for a look at what a preset gives."""
-    images = Renderer(image_size, shadow_samples=1).render(sampler.sample(range(num_scenes))).rgb
+    renderer = Renderer(image_size, shadow_samples=2, images=scene_images(sampler))
+    images = renderer.render(sampler.sample(range(num_scenes))).rgb
     scenes, views, _, height, width = images.shape
     sheet = images.permute(0, 3, 1, 4, 2).reshape(scenes * height, views * width, 3)
     result: npt.NDArray[np.uint8] = (255.0 * sheet).round().to(torch.uint8).cpu().numpy()

@@ -35,7 +35,7 @@ def draw_cameras(draws: Draws, ranges: CameraRanges, num_views: int) -> Cameras:
     low_high = draws.uniform(ranges.height, 2)
     target = draws.uniform(ranges.target, 1)
     target_azimuth = draws.uniform((0.0, 2.0 * np.pi), 1)
-    target_height = draws.uniform((0.2, 0.7), 1)
+    target_height = draws.uniform(ranges.target_height, 1)
     fov = draws.uniform(ranges.fov, 1)
     roll = draws.uniform(ranges.roll, 1)
     tremor = draws.uniform(ranges.tremor, 1)

@@ -44,7 +44,7 @@ class Primitive(enum.IntEnum):
 
 
 class Pattern(enum.IntEnum):
-    """Procedural textures, evaluated in the object's own frame so that every view sees the same surface."""
+    """Textures, evaluated in the object's own frame so that every view sees the same surface."""
 
     PLAIN = 0
     NOISE = 1
@@ -55,6 +55,8 @@ class Pattern(enum.IntEnum):
     WOOD = 6
     MARBLE = 7
     GRADIENT = 8
+    #: A picture of the renderer's atlas, as wide and as high as the material's scale, mirrored at its borders.
+    IMAGE = 9
 
 
 class LightKind(enum.IntEnum):
@@ -120,6 +122,7 @@ class Materials(Part):
         scale: ``[B, M]`` size of one feature of the pattern, world units.
         warp: ``[B, M]`` how far noise bends the pattern, in features.
         phase: ``[B, M, 3]`` where in the pattern the object's origin lies, in features.
+        image: ``[B, M]`` int, which picture of the atlas a surface with :attr:`Pattern.IMAGE` shows; else 0.
         roughness: ``[B, M]`` in (0, 1], width of the highlight.
         specular: ``[B, M]`` strength of the highlight at normal incidence.
         refraction: ``[B, M]`` refractive index of a clear solid; 0 for an opaque one.
@@ -130,6 +133,7 @@ class Materials(Part):
     scale: Tensor
     warp: Tensor
     phase: Tensor
+    image: Tensor
     roughness: Tensor
     specular: Tensor
     refraction: Tensor
@@ -182,13 +186,23 @@ class Cameras(Part):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SceneDescription:
-    """B scenes: four parts that are drawn independently, and a name for each scene."""
+    """B scenes: four parts that are drawn independently, and a name for each scene.
+
+    Attributes:
+        geometry: shapes and layout.
+        materials: what surfaces look like.
+        lights: what lights them.
+        cameras: where they are looked at from.
+        scene_ids: one name per scene.
+        labels: ``[B]`` int64, the class of each scene (0 planar, 1 real); None where scenes have none.
+    """
 
     geometry: Geometry
     materials: Materials
     lights: Lights
     cameras: Cameras
     scene_ids: tuple[str, ...]
+    labels: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.scene_ids)
@@ -200,15 +214,15 @@ class SceneDescription:
 
     def to(self, *args: Any, **kwargs: Any) -> Self:
         """Move every tensor, as ``Tensor.to`` to a device. Lightning calls this when a batch arrives."""
-        return self._map(lambda part: part.to(*args, **kwargs))
+        return self._map(lambda part: part.to(*args, **kwargs), lambda labels: labels.to(*args, **kwargs))
 
     def pin_memory(self) -> Self:
         """Copy every tensor to page-locked memory. Torch's data loader calls this."""
-        return self._map(Part.pin_memory)
+        return self._map(Part.pin_memory, Tensor.pin_memory)
 
     def __getitem__(self, index: slice | list[int]) -> Self:
         names = self.scene_ids[index] if isinstance(index, slice) else tuple(self.scene_ids[i] for i in index)
-        return dataclasses.replace(self._map(lambda part: part[index]), scene_ids=names)
+        return dataclasses.replace(self._map(lambda part: part[index], lambda labels: labels[index]), scene_ids=names)
 
     def replace(self, **parts: Any) -> Self:
         """A copy with some parts exchanged."""
@@ -216,17 +230,28 @@ class SceneDescription:
 
     @classmethod
     def concatenate(cls, scenes: Sequence[Self]) -> Self:
-        """Join scenes along the scene axis. All must have the same numbers of places (K, M, L) and views."""
+        """Join scenes along the scene axis.
+
+        All must have the same numbers of places (K, M, L) and views, and all labels or none.
+        """
         parts: dict[str, Any] = {}
         for name in PARTS:
             each = [getattr(scene, name) for scene in scenes]
             fields = [field.name for field in dataclasses.fields(each[0])]
             parts[name] = type(each[0])(**{f: torch.cat([getattr(part, f) for part in each]) for f in fields})
-        return cls(**parts, scene_ids=tuple(name for scene in scenes for name in scene.scene_ids))
+        labels = (
+            None
+            if scenes[0].labels is None
+            else torch.cat([scene.labels for scene in scenes if scene.labels is not None])
+        )
+        names = tuple(name for scene in scenes for name in scene.scene_ids)
+        return cls(**parts, scene_ids=names, labels=labels)
 
     def to_json(self) -> dict[str, Any]:
         """Nested dictionaries and lists that say everything; :meth:`from_json` gives the same tensors again."""
         content: dict[str, Any] = {"scene_ids": list(self.scene_ids)}
+        if self.labels is not None:
+            content["labels"] = self.labels.tolist()
         for name in PARTS:
             part = getattr(self, name)
             content[name] = {field.name: getattr(part, field.name).tolist() for field in dataclasses.fields(part)}
@@ -249,11 +274,13 @@ class SceneDescription:
                 parts[name] = kind(**{f: torch.tensor(found[f], dtype=_DTYPES.get(f, torch.float32)) for f in fields})
             except (TypeError, ValueError) as error:
                 raise ArtefactError(f"'{name}' of a scene description is no array of numbers: {error}") from error
-        return cls(**parts, scene_ids=tuple(content.get("scene_ids", ())))
+        labels = None if content.get("labels") is None else torch.tensor(content["labels"])
+        return cls(**parts, scene_ids=tuple(content.get("scene_ids", ())), labels=labels)
 
-    def _map(self, function: Any) -> Self:
-        return dataclasses.replace(self, **{name: function(getattr(self, name)) for name in PARTS})
+    def _map(self, function: Any, of_labels: Any) -> Self:
+        labels = None if self.labels is None else of_labels(self.labels)
+        return dataclasses.replace(self, **{name: function(getattr(self, name)) for name in PARTS}, labels=labels)
 
 
 PARTS: dict[str, type[Part]] = {"geometry": Geometry, "materials": Materials, "lights": Lights, "cameras": Cameras}
-_DTYPES = {"kind": torch.int32, "surface": torch.int32, "pattern": torch.int32, "open": torch.bool}
+_DTYPES = {**dict.fromkeys(("kind", "surface", "pattern", "image"), torch.int32), "open": torch.bool}

@@ -12,8 +12,8 @@ from lorasub.scenes.shapes import MAX_PIECES, RECIPES, recipe_table
 from lorasub.scenes.streams import Array, BoolArray, Draws, IntArray
 
 MAX_OBJECTS = 25
-#: Numbers that :func:`draw_geometry` takes from its stream.
-GEOMETRY_DRAWS = 16 * (MAX_OBJECTS + 1)
+#: Numbers that shapes and layout take from their stream at most.
+GEOMETRY_DRAWS = 24 * (MAX_OBJECTS + 1)
 _GAP = 0.04
 _GOLDEN_ANGLE = np.pi * (3.0 - np.sqrt(5.0))
 

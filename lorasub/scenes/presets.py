@@ -6,7 +6,8 @@ others come from the partition's own pool of ``bases`` draws around the partitio
 In the design ``across``, partition p owns a sub-range of the chosen attribute, and everything else is drawn by the same
 streams in every partition.
 
-``all`` lets everything vary moderately, for pre-training.
+``all`` lets everything vary moderately, for pre-training. So do two presets with ranges of their own: ``planar``, flat
+photographs of faces (label 0) and faces (label 1), and ``transparent``, objects of glass.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from dataclasses import dataclass, field
 from typing import Literal, get_args
 
 import numpy as np
+import torch
 
 from lorasub.errors import ConfigError
 from lorasub.scenes.cameras import CAMERA_DRAWS, draw_cameras
@@ -23,11 +25,12 @@ from lorasub.scenes.description import SceneDescription
 from lorasub.scenes.geometry import GEOMETRY_DRAWS, draw_geometry
 from lorasub.scenes.lights import LIGHT_DRAWS, draw_lights
 from lorasub.scenes.materials import MATERIAL_DRAWS, draw_materials
-from lorasub.scenes.ranges import SceneRanges
-from lorasub.scenes.streams import Draws, Key, Spread, hash_key
+from lorasub.scenes.portraits import draw_portrait_materials, draw_portraits
+from lorasub.scenes.ranges import CLEAR_SHAPES, PRESET_RANGES, SceneRanges
+from lorasub.scenes.streams import Draws, Key, Spread, hash_key, uniforms
 
 Attribute = Literal["geometry", "texture", "camera", "lighting"]
-Preset = Literal["geometry", "texture", "camera", "lighting", "all"]
+Preset = Literal["geometry", "texture", "camera", "lighting", "all", "planar", "transparent"]
 Design = Literal["within", "across"]
 ATTRIBUTES: tuple[Attribute, ...] = get_args(Attribute)
 PRESETS: tuple[Preset, ...] = get_args(Preset)
@@ -40,7 +43,7 @@ _COUNTS = {
     "lighting": LIGHT_DRAWS,
 }
 
-_WIDE, _NARROW, _OWNED, _MODERATE = Spread(1.0, 1.0), Spread(0.01, 0.0), Spread(0.35, 0.35), Spread(0.7, 1.0)
+_WIDE, _NARROW, _OWNED, _MODERATE = Spread(1.0, 1.0), Spread(0.005, 0.0), Spread(0.35, 0.35), Spread(0.7, 1.0)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,7 +68,7 @@ class SceneSampler:
     """Describes scene i of a data set, a pure function of the fields below and i.
 
     Attributes:
-        attribute: what varies, or ``all``.
+        attribute: what varies, or a preset in which everything does.
         partition: which of the attribute's data sets.
         design: ``within`` or ``across``, see the module.
         seed: of everything.
@@ -73,11 +76,12 @@ class SceneSampler:
         bases: size of the pool from which design ``within`` takes the attributes that do not vary. A small one lets a
             model learn depths and poses by heart.
         stream: name of the scenes' stream; another name gives scenes from the same distribution that share nothing.
-        ranges: of all parameters.
+        ranges: of all parameters; None: the preset's own.
         spreads: how much of them is open.
 
     Raises:
-        ConfigError: an unknown attribute or design, a negative partition or seed, an empty pool.
+        ConfigError: an unknown attribute or design, a negative partition or seed, an empty pool, glass of a shape that
+            light cannot be followed through.
     """
 
     attribute: Preset
@@ -87,7 +91,7 @@ class SceneSampler:
     num_views: int = 4
     bases: int = 64
     stream: str = "train"
-    ranges: SceneRanges = field(default_factory=SceneRanges)
+    ranges: SceneRanges | None = None
     spreads: Spreads = field(default_factory=Spreads)
 
     def __post_init__(self) -> None:
@@ -100,15 +104,36 @@ class SceneSampler:
                 raise ConfigError(f"{name} is {getattr(self, name)}; it must not be negative")
         if self.bases < 1:
             raise ConfigError(f"bases is {self.bases}; the pool needs at least one draw")
+        opaque = sorted(set(self.drawn_from.geometry.shapes) - set(CLEAR_SHAPES))
+        if self.drawn_from.texture.clear > 0 and opaque:
+            raise ConfigError(
+                f"clear is {self.drawn_from.texture.clear}, but shapes has {opaque}, which cannot be of glass; take "
+                f"some of {list(CLEAR_SHAPES)}"
+            )
+
+    @property
+    def drawn_from(self) -> SceneRanges:
+        """The ranges: those given, or the preset's own."""
+        return self.ranges or PRESET_RANGES.get(self.attribute, SceneRanges())
 
     def sample(self, indices: Sequence[int]) -> SceneDescription:
         """Describe the scenes with the given indices."""
+        ranges, shapes, surfaces = self.drawn_from, self._draws("geometry", indices), self._draws("texture", indices)
+        labels = None
+        if self.attribute == "planar":
+            labels = torch.tensor([self._label(index) for index in indices])
+            geometry = draw_portraits(shapes, ranges, labels.numpy() == 1)
+            materials = draw_portrait_materials(surfaces, ranges)
+        else:
+            geometry = draw_geometry(shapes, ranges.geometry)
+            materials = draw_materials(surfaces, ranges.texture)
         return SceneDescription(
-            geometry=draw_geometry(self._draws("geometry", indices), self.ranges.geometry),
-            materials=draw_materials(self._draws("texture", indices), self.ranges.texture),
-            lights=draw_lights(self._draws("lighting", indices), self.ranges.lighting),
-            cameras=draw_cameras(self._draws("camera", indices), self.ranges.camera, self.num_views),
+            geometry=geometry,
+            materials=materials,
+            lights=draw_lights(self._draws("lighting", indices), ranges.lighting),
+            cameras=draw_cameras(self._draws("camera", indices), ranges.camera, self.num_views),
             scene_ids=tuple(self.scene_id(index) for index in indices),
+            labels=labels,
         )
 
     def scene_id(self, index: int) -> str:
@@ -129,13 +154,17 @@ class SceneSampler:
     def _role(self, attribute: Attribute) -> tuple[Key, Spread]:
         """Whose streams an attribute is drawn from, and how far it may stray."""
         own: Key = (self.design, self.attribute, self.partition)
-        if self.attribute == "all":
+        if self.attribute not in ATTRIBUTES:
             return own, self.spreads.moderate
         if self.design == "within":
             return own, self.spreads.wide if attribute == self.attribute else self.spreads.narrow
         if attribute == self.attribute:
             return own, self.spreads.owned
         return (self.design, self.attribute), self.spreads.moderate
+
+    def _label(self, index: int) -> int:
+        key: Key = (self.seed, "label", self.attribute, self.partition, self.stream, index)
+        return int(uniforms(key, 1)[0] < 0.5)
 
     def _base(self, index: int) -> int:
         key: Key = (self.seed, self.design, self.attribute, self.partition, "pool", self.stream, index)

@@ -55,7 +55,8 @@ class TextureRanges:
     """Materials.
 
     Attributes:
-        patterns: which procedural textures occur.
+        patterns: which textures occur; ``image`` takes pictures from a folder.
+        images: that folder. A picture is six times as wide as a feature of ``scale``.
         scale: size of one feature.
         warp: how far noise bends a pattern, in features.
         hue: of the palette's first colour, in turns.
@@ -63,6 +64,8 @@ class TextureRanges:
         value: of the palette's colours (the V of HSV).
         roughness: width of the highlight.
         specular: strength of the highlight.
+        clear: share of objects that are of glass.
+        refraction: refractive index of glass.
     """
 
     patterns: tuple[str, ...] = (
@@ -76,6 +79,7 @@ class TextureRanges:
         "marble",
         "gradient",
     )
+    images: str | None = None
     scale: Range = (0.06, 0.6)
     warp: Range = (0.0, 1.0)
     hue: Range = (0.0, 1.0)
@@ -83,6 +87,8 @@ class TextureRanges:
     value: Range = (0.15, 0.95)
     roughness: Range = (0.15, 0.9)
     specular: Range = (0.0, 0.4)
+    clear: float = 0.0
+    refraction: Range = (1.3, 1.6)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -127,7 +133,8 @@ class CameraRanges:
         step: largest angle between neighbouring views, radians; what guarantees overlap.
         distance: sideways from the origin.
         height: above the floor.
-        target: how far from the origin the point is that the camera looks at.
+        target: how far sideways from the origin the point is that the camera looks at.
+        target_height: of that point above the floor.
         fov: vertical field of view, radians.
         roll: rotation about the viewing axis, radians.
         tremor: length of the steps of a hand-held camera.
@@ -140,16 +147,72 @@ class CameraRanges:
     distance: Range = CAMERA_SHELL
     height: Range = (0.35, 2.3)
     target: Range = (0.0, 0.7)
+    target_height: Range = (0.2, 0.7)
     fov: Range = (0.7, 1.25)
     roll: Range = (-0.25, 0.25)
     tremor: Range = (0.004, 0.03)
 
 
 @dataclass(frozen=True, kw_only=True)
+class PortraitRanges:
+    """Heads, and photographs of them, in the preset ``planar``; other presets have none.
+
+    Attributes:
+        head: half height of a head.
+        proportions: factors on its length, width and height.
+        features: factors on the sizes of nose, eyes, brows, lips, ears and so on.
+        height: of the middle of the head or the card above the floor.
+        yaw: turn of the head about the vertical, radians; 0 looks at the cameras.
+        pitch: nod, radians.
+        roll: tilt to the side, radians.
+        card: half width of a photograph, one value because materials have to fit to it.
+        card_turn: yaw, pitch and roll of a card, radians.
+        photographs: how many there are; each is a view of another head, rendered before the first scene.
+    """
+
+    head: float = 0.48
+    proportions: Range = (0.9, 1.1)
+    features: Range = (0.85, 1.15)
+    height: Range = (1.35, 1.45)
+    yaw: Range = (-0.4, 0.4)
+    pitch: Range = (-0.15, 0.15)
+    roll: Range = (-0.12, 0.12)
+    card: float = 0.62
+    card_turn: Range = (-0.2, 0.2)
+    photographs: int = 64
+
+
+@dataclass(frozen=True, kw_only=True)
 class SceneRanges:
-    """The ranges of all four attributes."""
+    """The ranges of all four attributes, and of what only one preset has."""
 
     geometry: GeometryRanges = field(default_factory=GeometryRanges)
     texture: TextureRanges = field(default_factory=TextureRanges)
     camera: CameraRanges = field(default_factory=CameraRanges)
     lighting: LightingRanges = field(default_factory=LightingRanges)
+    portrait: PortraitRanges = field(default_factory=PortraitRanges)
+
+
+#: Shapes of glass: single solids with closed forms, inside of which rays are followed.
+CLEAR_SHAPES = ("sphere", "box", "cylinder", "cone", "frustum")
+#: Ranges of the presets that have their own.
+PRESET_RANGES: dict[str, SceneRanges] = {
+    "planar": SceneRanges(
+        geometry=GeometryRanges(count=(6, 14), open=0.15, floating=0.0),
+        camera=CameraRanges(
+            paths=("micro",),
+            azimuth=(-0.35, 0.35),
+            distance=(2.45, 3.2),
+            height=(1.3, 1.6),
+            target=(0.0, 0.12),
+            target_height=(1.32, 1.42),
+            fov=(0.38, 0.72),
+            roll=(-0.1, 0.1),
+            tremor=(0.02, 0.06),
+        ),
+    ),
+    "transparent": SceneRanges(
+        geometry=GeometryRanges(count=(5, 14), radius=(0.2, 0.5), shapes=CLEAR_SHAPES, floating=0.0),
+        texture=TextureRanges(clear=0.6),
+    ),
+}

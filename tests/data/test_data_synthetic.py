@@ -72,7 +72,10 @@ def test_validation_scenes_are_others_and_always_the_same() -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"attribute": "colour"}, "unknown attribute 'colour'; choose from geometry, texture, camera, lighting, all"),
+        (
+            {"attribute": "colour"},
+            "unknown attribute 'colour'; choose from geometry, texture, camera, lighting, all, planar",
+        ),
         ({"design": "between"}, "unknown design 'between'; choose from within, across"),
         ({"num_views": 0}, "num_views is 0"),
         ({"batch_size": 0}, "batch_size is 0"),

@@ -7,12 +7,15 @@ import torch
 
 from lorasub.errors import ConfigError
 from lorasub.scenes.description import Pattern, Primitive, SceneDescription
+from lorasub.scenes.images import ImageAtlas
 from lorasub.scenes.presets import SceneSampler
 from lorasub.scenes.ranges import GeometryRanges, SceneRanges
 from lorasub.scenes.rendering import engines
 from lorasub.scenes.rendering.renderer import Layers, Renderer
 
 pytest.importorskip("warp", reason="the extra 'warp' is not installed")
+#: Smooth enough that a ray's last bits do not matter.
+PICTURES = ImageAtlas.of(torch.rand(2, 3, 8, 8, generator=torch.Generator().manual_seed(0)))
 
 
 @pytest.fixture(scope="module")
@@ -32,7 +35,17 @@ def clear() -> SceneDescription:
     return scenes
 
 
-@pytest.fixture(scope="module", params=["opaque", "clear"])
+@pytest.fixture(scope="module")
+def pictured() -> SceneDescription:
+    """Half of the surfaces show pictures, on solids of every kind."""
+    ranges = SceneRanges(geometry=GeometryRanges(count=(10, 10)))
+    scenes = SceneSampler(attribute="all", seed=8, num_views=2, ranges=ranges).sample(range(4))
+    scenes.materials.pattern[:, ::2] = int(Pattern.IMAGE)
+    scenes.materials.image[:, ::4] = 1
+    return scenes
+
+
+@pytest.fixture(scope="module", params=["opaque", "clear", "pictured"])
 def scenes(request: pytest.FixtureRequest) -> SceneDescription:
     return request.getfixturevalue(request.param)
 
@@ -40,7 +53,9 @@ def scenes(request: pytest.FixtureRequest) -> SceneDescription:
 @pytest.fixture(scope="module")
 def pictures(scenes: SceneDescription) -> tuple[Layers, Layers]:
     """What the two engines see; a size that no tile divides."""
-    fused, eager = (Renderer((42, 52), engine=name, shadow_samples=2).render(scenes) for name in ("warp", "torch"))
+    fused, eager = (
+        Renderer((42, 52), engine=name, shadow_samples=2, images=PICTURES).render(scenes) for name in ("warp", "torch")
+    )
     return fused, eager
 
 
@@ -73,7 +88,7 @@ def test_engines_agree_on_light(pictures: tuple[Layers, Layers], layer: str, tol
 
 
 def test_threads_and_batches_change_nothing(scenes: SceneDescription) -> None:
-    renderer = Renderer((42, 52), engine="warp")
+    renderer = Renderer((42, 52), engine="warp", images=PICTURES)
     whole = renderer.render(scenes)
     before = torch.get_num_threads()
     torch.set_num_threads(3)

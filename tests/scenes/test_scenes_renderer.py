@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+from lorasub.errors import ConfigError
 from lorasub.scenes.cameras import look_at
 from lorasub.scenes.description import (
     Cameras,
@@ -23,6 +24,7 @@ from lorasub.scenes.description import (
     Primitive,
     SceneDescription,
 )
+from lorasub.scenes.images import ImageAtlas
 from lorasub.scenes.presets import SceneSampler
 from lorasub.scenes.rendering.renderer import Layers, Renderer, tone_curve
 
@@ -69,6 +71,7 @@ def scene(
             scale=torch.ones(1, surfaces),
             warp=torch.zeros(1, surfaces),
             phase=torch.zeros(1, surfaces, 3),
+            image=torch.zeros(1, surfaces, dtype=torch.int32),
             roughness=torch.full((1, surfaces), 0.5),
             specular=torch.zeros(1, surfaces),
             refraction=index_of_refraction,
@@ -239,12 +242,55 @@ def test_clear_slab_lets_straight_light_through() -> None:
     assert -torch.log(1 - _linear(clear.rgb[0, 0, 0, 32, 32])) == pytest.approx(expected.item(), rel=0.02)
 
 
+def test_a_card_shows_its_picture() -> None:
+    # a card that fills the frame: every pixel of the view is a pixel of the picture
+    side = 32
+    flat_card = scene(
+        [(Primitive.BOX, (0.0, 0.0, 2.0), 0.5)], eye=(0.0, -3.0, 2.0), target=(0.0, 0.0, 2.0), ambient=1.0
+    )
+    materials = flat_card.materials
+    pattern, phase = materials.pattern.clone(), materials.phase.clone()
+    pattern[:, 3], phase[:, 3] = int(Pattern.IMAGE), torch.tensor([0.5, 0.0, -0.5])
+    flat_card = flat_card.replace(
+        materials=dataclasses.replace(materials, pattern=pattern, phase=phase, scale=torch.ones(1, 4)),
+        cameras=dataclasses.replace(flat_card.cameras, fov=torch.full((1, 1), 2 * math.atan(0.5 / 2.5))),
+    )
+    image = torch.rand(1, 3, side, side, generator=torch.Generator().manual_seed(0))
+    image = torch.nn.functional.interpolate(image, scale_factor=4)
+    with pytest.raises(ConfigError, match="shows picture 0, but the renderer has 0"):
+        Renderer((side, side)).render(flat_card)
+    seen = Renderer((side, side), antialias=False, images=ImageAtlas.of(image)).render(flat_card)
+    expected = _linear(image[0, :, 2::4, 2::4].clamp(min=0.05))
+    assert torch.allclose(seen.albedo[0, 0].clamp(min=_linear(torch.tensor(0.05))), expected, atol=2e-3)
+
+
+def test_an_edge_behind_a_thick_pane_is_seen_where_snell_says() -> None:
+    # Eye at y = -3, pane of index 1.5 from y = -0.5 to 0.5, behind it at y = 2 a bright and a dark wall that meet at
+    # x = 2. Light that leaves the eye at angle a from the axis arrives at 4 tan(a) + tan(b), sin(b) = sin(a) / 1.5.
+    kinds = [(Primitive.BOX, (0.0, 0.0, 2.0), 1.0), (Primitive.BOX, (-1.0, 5.0, 2.0), 3.0)]
+    kinds.append((Primitive.BOX, (5.0, 5.0, 2.0), 3.0))
+    options: dict[str, Any] = {"eye": (0.0, -3.0, 2.0), "target": (0.0, 0.0, 2.0), "ambient": 0.5}
+    described = scene(kinds, refraction={3: 1.5}, colors={3: 1.0, 4: 0.9, 5: 0.02}, **options)
+    described.geometry.size[0, 0] = torch.tensor([2.9, 0.5, 1.0])
+    low, high = 0.0, 0.6
+    for _ in range(50):
+        angle = 0.5 * (low + high)
+        reached = 4 * math.tan(angle) + math.tan(math.asin(math.sin(angle) / 1.5))
+        low, high = (angle, high) if reached < 2 else (low, angle)
+    focal = 0.5 * 201 / math.tan(0.5)
+    expected, straight = 100.5 + focal * math.tan(low), 100.5 + focal * 2 / 5
+    assert expected - straight > 4  # pixels: the pane matters
+    row = Renderer((201, 201), antialias=False).render(described).rgb[0, 0, 0, 100, 110:]
+    dark = (row < 0.5 * (row[0] + row[-1])).nonzero()[0].item()
+    assert 110 + dark == pytest.approx(expected, abs=1.0)
+
+
 def _linear(srgb: Tensor) -> Tensor:
     return ((srgb + 0.055) / 1.055) ** 2.4
 
 
 @settings(deadline=None, max_examples=8)
-@given(st.integers(0, 10_000), st.sampled_from(["geometry", "texture", "camera", "lighting", "all"]))
+@given(st.integers(0, 10_000), st.sampled_from(["geometry", "texture", "camera", "lighting", "all", "transparent"]))
 def test_random_scenes_are_sane(seed: int, attribute: Any) -> None:
     described = SceneSampler(attribute=attribute, seed=seed, num_views=2).sample([seed])
     seen = Renderer((28, 28)).render(described)

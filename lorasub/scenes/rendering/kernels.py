@@ -7,9 +7,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from lorasub.scenes.description import CEILING, FLOOR, WALLS, LightKind
+from lorasub.scenes.description import CEILING, FLOOR, WALLS, LightKind, Pattern
 from lorasub.scenes.rendering.intersection import FAR, hit, room_exit
-from lorasub.scenes.rendering.textures import hash_lattice, pattern_weights, unit
+from lorasub.scenes.rendering.textures import hash_lattice, pattern_weights, picture_color, unit
 from lorasub.scenes.rendering.vectors import dot, normalize
 from lorasub.scenes.rendering.world import SUN_DISTANCE, World
 
@@ -29,6 +29,7 @@ class Surface:
         point: ``[3, G, N]`` in the world.
         normal: ``[3, G, N]`` unit, in the world.
         place: ``[3, G, N]`` the point in the object's own axes, world units: what a texture hangs on.
+        face: int32, which axis of the object's unit cube the point faces: pictures lie across the other two.
         index: int32 material.
         number: int32 solid, -1 for the room.
     """
@@ -37,6 +38,7 @@ class Surface:
     point: Tensor
     normal: Tensor
     place: Tensor
+    face: Tensor
     index: Tensor
     number: Tensor
 
@@ -77,13 +79,21 @@ def meet(world: World, origin: Tensor, direction: Tensor, far: Tensor, number: T
         point,
         torch.where(is_solid, normal, wall_normal),
         torch.where(is_solid, local * size, point),
+        torch.where(is_solid, local.abs().argmax(0), side).to(torch.int32),
         torch.where(is_solid, of_solid, of_room),
         torch.where(is_solid, number, -1),
     )
 
 
 def paint(
-    world: World, direction: Tensor, pixel: Tensor, depth: Tensor, normal: Tensor, place: Tensor, index: Tensor
+    world: World,
+    direction: Tensor,
+    pixel: Tensor,
+    depth: Tensor,
+    normal: Tensor,
+    place: Tensor,
+    face: Tensor,
+    index: Tensor,
 ) -> tuple[Tensor, ...]:
     """The fields of :class:`Paint`. ``pixel [G]`` is a pixel's size at depth 1."""
     groups, many = world.pattern.shape
@@ -92,10 +102,16 @@ def paint(
     scale, warp, phase = finish[0], finish[1], finish[2:5]
     cosine = (dot(normal, direction) * torch.rsqrt(dot(direction, direction))).abs().clamp(min=0.1)
     footprint = depth * pixel[:, None] / (cosine * scale)
-    main, accent = pattern_weights(world.pattern.flatten()[row], place / scale + phase, warp, footprint)
+    pattern, feature = world.pattern.flatten()[row], place / scale + phase
+    main, accent = pattern_weights(pattern, feature, warp, footprint)
     colors = world.colors.flatten(-2)[..., row]
     albedo = colors[0] + (colors[1] - colors[0]) * main
-    return albedo + (colors[2] - albedo) * accent, finish[5], finish[6], finish[7]
+    albedo = albedo + (colors[2] - albedo) * accent
+    if world.texels is not None:
+        shown = pattern == int(Pattern.IMAGE)
+        picture = picture_color(world.texels, world.image.flatten()[row], feature, face, footprint)
+        albedo = torch.where(shown, picture, albedo)
+    return albedo, finish[5], finish[6], finish[7]
 
 
 def light_rays(

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from lorasub.scenes.description import SceneDescription
+from lorasub.scenes.images import ImageAtlas
 from lorasub.scenes.rendering.engines import EngineName, choose_engine
 from lorasub.scenes.rendering.kernels import HORIZON, tone_curve
 from lorasub.scenes.rendering.tracing import Compact, Look, look
@@ -84,6 +85,7 @@ class Renderer:
         engine: which one; ``auto``: Warp where it is installed.
         chunk: rays that the torch engine works on at a time; bounds memory, whatever the batch. None: what suits the
             device.
+        images: the pictures that surfaces may show, see :func:`~lorasub.scenes.pictures.scene_images`.
 
     Raises:
         ConfigError: an unknown engine, or Warp is asked for and not installed.
@@ -97,19 +99,27 @@ class Renderer:
         shadow_samples: int = 4,
         engine: EngineName = "auto",
         chunk: int | None = None,
+        images: ImageAtlas | None = None,
     ) -> None:
         self.image_size = image_size
         self.antialias = antialias
         self.shadow_samples = shadow_samples
         self.engine = choose_engine(engine)
         self.chunk = chunk
+        self.images = images
 
     @torch.no_grad()
     def render(self, scenes: SceneDescription) -> Layers:
-        """Render every view of every scene."""
+        """Render every view of every scene.
+
+        Raises:
+            ConfigError: a surface shows a picture that ``images`` does not have.
+        """
+        device = scenes.cameras.fov.device
+        if self.images is not None:
+            self.images = self.images.to(device)
         if self.engine == "warp":
             return self._render_fused(scenes)
-        device = scenes.cameras.fov.device
         chunk = self.chunk or (1 << 22 if device.type == "cuda" else 1 << 18)
         height, width = self.image_size
         together = max(1, chunk // (scenes.num_views * height * width))
@@ -125,7 +135,8 @@ class Renderer:
         # Warp is an extra, and takes a second to import
         from lorasub.scenes.rendering.fused.engine import render
 
-        seen = render(scenes, self.image_size, self.shadow_samples, _EDGE_SAMPLES if self.antialias else ())
+        offsets = _EDGE_SAMPLES if self.antialias else ()
+        seen = render(scenes, self.image_size, self.shadow_samples, offsets, self.images)
         return Layers(
             rgb=seen["rgb"].mul_(255.0).round_().div_(255.0),
             depth=seen["depth"],
@@ -142,7 +153,7 @@ class Renderer:
     def _render(self, scenes: SceneDescription, chunk: int) -> Layers:
         height, width = self.image_size
         views, groups = scenes.num_views, len(scenes) * scenes.num_views
-        world = World.prepare(scenes)
+        world = World.prepare(scenes, self.images)
         camera = _Rays.of(scenes, self.image_size)
         pixels = torch.arange(height * width, device=camera.origin.device)
         length = max(64, chunk // groups // 64 * 64)  # whole vectors: no element is computed by another code path

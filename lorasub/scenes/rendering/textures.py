@@ -1,6 +1,7 @@
-"""Solid procedural textures, evaluated in the surface's own frame; filtered by the size of a pixel on the surface.
+"""Textures, evaluated in the surface's own frame and filtered by the size of a pixel on the surface.
 
-Nothing is looked up in tables: random cells come from an integer hash, and smooth noise from waves.
+Procedural ones look nothing up in tables: random cells come from an integer hash, and smooth noise from waves. Pictures
+come from an atlas.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ import torch
 from torch import Tensor
 
 from lorasub.scenes.description import Pattern
+from lorasub.scenes.images import ATLAS_SIZE
 
 _OCTAVES = 3
 
@@ -125,3 +127,42 @@ def pattern_weights(pattern: Tensor, point: Tensor, warp: Tensor, footprint: Ten
     accent = torch.where(pattern == int(Pattern.CELLS), owner, (0.35 + 0.5 * noise).clamp(0.0, 1.0))
     accent = torch.where(pattern == int(Pattern.PLAIN), 0.0, 0.6 * accent)
     return result.clamp(0.0, 1.0), accent
+
+
+def picture_color(texels: Tensor, image: Tensor, point: Tensor, face: Tensor, footprint: Tensor) -> Tensor:
+    """Linear RGB ``[3, ...]`` of pictures that lie across a surface: one a feature, mirrored at their borders.
+
+    Their right is +x (+y on faces across x), their top is +z (+y on faces across z). Bilinear, in the smaller
+    copy whose texels are about as large as a pixel.
+
+    Args:
+        texels: ``[3, I, N]``, see :class:`~lorasub.scenes.images.ImageAtlas`.
+        image: ``[...]`` int32, which picture.
+        point: ``[3, ...]`` in features, which are pictures here.
+        face: ``[...]`` int32, the axis that the surface lies across.
+        footprint: ``[...]`` size of a pixel in features.
+    """
+    across = torch.where(face == 0, point[1], point[0])
+    down = -torch.where(face == 2, point[1], point[2])
+    finest = ATLAS_SIZE.bit_length() - 1
+    level = (ATLAS_SIZE * footprint).clamp(1.0, ATLAS_SIZE).log2().round().to(torch.int64)
+    side = 1 << (finest - level)
+    first = image.long() * texels.shape[2] + 4 * (ATLAS_SIZE * ATLAS_SIZE - side * side) // 3
+
+    def texel(value: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """The two nearest texels' numbers and the share of the second."""
+        mirrored = 1.0 - (value - 2.0 * (0.5 * value).floor() - 1.0).abs()
+        place = mirrored * side - 0.5
+        low = place.floor()
+        one, two = low.long().clamp(min=0), torch.minimum(low.long() + 1, side - 1)
+        return one, two, place - low
+
+    left, right, x = texel(across)
+    top, bottom, y = texel(down)
+    flat = texels.flatten(1)
+
+    def row(number: Tensor) -> Tensor:
+        start = first + number * side
+        return torch.lerp(flat[:, start + left], flat[:, start + right], x)
+
+    return torch.lerp(row(top), row(bottom), y)

@@ -65,7 +65,8 @@ def look(
 ) -> Look:
     """Follow rays ``origin [3, G, N or 1] + t direction [3, G, N]``; ``pixel [G]`` is a pixel's size at distance 1."""
     surface = _first_surface(world, origin, direction)
-    coat = Paint(*paint(world, direction, pixel, surface.depth, surface.normal, surface.place, surface.index))
+    where = (surface.depth, surface.normal, surface.place, surface.face, surface.index)
+    coat = Paint(*paint(world, direction, pixel, *where))
     visible = _visible(world, surface, shadow_samples)
     shading, gloss = shade(world, direction, surface.point, surface.normal, coat.roughness, coat.specular, visible)
     upward = normalize(direction)[2].clamp(min=0.0)
@@ -99,16 +100,18 @@ def _overwrite(solids: Solids, surface: Surface, hits: MarchedHits, origin: Tens
     where = (hits.group, hits.ray)
     place = hits.group * solids.surface.shape[1] + hits.number
     depth, point, normal = surface.depth.clone(), surface.point.clone(), surface.normal.clone()
-    local, index, number = surface.place.clone(), surface.index.clone(), surface.number.clone()
+    local, face = surface.place.clone(), surface.face.clone()
+    index, number = surface.index.clone(), surface.number.clone()
     depth[where] = hits.distance
     point[:, hits.group, hits.ray] = (
         origin.expand_as(direction)[:, hits.group, hits.ray] + hits.distance * direction[:, hits.group, hits.ray]
     )
     normal[:, hits.group, hits.ray] = hits.normal
     local[:, hits.group, hits.ray] = hits.point * solids.size.flatten(-2)[:, place]
+    face[where] = hits.point.abs().argmax(0).to(torch.int32)
     index[where] = solids.surface.flatten()[place]
     number[where] = hits.number.to(torch.int32)
-    return Surface(depth, point, normal, local, index, number)
+    return Surface(depth, point, normal, local, face, index, number)
 
 
 def _visible(world: World, surface: Surface, shadow_samples: int) -> Tensor:

@@ -7,7 +7,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from lorasub.scenes.description import LightKind, SceneDescription
+from lorasub.errors import ConfigError
+from lorasub.scenes.description import LightKind, Pattern, SceneDescription
+from lorasub.scenes.images import ImageAtlas
 from lorasub.scenes.rendering.intersection import Solids
 
 #: Shadow rays toward a directional light end here.
@@ -24,6 +26,8 @@ class World:
         room: ``[3, G]`` half width, half depth, height.
         open: ``[G]`` bool.
         pattern: ``[G, M]`` int32.
+        image: ``[G, M]`` int32.
+        texels: ``[3, I, N]``, see :class:`~lorasub.scenes.images.ImageAtlas`; None if no surface shows a picture.
         colors: ``[3, 3, G, M]`` palette colour, then RGB.
         finish: ``[8, G, M]`` scale, warp, phase (3), roughness, specular, refraction.
         light_kind: ``[G, L]`` int32.
@@ -42,6 +46,8 @@ class World:
     room: Tensor
     open: Tensor
     pattern: Tensor
+    image: Tensor
+    texels: Tensor | None
     colors: Tensor
     finish: Tensor
     light_kind: Tensor
@@ -55,8 +61,12 @@ class World:
     clear: bool
 
     @classmethod
-    def prepare(cls, scenes: SceneDescription) -> World:
-        """Lay out every view of every scene as a group of its own."""
+    def prepare(cls, scenes: SceneDescription, images: ImageAtlas | None = None) -> World:
+        """Lay out every view of every scene as a group of its own.
+
+        Raises:
+            ConfigError: a surface shows a picture that ``images`` does not have.
+        """
         views, materials, lights, geometry = scenes.num_views, scenes.materials, scenes.lights, scenes.geometry
         lit = int((lights.kind != int(LightKind.NONE)).any(0).sum())  # lights in use come first
 
@@ -81,6 +91,8 @@ class World:
             room=groups(geometry.room, 1),
             open=groups(geometry.open),
             pattern=groups(materials.pattern),
+            image=groups(materials.image),
+            texels=texels_of(scenes, images),
             colors=groups(materials.colors, 2, 3),
             finish=groups(torch.stack(finish, dim=-1), 2),
             light_kind=groups(lights.kind[:, :lit]),
@@ -93,3 +105,20 @@ class World:
             soft=tuple((lights.radius[:, :lit] > 0.0).any(0).tolist()),
             clear=clear,
         )
+
+
+def texels_of(scenes: SceneDescription, images: ImageAtlas | None) -> Tensor | None:
+    """The atlas that the scenes' pictures are in; None if no surface shows one.
+
+    Raises:
+        ConfigError: a surface shows a picture that ``images`` does not have.
+    """
+    shown = scenes.materials.image[scenes.materials.pattern == int(Pattern.IMAGE)]
+    if not len(shown):
+        return None
+    if images is None or int(shown.max()) >= len(images):
+        raise ConfigError(
+            f"a surface shows picture {int(shown.max())}, but the renderer has {len(images or ())} of them: give it "
+            "the scenes' own, Renderer(..., images=scene_images(sampler))"
+        )
+    return images.texels

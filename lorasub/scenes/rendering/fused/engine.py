@@ -10,6 +10,7 @@ import warp as wp
 from torch import Tensor
 
 from lorasub.scenes.description import SceneDescription
+from lorasub.scenes.images import ImageAtlas
 from lorasub.scenes.rendering.fused.pixels import (
     TILE,
     Image,
@@ -33,6 +34,7 @@ def render(
     image_size: tuple[int, int],
     shadow_samples: int,
     edge_samples: tuple[tuple[float, float], ...],
+    images: ImageAtlas | None,
 ) -> dict[str, Tensor]:
     """The layers of every view as tensors ``[B, S, ...]``, by name.
 
@@ -41,10 +43,11 @@ def render(
         image_size: (H, W).
         shadow_samples: shadow rays toward each soft light.
         edge_samples: further places in edge pixels, (x, y) from the centre; none for no smoothing.
+        images: the pictures that surfaces may show.
     """
     _start()
     device = scenes.cameras.fov.device
-    scene, every, casters, kept = prepare(scenes, image_size)
+    scene, every, casters, kept = prepare(scenes, image_size, images)
     height, width = image_size
     views = len(scenes) * scenes.num_views
     pixels, tiles = views * height * width, views * -(-height // TILE) * -(-width // TILE)

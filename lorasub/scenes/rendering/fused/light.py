@@ -4,17 +4,29 @@ import warp as wp
 
 from lorasub.scenes.rendering.fused.scene import BIAS, DIRECTIONAL, SUN_DISTANCE, Among, Lamp, Material, Place, Scene
 from lorasub.scenes.rendering.fused.solids import blocked
-from lorasub.scenes.rendering.fused.textures import hash_lattice, pattern_weights, unit
+from lorasub.scenes.rendering.fused.textures import IMAGE, hash_lattice, pattern_weights, picture_color, unit
 
 _PI = wp.constant(3.14159265358979)
 
 
 @wp.func
-def albedo_at(material: Material, direction: wp.vec3, pixel: float, depth: float, normal: wp.vec3, place: wp.vec3):
-    """Linear RGB of a surface; ``place`` is the point in the object's own axes."""
+def albedo_at(
+    texels: wp.array3d(dtype=wp.float32),
+    material: Material,
+    direction: wp.vec3,
+    pixel: float,
+    depth: float,
+    normal: wp.vec3,
+    place: wp.vec3,
+    face: int,
+):
+    """Linear RGB of a surface; ``place`` is the point in the object's own axes, ``face`` the axis it lies across."""
     cosine = wp.max(wp.abs(wp.dot(normal, direction)) / wp.length(direction), 0.1)
     footprint = depth * pixel / (cosine * material.scale)
-    main, accent = pattern_weights(material.pattern, place / material.scale + material.phase, material.warp, footprint)
+    point = place / material.scale + material.phase
+    if material.pattern == IMAGE:
+        return picture_color(texels, material.image, point, face, footprint)
+    main, accent = pattern_weights(material.pattern, point, material.warp, footprint)
     first = wp.vec3(material.colors[0, 0], material.colors[0, 1], material.colors[0, 2])
     second = wp.vec3(material.colors[1, 0], material.colors[1, 1], material.colors[1, 2])
     third = wp.vec3(material.colors[2, 0], material.colors[2, 1], material.colors[2, 2])

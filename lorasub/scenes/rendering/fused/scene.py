@@ -10,6 +10,7 @@ import warp as wp
 from torch import Tensor
 
 from lorasub.scenes.description import LightKind, Primitive, SceneDescription
+from lorasub.scenes.images import ImageAtlas
 from lorasub.scenes.rendering import intersection, kernels, world
 
 FAR = wp.constant(float(intersection.FAR))
@@ -41,6 +42,7 @@ class Material:
     colors: wp.mat33
     phase: wp.vec3
     pattern: wp.int32
+    image: wp.int32
     scale: wp.float32
     warp: wp.float32
     roughness: wp.float32
@@ -91,6 +93,7 @@ class Scene:
     materials: wp.array2d(dtype=Material)  # [B, M]
     lamps: wp.array2d(dtype=Lamp)  # [B, L]
     views: wp.array2d(dtype=View)  # [B, S]
+    texels: wp.array3d(dtype=wp.float32)  # [3, I, N], see lorasub.scenes.images.ImageAtlas
 
 
 @wp.struct
@@ -102,7 +105,9 @@ class Among:
     many: wp.int32
 
 
-def prepare(scenes: SceneDescription, image_size: tuple[int, int]) -> tuple[Scene, Tensor, Tensor, list[Tensor]]:
+def prepare(
+    scenes: SceneDescription, image_size: tuple[int, int], images: ImageAtlas | None
+) -> tuple[Scene, Tensor, Tensor, list[Tensor]]:
     """The scenes for the program.
 
     Returns:
@@ -170,6 +175,7 @@ def prepare(scenes: SceneDescription, image_size: tuple[int, int]) -> tuple[Scen
             materials.colors,
             materials.phase,
             materials.pattern,
+            materials.image,
             materials.scale,
             materials.warp,
             materials.roughness,
@@ -181,6 +187,9 @@ def prepare(scenes: SceneDescription, image_size: tuple[int, int]) -> tuple[Scen
         Lamp, records(*(getattr(lights, name)[:, :lit] for name in ("position", "color", "radius", "kind")))
     )
     scene.views = array(View, records(turn, eye, 1.0 / cameras.intrinsics(image_size)[..., 0, 0]))
+    texels = world.texels_of(scenes, images)
+    kept.append(turn.new_zeros(3, 1, 1) if texels is None else texels)
+    scene.texels = wp.from_torch(kept[-1])
 
     def first(which: Tensor) -> Tensor:
         return which[:, :many].int().argsort(dim=1, descending=True, stable=True).to(torch.uint8).contiguous()

@@ -1,7 +1,8 @@
-"""Solid procedural textures, see :mod:`lorasub.scenes.rendering.textures`, of which this is the fused form."""
+"""Textures, see :mod:`lorasub.scenes.rendering.textures`, of which this is the fused form."""
 
 import warp as wp
 
+from lorasub.scenes import images
 from lorasub.scenes.description import Pattern
 
 PLAIN = wp.constant(int(Pattern.PLAIN))
@@ -12,6 +13,9 @@ STRIPES = wp.constant(int(Pattern.STRIPES))
 DOTS = wp.constant(int(Pattern.DOTS))
 WOOD = wp.constant(int(Pattern.WOOD))
 MARBLE = wp.constant(int(Pattern.MARBLE))
+IMAGE = wp.constant(int(Pattern.IMAGE))
+ATLAS_SIZE = wp.constant(images.ATLAS_SIZE)
+_FINEST = wp.constant(images.ATLAS_SIZE.bit_length() - 1)
 _OCTAVES = wp.constant(3)
 # constants of xxHash32 and MurmurHash3, as in the torch engine
 _PRIMES = [wp.constant(wp.uint32(prime)) for prime in (0x27D4EB2F, 0x9E3779B1, 0x165667B1, 0x85EBCA6B)]
@@ -137,3 +141,40 @@ def pattern_weights(pattern: int, point: wp.vec3, warp: float, footprint: float)
     else:
         main = 0.5 + 0.5 * wp.sin(1.2 * z + 0.4 * x)
     return wp.clamp(main, 0.0, 1.0), 0.6 * accent
+
+
+@wp.func
+def texel_place(value: float, side: int):
+    """The two texels nearest to a coordinate in pictures, mirrored at borders, and the share of the second."""
+    mirrored = 1.0 - wp.abs(value - 2.0 * wp.floor(0.5 * value) - 1.0)
+    place = mirrored * float(side) - 0.5
+    low = wp.floor(place)
+    return wp.max(int(low), 0), wp.min(int(low) + 1, side - 1), place - low
+
+
+@wp.func
+def picture_color(texels: wp.array3d(dtype=wp.float32), image: int, point: wp.vec3, face: int, footprint: float):
+    """Linear RGB of a picture that lies across a surface; ``face`` is the axis that the surface lies across."""
+    across = point[0]
+    down = -point[2]
+    if face == 0:
+        across = point[1]
+    if face == 2:
+        down = -point[1]
+    wide = wp.clamp(float(ATLAS_SIZE) * footprint, 1.0, float(ATLAS_SIZE))
+    side = 1 << (_FINEST - int(wp.round(wp.log2(wide))))
+    first = 4 * (ATLAS_SIZE * ATLAS_SIZE - side * side) / 3
+    left, right, x = texel_place(across, side)
+    top, bottom, y = texel_place(down, side)
+    color = wp.vec3(0.0, 0.0, 0.0)
+    for channel in range(3):
+        above = wp.lerp(
+            texels[channel, image, first + top * side + left], texels[channel, image, first + top * side + right], x
+        )
+        below = wp.lerp(
+            texels[channel, image, first + bottom * side + left],
+            texels[channel, image, first + bottom * side + right],
+            x,
+        )
+        color[channel] = wp.lerp(above, below, y)
+    return color

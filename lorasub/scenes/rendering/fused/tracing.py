@@ -70,10 +70,16 @@ def meet(scene: Scene, b: int, among: Among, origin: wp.vec3, direction: wp.vec3
 def paint(scene: Scene, b: int, met: Surface, direction: wp.vec3, pixel: float):
     """Linear RGB of the surface that a ray has met."""
     place = met.point
+    across = met.normal  # its longest component is the axis that the surface lies across
     if met.solid >= 0:  # textures hang on the object's own axes
         body = scene.bodies[b, met.solid]
-        place = wp.cw_mul(body.to_local * (met.point - body.center), body.size)
-    return albedo_at(scene.materials[b, met.index], direction, pixel, met.depth, met.normal, place)
+        across = body.to_local * (met.point - body.center)
+        place = wp.cw_mul(across, body.size)
+    face = int(0)
+    for axis in range(1, 3):
+        if wp.abs(across[axis]) > wp.abs(across[face]):
+            face = axis
+    return albedo_at(scene.texels, scene.materials[b, met.index], direction, pixel, met.depth, met.normal, place, face)
 
 
 @wp.func
