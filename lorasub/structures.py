@@ -18,7 +18,6 @@ from torch import Tensor
 
 from lorasub.errors import DataError
 
-
 #: Fields of a SceneBatch that most data sets do not have at all, and that are None there.
 _OPTIONAL = ("labels", "object_masks")
 

@@ -17,8 +17,7 @@ class AdapterExport(Callback):
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Save on the first rank."""
-        folder = run_folder(trainer) / "adapter"
+        folder = run_folder(trainer)
         adapters = attached_adapters(pl_module)
-        if trainer.is_global_zero and adapters is not None:
-            adapters.save(folder)
-            log.info("adapter: %s", folder)
+        if folder is not None and trainer.is_global_zero and adapters is not None:
+            log.info("adapter: %s", adapters.save(folder / "adapter"))

@@ -46,12 +46,12 @@ class BackboneExport(Callback):
             log.info("backbone: %s", path)
 
     def _export(self, trainer: Trainer, pl_module: LightningModule) -> Path | None:
-        folder = run_folder(trainer) / "backbone"
+        folder = run_folder(trainer)
         save = getattr(getattr(pl_module, "backbone", None), "save_pretrained", None)
         if save is None:
             raise ConfigError(
                 f"BackboneExport needs a task whose backbone has save_pretrained; {type(pl_module).__name__} has none"
             )
-        if not trainer.is_global_zero or trainer.fast_dev_run:  # type: ignore[attr-defined]
+        if folder is None or not trainer.is_global_zero:
             return None
-        return Path(save(folder, dtype=_DTYPES[self.dtype]))
+        return Path(save(folder / "backbone", dtype=_DTYPES[self.dtype]))

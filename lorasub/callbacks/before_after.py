@@ -63,14 +63,15 @@ class BeforeAfter(Callback):
         if not trainer.is_global_zero or not self.before or not self.after:
             return
         names = [name for name in self.before if name in self.after]
-        write_json(
-            folder / "before_after.json",
-            {
-                "step": self.after_step,
-                "steps": trainer.global_step,
-                "metrics": {name: {"before": self.before[name], "after": self.after[name]} for name in names},
-            },
-        )
+        if folder is not None:
+            write_json(
+                folder / "before_after.json",
+                {
+                    "step": self.after_step,
+                    "steps": trainer.global_step,
+                    "metrics": {name: {"before": self.before[name], "after": self.after[name]} for name in names},
+                },
+            )
         log.info("\n%s", self.table(names))
 
     def table(self, names: list[str]) -> str:

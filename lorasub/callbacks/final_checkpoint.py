@@ -20,8 +20,6 @@ class FinalCheckpoint(Callback):
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Save on all ranks together, into the folder of the first checkpoint callback that keeps a last one."""
-        if trainer.fast_dev_run:  # type: ignore[attr-defined]
-            return
         for callback in trainer.checkpoint_callbacks:
             if isinstance(callback, ModelCheckpoint) and callback.save_last and callback.dirpath:
                 name = f"{callback.CHECKPOINT_NAME_LAST}{callback.FILE_EXTENSION}"

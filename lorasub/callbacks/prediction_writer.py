@@ -78,7 +78,10 @@ class PredictionWriter(BasePredictionWriter):
         dataloader_idx: int,
     ) -> None:
         """Write every scene of the batch."""
-        root = self.folder or run_folder(trainer) / "predictions"
+        run = run_folder(trainer)
+        root = self.folder or (None if run is None else run / "predictions")
+        if root is None:
+            return
         scenes, predictions = prediction
         for index, name in enumerate(scenes.scene_ids):
             self.write_scene(root / re.sub(r"[^\w.-]+", "_", name), scenes, predictions, index)

@@ -50,7 +50,7 @@ class ScenePanels(Callback):
         outputs, self._outputs = self._outputs, {}
         step = trainer.global_step
         for loader, (batch, predictions) in outputs.items():
-            if predictions.depth is None:
+            if predictions.depth is None or folder is None:
                 continue
             for scene in range(min(self.scenes, len(batch))):
                 figure = depth_panels(batch, predictions, scene=scene, max_views=self.max_views)

@@ -95,7 +95,7 @@ class SubspaceOverlap(Callback):
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Table, scalars, files and figure."""
         folder = run_folder(trainer)
-        if not trainer.is_global_zero:
+        if folder is None or not trainer.is_global_zero:
             return
         matrix = self._measure(pl_module)
         if matrix is None:

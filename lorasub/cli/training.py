@@ -135,6 +135,9 @@ class TrainingCLI(LightningCLI):
             config["strategy"] = DDPStrategy(broadcast_buffers=False)
         parser = self._parser(self.subcommand)
         callbacks: list[Callback] = [self._get(self.config_init, key) for key in parser.callback_keys]
+        for callback in callbacks:
+            if isinstance(callback, ModelCheckpoint) and config.get("fast_dev_run"):
+                callback.save_last = False  # else a last checkpoint is written even in a quick check
         callbacks += [BeforeAfter(), AdapterExport()]
         # first: it must see the weights that were trained, before averaged ones replace them
         config["callbacks"] = [FinalCheckpoint(), *_as_list(config.get("callbacks"))]

@@ -27,8 +27,9 @@ def tiny(weights: Path) -> list[str]:
 
 @pytest.mark.parametrize("config", CONFIGS, ids=lambda path: path.stem)
 def test_every_config_says_how_it_is_run_and_runs(
-    config: Path, real_data: Path, tiny_weights: Path, tmp_path: Path
+    config: Path, real_data: Path, tiny_weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.chdir(tmp_path)
     text = config.read_text(encoding="utf-8")
     assert text.startswith("# ")
     assert f"--config configs/{config.name}" in text
@@ -38,6 +39,7 @@ def test_every_config_says_how_it_is_run_and_runs(
     if "root: ???" in text:
         words += [f"--data.root={real_data / '7scenes_redkitchen'}", "--data.batch_size=2"]
     assert main(words) == 0
+    assert list(tmp_path.iterdir()) == []  # a quick check leaves nothing behind
 
 
 def test_fit_test_predict(repository: Path, tiny_weights: Path, tmp_path: Path) -> None:
