@@ -130,7 +130,8 @@ class SceneBatch:
         changes: dict[str, Any] = {}
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)
-            changes[field.name] = value[order] if isinstance(value, Tensor) else tuple(value[i] for i in order)
+            if value is not None:
+                changes[field.name] = value[order] if isinstance(value, Tensor) else tuple(value[i] for i in order)
         return self.replace(**changes)
 
     def select_views(self, index: Tensor | list[int]) -> Self:

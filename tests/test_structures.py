@@ -118,3 +118,20 @@ def test_labels_and_object_masks_may_be_absent_or_partly_there() -> None:
     assert torch.equal(joined.select_views([2, 0]).object_masks, joined.object_masks[:, [2, 0]])
     with pytest.raises(DataError, match="object_masks"):
         make().replace(object_masks=masks[:1])
+
+
+def test_scenes_are_picked_with_all_that_belongs_to_them() -> None:
+    batch = random_scenes(3, 2, (4, 6))
+    masks = torch.rand(3, 2, 4, 6) > 0.5
+    for scenes in (batch, batch.replace(labels=torch.tensor([4, 5, 6]), object_masks=masks)):
+        picked = scenes.select_scenes([2, 0, 2])
+        assert picked.scene_ids == tuple(scenes.scene_ids[i] for i in (2, 0, 2))
+        assert torch.equal(picked.images, scenes.images[[2, 0, 2]])
+        assert torch.equal(picked.world_points[1], scenes.world_points[0])
+        if scenes.labels is None:
+            assert picked.labels is None
+        else:
+            assert picked.labels is not None
+            assert picked.object_masks is not None
+            assert picked.labels.tolist() == [6, 4, 6]
+            assert torch.equal(picked.object_masks, masks[[2, 0, 2]])
