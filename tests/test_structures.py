@@ -8,6 +8,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from scene_examples import random_scenes
 
 from lorasub.errors import DataError
 from lorasub.structures import Predictions, SceneBatch
