@@ -38,9 +38,13 @@ from .geometry import normalize_scene as normalize_scene
 from .geometry import umeyama as umeyama
 from .losses import LossTerms as LossTerms
 from .losses import VGGTLoss as VGGTLoss
+from .metrics import ConfidenceCalibration as ConfidenceCalibration
 from .metrics import DepthAccuracy as DepthAccuracy
+from .metrics import PointCloudAccuracy as PointCloudAccuracy
 from .metrics import PointMapError as PointMapError
 from .metrics import PoseAccuracy as PoseAccuracy
+from .metrics import SceneMetric as SceneMetric
+from .metrics import TrajectoryError as TrajectoryError
 from .structures import Predictions as Predictions
 from .structures import SceneBatch as SceneBatch
 from .subspaces import LayerSubspace as LayerSubspace

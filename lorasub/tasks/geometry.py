@@ -11,7 +11,8 @@ from torchmetrics import MetricCollection
 from lorasub.adapters import AdapterSpec
 from lorasub.backbones import Backbone
 from lorasub.losses import LossTerms, VGGTLoss
-from lorasub.metrics import DepthAccuracy, PointMapError, PoseAccuracy
+from lorasub.metrics import protocol_metrics
+from lorasub.metrics.protocols import DEFAULT
 from lorasub.structures import Predictions, SceneBatch
 from lorasub.tasks.base import OptimizerFactory, SceneTask
 
@@ -25,6 +26,7 @@ class GeometryTask(SceneTask):
         loss: weights and details of the loss; VGGT's published ones by default.
         optimizer: called with the trainable parameters.
         warmup: share of all steps in which the learning rate rises; a cosine follows.
+        protocols: what validation and test measure: ids of :data:`lorasub.metrics.PROTOCOLS`.
     """
 
     def __init__(
@@ -34,16 +36,18 @@ class GeometryTask(SceneTask):
         loss: VGGTLoss | None = None,
         optimizer: OptimizerFactory = lambda parameters: AdamW(parameters, lr=1e-3, weight_decay=0.05),
         warmup: float = 0.05,
+        protocols: Sequence[str] = (DEFAULT,),
     ) -> None:
         super().__init__(backbone, adapter, loss, optimizer, warmup)
+        self.protocols = tuple(protocols)
 
     def configure_loss(self) -> nn.Module:
         """VGGT's losses with their published weights."""
         return VGGTLoss()
 
     def configure_metrics(self) -> MetricCollection:
-        """Depth after median alignment, poses over all pairs of views, points after Sim(3) alignment."""
-        return MetricCollection([DepthAccuracy(alignment="median"), PoseAccuracy(), PointMapError()])
+        """Those of the protocols."""
+        return protocol_metrics(self.protocols)
 
     def compute_loss(self, predictions: Predictions, batch: SceneBatch) -> LossTerms:
         """Weighted camera, depth and point losses of each scene."""

@@ -10,6 +10,9 @@ from torch import Tensor
 
 from lorasub.geometry import full_precision, relative_pose, rotation_angle
 
+#: True baselines of fewer than so many units in the last place of the largest translation are rounding, not motion.
+_ROUNDING = 16
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PairErrors:
@@ -19,11 +22,13 @@ class PairErrors:
         rotation: ``[..., P]`` degrees in [0, 180].
         translation: ``[..., P]`` degrees in [0, 90], the angle between the directions of translation up to sign.
         valid: ``[..., P]`` bool, both views have a true pose.
+        baseline: ``[..., P]`` bool, and their true centres differ, so that there is a direction to compare with.
     """
 
     rotation: Tensor
     translation: Tensor
     valid: Tensor
+    baseline: Tensor
 
     @property
     def worst(self) -> Tensor:
@@ -36,7 +41,9 @@ def relative_pose_errors(prediction: Tensor, target: Tensor, pose_valid: Tensor)
     """Compare the relative poses of all pairs of views, which needs neither a common frame nor a common scale.
 
     The protocol of VGGT's evaluation on CO3D: the rotation's geodesic angle, and the angle th between the translations'
-    directions as min(th, 180 - th). As there, a translation of length 0 has no direction and counts 90 degrees.
+    directions as min(th, 180 - th). As there, a predicted translation of length 0 has no direction and counts 90
+    degrees. Where the true one has none, there is nothing to compare with: ``baseline`` says so (VGGT counts 90 degrees
+    there too, which no prediction could help).
 
     Args:
         prediction: ``[..., S, 3, 4]`` camera-from-world, in any world frame and scale.
@@ -49,10 +56,15 @@ def relative_pose_errors(prediction: Tensor, target: Tensor, pose_valid: Tensor)
     first, second = torch.triu_indices(target.shape[-3], target.shape[-3], offset=1, device=target.device)
     predicted = relative_pose(prediction[..., first, :, :], prediction[..., second, :, :])
     true = relative_pose(target[..., first, :, :], target[..., second, :, :])
+    valid = pose_valid[..., first] & pose_valid[..., second]
+    lengths = torch.where(valid, torch.linalg.vector_norm(true[..., 3], dim=-1), 0.0)
+    # the size of the world in which the poses were rounded
+    size = torch.linalg.vector_norm(target[..., 3], dim=-1).amax(-1, keepdim=True)
     return PairErrors(
         rotation=torch.rad2deg(rotation_angle(predicted[..., :3], true[..., :3])),
         translation=torch.rad2deg(_axis_angle(predicted[..., 3], true[..., 3])),
-        valid=pose_valid[..., first] & pose_valid[..., second],
+        valid=valid,
+        baseline=valid & (lengths > _ROUNDING * torch.finfo(lengths.dtype).eps * size),
     )
 
 
