@@ -20,6 +20,7 @@ from .backbones import Backbone as Backbone
 from .backbones import ConstantGeometry as ConstantGeometry
 from .backbones import VGGTConfig as VGGTConfig
 from .callbacks import BackboneExport as BackboneExport
+from .callbacks import ResultsWriter as ResultsWriter
 from .callbacks import SubspaceOverlap as SubspaceOverlap
 from .callbacks import WarmWeightAveraging as WarmWeightAveraging
 from .data.curriculum import CurriculumScenes as CurriculumScenes
@@ -45,6 +46,8 @@ from .metrics import PointMapError as PointMapError
 from .metrics import PoseAccuracy as PoseAccuracy
 from .metrics import SceneMetric as SceneMetric
 from .metrics import TrajectoryError as TrajectoryError
+from .metrics.comparison import compare_results as compare_results
+from .metrics.results import Results as Results
 from .structures import Predictions as Predictions
 from .structures import SceneBatch as SceneBatch
 from .subspaces import LayerSubspace as LayerSubspace

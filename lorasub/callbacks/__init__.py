@@ -5,6 +5,7 @@ from lorasub.callbacks.backbone_export import BackboneExport
 from lorasub.callbacks.before_after import BeforeAfter
 from lorasub.callbacks.final_checkpoint import FinalCheckpoint
 from lorasub.callbacks.prediction_writer import PredictionWriter
+from lorasub.callbacks.results_writer import ResultsWriter
 from lorasub.callbacks.scene_panels import ScenePanels
 from lorasub.callbacks.subspace_overlap import SubspaceOverlap
 from lorasub.callbacks.weight_average import WarmWeightAveraging
@@ -15,6 +16,7 @@ __all__ = [
     "BeforeAfter",
     "FinalCheckpoint",
     "PredictionWriter",
+    "ResultsWriter",
     "ScenePanels",
     "SubspaceOverlap",
     "WarmWeightAveraging",

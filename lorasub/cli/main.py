@@ -20,6 +20,7 @@ VERBS: dict[str, tuple[str, str]] = {
     "fit": ("lorasub.cli.training", "fit an adapter; --config configs/geometry.yaml"),
     "validate": ("lorasub.cli.training", "score a checkpoint on validation data"),
     "test": ("lorasub.cli.training", "score a checkpoint on test data"),
+    "compare": ("lorasub.cli.comparison", "set the results of several tests side by side, with intervals"),
     "predict": ("lorasub.cli.training", "write depth, cameras and point clouds for images"),
     "mine": ("lorasub.cli.subspaces", "find the subspace that several adapters share"),
     "overlap": ("lorasub.cli.subspaces", "measure how far subspaces overlap, against chance"),

@@ -32,6 +32,7 @@ from lorasub.callbacks import (
     BeforeAfter,
     FinalCheckpoint,
     PredictionWriter,
+    ResultsWriter,
     ScenePanels,
     SubspaceOverlap,
 )
@@ -138,7 +139,8 @@ class TrainingCLI(LightningCLI):
         for callback in callbacks:
             if isinstance(callback, ModelCheckpoint) and config.get("fast_dev_run"):
                 callback.save_last = False  # else a last checkpoint is written even in a quick check
-        callbacks += [BeforeAfter(), AdapterExport()]
+        settings_of_both = {part: _plain(self._get(self.config, part)) for part in ("model", "data")}
+        callbacks += [BeforeAfter(), AdapterExport(), ResultsWriter(settings_of_both)]
         # first: it must see the weights that were trained, before averaged ones replace them
         config["callbacks"] = [FinalCheckpoint(), *_as_list(config.get("callbacks"))]
         if config.get("logger"):

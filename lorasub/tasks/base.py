@@ -122,13 +122,13 @@ class SceneTask(LightningModule):
         self, batch: SceneBatch, batch_idx: int, dataloader_idx: int = 0
     ) -> SceneOutput:
         """Loss and metrics of one validation batch."""
-        return self._evaluate(batch, self._evaluation_name("val", dataloader_idx))
+        return self._evaluate(batch, self.evaluation_name("val", dataloader_idx))
 
     def test_step(  # type: ignore[override]
         self, batch: SceneBatch, batch_idx: int, dataloader_idx: int = 0
     ) -> SceneOutput:
         """Loss and metrics of one test batch."""
-        return self._evaluate(batch, self._evaluation_name("test", dataloader_idx))
+        return self._evaluate(batch, self.evaluation_name("test", dataloader_idx))
 
     def predict_step(self, batch: SceneBatch, batch_idx: int, dataloader_idx: int = 0) -> SceneOutput:
         """Predictions beside the batch they are for; ground truth in it may be absent."""
@@ -153,7 +153,7 @@ class SceneTask(LightningModule):
         """Log and reset the metrics of every test set."""
         self._log_metrics()
 
-    def _evaluation_name(self, stage: str, dataloader_idx: int) -> str:
+    def evaluation_name(self, stage: str, dataloader_idx: int) -> str:
         """``val`` for the first loader; for others the name that the data module gives (``evaluation_names``)."""
         names = getattr(getattr(self._trainer, "datamodule", None), "evaluation_names", ())
         if dataloader_idx == 0:

@@ -1,0 +1,193 @@
+"""Two evaluations side by side: differences with bootstrap intervals over scenes, and when there is nothing to compare.
+
+Scenes differ far more than methods do. So differences are taken scene by scene, and the interval comes from drawing
+scenes, both methods' values of a scene together (a paired bootstrap).
+"""
+
+from __future__ import annotations
+
+import math
+import warnings
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from scipy.stats import bootstrap
+
+from lorasub.errors import ConfigError
+from lorasub.metrics.results import Results, SetResult
+
+Array = npt.NDArray[np.float64]
+
+#: Resamples that are held in memory at a time.
+_BATCH = 500
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Difference:
+    """One result of two evaluations.
+
+    Attributes:
+        set: name of the test set.
+        name: of the result.
+        protocol: how it was measured.
+        first: its value in the first evaluation, over the scenes that both measured.
+        second: in the second.
+        low: lower end of the interval of ``second - first``; NaN if there is none (one scene, or no mean over scenes).
+        high: upper end.
+        scenes: number of scenes that both measured.
+    """
+
+    set: str
+    name: str
+    protocol: str
+    first: float
+    second: float
+    low: float
+    high: float
+    scenes: int
+
+    @property
+    def difference(self) -> float:
+        """``second - first``."""
+        return self.second - self.first
+
+    @property
+    def clear(self) -> bool:
+        """Whether the interval excludes 0."""
+        return self.low > 0 or self.high < 0
+
+
+def compare_results(
+    first: Results,
+    second: Results,
+    *,
+    force: bool = False,
+    confidence: float = 0.95,
+    resamples: int = 9999,
+    seed: int = 0,
+) -> list[Difference]:
+    """Compare two evaluations of the same protocols on the same frames.
+
+    Intervals are bias-corrected and accelerated (BCa, Efron 1987), of the difference of the weighted means.
+
+    Args:
+        first: what is compared with.
+        second: what is compared.
+        force: compare what both have under the same name, in scenes of the same name, whatever else differs.
+        confidence: of the intervals.
+        resamples: of scenes.
+        seed: of the resamples.
+
+    Raises:
+        ConfigError: protocols or frames differ (saying which), or nothing is common to both.
+    """
+    if not 0 < confidence < 1 or resamples < 100:
+        raise ConfigError(f"confidence must be in (0, 1) and resamples at least 100, not {confidence} and {resamples}")
+    if not force and (reasons := unlike(first, second)):
+        listed = "".join(f"\n  {reason}" for reason in reasons)
+        raise ConfigError(f"these results do not compare:{listed}\nuse --force to compare what they share all the same")
+    found = []
+    for name in first.sets.keys() & second.sets.keys() if force else first.sets:
+        one, other = first.sets[name], second.sets[name]
+        for result, protocol in one.protocols.items():
+            if result in other.protocols:
+                columns = _paired(one, other, result)
+                low, high = _interval(columns, confidence, resamples, seed)
+                values = [_mean(columns[0], columns[1]), _mean(columns[2], columns[3])]
+                if result in one.whole and result in other.whole:
+                    values = [one.whole[result], other.whole[result]]
+                found.append(
+                    Difference(
+                        set=name,
+                        name=result,
+                        protocol=protocol,
+                        first=values[0],
+                        second=values[1],
+                        low=low,
+                        high=high,
+                        scenes=columns.shape[1],
+                    )
+                )
+    if not found:
+        raise ConfigError(f"nothing is common to both: sets {sorted(first.sets)} and {sorted(second.sets)}")
+    return found
+
+
+def unlike(first: Results, second: Results) -> list[str]:
+    """Why two evaluations do not compare, in words; empty if they do."""
+    reasons = []
+    for name in sorted(first.sets.keys() ^ second.sets.keys()):
+        reasons.append(f"the test set '{name}' is in the {'first' if name in first.sets else 'second'} only")
+    for name in sorted(first.sets.keys() & second.sets.keys()):
+        one, other = first.sets[name], second.sets[name]
+        for result in sorted(one.protocols.keys() | other.protocols.keys()):
+            a, b = one.protocols.get(result), other.protocols.get(result)
+            if a != b:
+                reasons.append(f'{name}: \'{result}\' is measured by "{a}" in the first, by "{b}" in the second')
+        reasons += [f"{name}: {reason}" for reason in _unlike_frames(one, other)]
+    return reasons
+
+
+def _unlike_frames(one: SetResult, other: SetResult) -> list[str]:
+    if one.frames_hash == other.frames_hash:
+        return []
+    frames = [{scene.scene: scene.frames for scene in found.scenes} for found in (one, other)]
+    reasons = []
+    for here, there, which in ((*frames, "first"), (*reversed(frames), "second")):
+        if missing := [scene for scene in here if scene not in there]:
+            reasons.append(f"{len(missing)} scenes are in the {which} only: {_some(missing)}")
+    changed = [scene for scene in frames[0] if scene in frames[1] and frames[0][scene] != frames[1][scene]]
+    if changed:
+        reasons.append(f"{len(changed)} scenes have other views in the second: {_some(changed)}")
+    return reasons or ["the scenes come in another order, or more than once"]
+
+
+def _paired(one: SetResult, other: SetResult, name: str) -> Array:
+    """``[4, scenes]``: value and weight in the first, value and weight in the second, of scenes that both measured."""
+    there = {scene.scene: scene for scene in other.scenes}
+    columns = []
+    for scene in one.scenes:
+        partner = there.get(scene.scene)
+        if partner is None or not (scene.weights.get(name, 0) > 0 and partner.weights.get(name, 0) > 0):
+            continue
+        columns.append((scene.values[name], scene.weights[name], partner.values[name], partner.weights[name]))
+    return np.array(columns, dtype=np.float64).reshape(-1, 4).T
+
+
+def _mean(values: Array, weights: Array) -> float:
+    return float((values * weights).sum() / weights.sum()) if len(values) else math.nan
+
+
+def _difference_of_means(a: Array, a_weights: Array, b: Array, b_weights: Array, axis: int = -1) -> Array:
+    first = (a * a_weights).sum(axis) / a_weights.sum(axis)
+    second = (b * b_weights).sum(axis) / b_weights.sum(axis)
+    difference: Array = second - first
+    return difference
+
+
+def _interval(columns: Array, confidence: float, resamples: int, seed: int) -> tuple[float, float]:
+    if columns.shape[1] < 2 or not np.isfinite(columns).all():
+        return math.nan, math.nan
+    # BCa has no answer where resamples hardly differ, as for a run compared with itself; percentiles have
+    for method in ("BCa", "percentile"):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            found = bootstrap(
+                tuple(columns),
+                _difference_of_means,
+                paired=True,
+                vectorized=True,
+                n_resamples=resamples,
+                batch=_BATCH,
+                confidence_level=confidence,
+                method=method,
+                rng=seed,
+            ).confidence_interval
+        if np.isfinite([found.low, found.high]).all():
+            break
+    return float(found.low), float(found.high)
+
+
+def _some(names: list[str], count: int = 3) -> str:
+    return ", ".join(names[:count]) + (", ..." if len(names) > count else "")
