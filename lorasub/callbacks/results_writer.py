@@ -117,14 +117,15 @@ def _scene_metrics(collection: MetricCollection) -> dict[str, tuple[SceneMetric,
 
 
 def _whole_results(collection: MetricCollection) -> tuple[dict[str, float], dict[str, str]]:
-    """Results of metrics that are no means over scenes, and how they are measured. A collective."""
+    """Results that are no means over scenes, and how they are measured. A collective."""
     values: dict[str, float] = {}
     protocols: dict[str, str] = {}
     for key, metric in collection.items(keep_base=True, copy_state=False):
-        if isinstance(metric, SceneMetric):
-            continue
+        means = {metric.full_name(own) for own in metric.names} if isinstance(metric, SceneMetric) else set()
         found = metric.compute()
         for name, value in (found if isinstance(found, Mapping) else {str(key): found}).items():
+            if name in means:
+                continue
             if not isinstance(value, torch.Tensor) or value.numel() != 1:
                 raise ConfigError(f"metric '{key}' gives '{name}', which is no number; results files hold numbers")
             values[name] = float(value)

@@ -4,7 +4,20 @@ from lightning.pytorch import Trainer
 
 from lorasub.tasks.base import SceneOutput, SceneTask
 from lorasub.tasks.geometry import GeometryTask
+from lorasub.tasks.indoor import IndoorTask
+from lorasub.tasks.planar_or_real import PlanarOrRealTask
 from lorasub.tasks.pretraining import PretrainingTask
 from lorasub.tasks.schedule import warmup_cosine
+from lorasub.tasks.transparent import TransparentObjectsTask
 
-__all__ = ["GeometryTask", "PretrainingTask", "SceneOutput", "SceneTask", "Trainer", "warmup_cosine"]
+__all__ = [
+    "GeometryTask",
+    "IndoorTask",
+    "PlanarOrRealTask",
+    "PretrainingTask",
+    "SceneOutput",
+    "SceneTask",
+    "Trainer",
+    "TransparentObjectsTask",
+    "warmup_cosine",
+]
