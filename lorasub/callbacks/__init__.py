@@ -3,6 +3,7 @@
 from lorasub.callbacks.adapter_export import AdapterExport
 from lorasub.callbacks.backbone_export import BackboneExport
 from lorasub.callbacks.before_after import BeforeAfter
+from lorasub.callbacks.evaluation_figures import EvaluationFigures
 from lorasub.callbacks.final_checkpoint import FinalCheckpoint
 from lorasub.callbacks.prediction_writer import PredictionWriter
 from lorasub.callbacks.results_writer import ResultsWriter
@@ -14,6 +15,7 @@ __all__ = [
     "AdapterExport",
     "BackboneExport",
     "BeforeAfter",
+    "EvaluationFigures",
     "FinalCheckpoint",
     "PredictionWriter",
     "ResultsWriter",

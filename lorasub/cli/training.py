@@ -30,6 +30,7 @@ import lorasub.tasks  # noqa: F401 - imported so that `--model GeometryTask`, `-
 from lorasub.callbacks import (
     AdapterExport,
     BeforeAfter,
+    EvaluationFigures,
     FinalCheckpoint,
     PredictionWriter,
     ResultsWriter,
@@ -87,6 +88,7 @@ class TrainingCLI(LightningCLI):
         parser.add_lightning_class_args(ModelCheckpoint, "checkpoint")
         parser.set_defaults({"checkpoint.save_last": True, "checkpoint.every_n_train_steps": 100})
         parser.add_lightning_class_args(ScenePanels, "panels")
+        parser.add_lightning_class_args(EvaluationFigures, "figures")
         parser.add_lightning_class_args(PredictionWriter, "writer")
         parser.add_lightning_class_args(SubspaceOverlap, "overlap")
 

@@ -21,7 +21,7 @@ class ConfidenceCalibration(SceneMetric):
     themselves (Ilg et al., ECCV 2018): 0 is perfect. Only the order of confidences counts, not their size.
 
     Args:
-        alignment: of each scene's depth before its error |p - g| / g is taken; see
+        alignment: of each scene's depth before its error ``|p - g| / g`` is taken; see
             :func:`lorasub.metrics.functional.align_depth`.
 
     Results: ``ause``; ``confidence_correlation``, Spearman's between confidence and error, -1 at best.

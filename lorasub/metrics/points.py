@@ -93,7 +93,7 @@ class PointCloudAccuracy(SceneMetric):
         max_points: at most so many pixels of a scene, evenly spaced, the same in both clouds; None takes all.
 
     Results: ``acc``, ``acc_median``, ``comp``, ``comp_median`` in the source's unit; ``nc``, ``nc1``, ``nc2`` (mean
-    |cos|); ``fscore@t``.
+    ``|cos|``); ``fscore@t``.
     """
 
     def __init__(

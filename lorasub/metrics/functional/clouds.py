@@ -35,8 +35,8 @@ class CloudErrors:
         accuracy_median: the median of these.
         completeness: mean distance from a true point to its nearest predicted one.
         completeness_median: the median of these.
-        normal_accuracy: mean |cos| of the angle between a predicted point's normal and its nearest true one's (NC1).
-        normal_completeness: mean |cos| from true to predicted (NC2).
+        normal_accuracy: mean ``|cos|`` between a predicted point's normal and its nearest true one's (NC1).
+        normal_completeness: mean ``|cos|`` from true to predicted (NC2).
         fscore: threshold -> harmonic mean of precision and recall, the shares of predicted and of true points with the
             other cloud nearer than the threshold.
     """
@@ -51,7 +51,7 @@ class CloudErrors:
 
     @property
     def normal_consistency(self) -> float:
-        """Mean of the two directions' |cos|."""
+        """Mean of the two directions' ``|cos|``."""
         return (self.normal_accuracy + self.normal_completeness) / 2
 
 
@@ -181,7 +181,7 @@ def _points(points: Tensor, which: str) -> Points:
 
 
 def _mean_cosine(first: Points, second: Points) -> float:
-    """Mean |cos| over pairs that both have a normal; NaN where none has."""
+    """Mean ``|cos|`` over pairs that both have a normal; NaN where none has."""
     cosines = np.abs((first * second).sum(-1))
     known = np.isfinite(cosines)
     return float(cosines[known].mean()) if known.any() else float("nan")

@@ -45,10 +45,10 @@ class DepthErrors:
     """Errors of each depth map; NaN where nothing was valid.
 
     Attributes:
-        abs_rel: mean of |p - g| / g.
+        abs_rel: mean of ``|p - g| / g``.
         sq_rel: mean of (p - g)^2 / g, in the unit of the depth.
         delta1: share of pixels with max(p / g, g / p) < 1.25.
-        mae: mean of |p - g|, in the unit of the depth.
+        mae: mean of ``|p - g|``, in the unit of the depth.
         rmse: root of the mean squared error, in the unit of the depth.
         log_rmse: root of the mean squared difference of logarithms, p held above 1e-5.
     """
@@ -67,7 +67,7 @@ def align_depth(prediction: Tensor, target: Tensor, valid: Tensor, alignment: De
 
     - ``none``: as it is (metric evaluation);
     - ``median``: times median(g) / median(p);
-    - ``scale``: times the s that minimises sum |s p - g|, exactly (a weighted median of the ratios);
+    - ``scale``: times the s that minimises ``sum |s p - g|``, exactly (a weighted median of the ratios);
     - ``scale_shift``: s p + t with the least sum of absolute errors, by iteratively re-weighted least squares;
     - ``scale_shift_lstsq``: s p + t with the least sum of squared errors;
     - ``recons_eval_median``: ``median`` with the lower of the two middle values, as torch's;
