@@ -64,14 +64,14 @@ class EvaluationFigures(Callback):
         done = self._drawn.get(dataloader_idx, 0)
         if done >= self.scenes:
             return
-        folder = run_folder(trainer) / "figures"
+        folder = run_folder(trainer)
         scenes, predictions = outputs
         count = min(self.scenes - done, len(scenes))
         self._drawn[dataloader_idx] = done + count
-        if trainer.is_global_zero:
+        if folder is not None and trainer.is_global_zero:
             for scene in range(count):
                 name = re.sub(r"[^\w.-]+", "_", scenes.scene_ids[scene])
-                draw_scene(folder / f"test{dataloader_idx or ''}_{name}", scenes, predictions, scene)
+                draw_scene(folder / "figures" / f"test{dataloader_idx or ''}_{name}", scenes, predictions, scene)
 
 
 def draw_scene(stem: Path, batch: SceneBatch, predictions: Predictions, scene: int) -> None:

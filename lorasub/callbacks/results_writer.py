@@ -91,7 +91,7 @@ class ResultsWriter(Callback):
                 protocols |= dict.fromkeys(own_names, _protocol(metric))
             scenes = _in_order(_gather(self._scenes.get(name, [])))
             sets[name] = SetResult(protocols=protocols, scenes=scenes, whole=whole)
-        if not trainer.is_global_zero or not sets:
+        if folder is None or not trainer.is_global_zero or not sets:
             return
         recipe = getattr(pl_module, "recipe", None)
         config = self.config if self.config is not None else (None if recipe is None else {"model": recipe})
