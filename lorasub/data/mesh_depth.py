@@ -52,7 +52,7 @@ class MeshDepth:
             DataError: a file is missing or damaged, sizes do not fit, or embreex is not installed.
         """
         depth = torch.zeros(image_size) if self.sensor is None else self.sensor.load(image_size).clone()
-        if depth.shape != image_size:
+        if tuple(depth.shape) != image_size:
             raise DataError(
                 f"{self.path}: the sensor's depth is {depth.shape[1]} x {depth.shape[0]}, the image "
                 f"{image_size[1]} x {image_size[0]}; a mesh is rendered into depth of the image's own size only"
