@@ -46,7 +46,8 @@ def main() -> None:
 
 def score(arguments: list[str], panels: Path) -> dict[str, dict[str, float]]:
     """Set -> metric -> value; the panels show the model as it was scored."""
-    cli = TrainingCLI(["test", *arguments, "--trainer.logger", "false"])
+    # without a logger, Lightning would leave its files in the working folder
+    cli = TrainingCLI(["test", *arguments, "--trainer.logger=false", f"--trainer.default_root_dir={panels}"])
     data, task = cli.datamodule, cli.model
     assert isinstance(data, PosedRGBD)
     task.eval()
