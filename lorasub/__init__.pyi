@@ -22,9 +22,9 @@ from .backbones import VGGTConfig as VGGTConfig
 from .callbacks import BackboneExport as BackboneExport
 from .callbacks import SubspaceOverlap as SubspaceOverlap
 from .callbacks import WarmWeightAveraging as WarmWeightAveraging
+from .data.augmentation import Augmentation as Augmentation
 from .data.curriculum import CurriculumScenes as CurriculumScenes
 from .data.curriculum import Stage as Stage
-from .data.augmentation import Augmentation as Augmentation
 from .data.frames import Capture as Capture
 from .data.frames import Frame as Frame
 from .data.readers.base import Reader as Reader
