@@ -23,6 +23,7 @@ from .callbacks import BackboneExport as BackboneExport
 from .callbacks import ResultsWriter as ResultsWriter
 from .callbacks import SubspaceOverlap as SubspaceOverlap
 from .callbacks import WarmWeightAveraging as WarmWeightAveraging
+from .data.augmentation import Augmentation as Augmentation
 from .data.curriculum import CurriculumScenes as CurriculumScenes
 from .data.curriculum import Stage as Stage
 from .data.frames import Capture as Capture
@@ -30,8 +31,11 @@ from .data.frames import Frame as Frame
 from .data.readers.base import Reader as Reader
 from .data.readers.discovery import find_captures as find_captures
 from .data.real import PosedRGBD as PosedRGBD
+from .data.sources import CaptureSource as CaptureSource
+from .data.sources import EvaluationSet as EvaluationSet
 from .data.synthetic import SyntheticScenes as SyntheticScenes
 from .data.view_sampling import BaselineSampling as BaselineSampling
+from .data.view_sampling import OverlapSampling as OverlapSampling
 from .geometry import Similarity as Similarity
 from .geometry import decode_pose as decode_pose
 from .geometry import encode_pose as encode_pose

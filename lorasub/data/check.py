@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import torch
 
 from lorasub.data.decoding import View, image_size, load_view
-from lorasub.data.epipolar import LEAST_MATCHES, epipolar_error, find_features, match_features, neighbour_pairs
+from lorasub.data.epipolar import (
+    LEAST_MATCHES,
+    Matches,
+    epipolar_error,
+    find_features,
+    match_features,
+    neighbour_pairs,
+)
 from lorasub.data.frames import Capture, Frame
 from lorasub.data.readings import FINE_FACTORS, Reading
 from lorasub.data.reprojection import (
@@ -36,6 +43,21 @@ MAX_PAIRS = {"reprojection": 16, "epipolar": 8}
 Verdict = Literal["confirmed", "contradicted", "unproven"]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Evidence:
+    """What the geometry was tested with, for people who want to see it.
+
+    Attributes:
+        views: decoded frames, small.
+        pairs: indices of the views that were compared.
+        matches: matched points of each pair, where there is no depth.
+    """
+
+    views: Sequence[View]
+    pairs: Sequence[tuple[int, int]]
+    matches: Mapping[tuple[int, int], Matches] = field(default_factory=dict)
+
+
 @dataclass(slots=True)
 class CaptureReport:
     """What is known about a capture after looking at it.
@@ -57,6 +79,7 @@ class CaptureReport:
         verdict: whether the test confirms what was read.
         problems: what has to be repaired.
         notes: what to know.
+        evidence: the views behind it.
     """
 
     name: str
@@ -75,6 +98,7 @@ class CaptureReport:
     verdict: Verdict = "unproven"
     problems: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    evidence: Evidence = field(default_factory=lambda: Evidence(views=(), pairs=()))
 
     @property
     def ok(self) -> bool:
@@ -84,7 +108,9 @@ class CaptureReport:
     def as_dict(self) -> dict[str, Any]:
         """For JSON."""
         sizes = [{"width": w, "height": h, "images": n} for (w, h), n in self.resolutions.items()]
-        plain = {name: getattr(self, name) for name in self.__slots__ if name not in ("resolutions", "best")}
+        plain = {
+            name: getattr(self, name) for name in self.__slots__ if name not in ("resolutions", "best", "evidence")
+        }
         return plain | {"resolutions": sizes, "best": self.best.words(), "ok": self.ok}
 
     def words(self) -> str:
@@ -144,6 +170,7 @@ def check_capture(capture: Capture, on_frame: Callable[[], None] | None = None) 
     views = _decode_all(capture, report, on_frame)
     if report.with_depth:
         _describe_depth(views, report)
+    report.evidence = Evidence(views=_evenly(views, MAX_VIEWS), pairs=())
     posed = [view for view in views if view.cam_from_world is not None]
     if len(posed) >= 2 and report.with_depth:
         _test_reprojection(posed, report)
@@ -189,6 +216,7 @@ def _test_reprojection(views: list[View], report: CaptureReport) -> None:
     if not pairs:
         report.notes.append("no two frames have both depth and pose: the geometry cannot be tested")
         return
+    report.evidence = Evidence(views=chosen, pairs=pairs)
     report.method = "reprojection"
     errors = search_readings(lambda reading: typical_error(chosen, pairs, reading))
     if math.isinf(min(errors.values())):
@@ -219,6 +247,7 @@ def _test_epipolar(capture: Capture, report: CaptureReport) -> None:
     features = {i: find_features(views[i]) for i in sorted({i for pair in pairs for i in pair})}
     matches = {(i, j): match_features(features[i], features[j]) for i, j in pairs}
     pairs = [pair for pair in pairs if len(matches[pair].a) >= LEAST_MATCHES]
+    report.evidence = Evidence(views=views, pairs=pairs, matches=matches)
 
     def error_of(reading: Reading) -> float:
         return median_or_infinity([epipolar_error(views[i], views[j], matches[i, j], reading) for i, j in pairs])

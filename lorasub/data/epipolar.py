@@ -56,27 +56,42 @@ def match_features(a: Features, b: Features) -> Matches:
     return Matches(a.points[index[:, 0]], b.points[index[:, 1]])
 
 
-def epipolar_error(a: View, b: View, matches: Matches, reading: Reading = Reading()) -> float:  # noqa: B008
-    """Median symmetric distance of matched points from their epipolar lines, in pixels; NaN if nothing can be said.
+def epipolar_lines(a: View, b: View, matches: Matches, reading: Reading = Reading()) -> tuple[Tensor, Tensor] | None:  # noqa: B008
+    """Lines on which the matched points must lie, as ``[N, 3]`` in a and in b; None if they cannot be told.
 
-    Under a wrong motion a part of the matches still fits by chance, so the median over all is taken, without any choice
-    of inliers.
+    A line (l, m, n) holds the points with l x + m y + n = 0.
     """
-    if a.cam_from_world is None or b.cam_from_world is None or len(matches.a) < LEAST_MATCHES:
-        return math.nan
+    if a.cam_from_world is None or b.cam_from_world is None:
+        return None
     motion = relative_pose(reading.apply_to_pose(a.cam_from_world), reading.apply_to_pose(b.cam_from_world)).double()
     if float(motion[:, 3].norm()) < 1e-9:
-        return math.nan
+        return None
     tx, ty, tz = motion[:, 3].tolist()
     cross = motion.new_tensor([[0, -tz, ty], [tz, 0, -tx], [-ty, tx, 0]])
     to_rays_a = torch.linalg.inv(reading.apply_to_intrinsics(a.intrinsics).double())
     to_rays_b = torch.linalg.inv(reading.apply_to_intrinsics(b.intrinsics).double())
     fundamental = to_rays_b.mT @ cross @ motion[:, :3] @ to_rays_a
-    points_a, points_b = _homogeneous(matches.a.double()), _homogeneous(matches.b.double())
-    lines_b, lines_a = points_a @ fundamental.mT, points_b @ fundamental
-    residual = (points_b * lines_b).sum(-1).abs()
-    distance = 0.5 * residual * (1 / lines_b[:, :2].norm(dim=-1) + 1 / lines_a[:, :2].norm(dim=-1))
-    return float(distance.median())
+    return _homogeneous(matches.b.double()) @ fundamental, _homogeneous(matches.a.double()) @ fundamental.mT
+
+
+def epipolar_distances(a: View, b: View, matches: Matches, reading: Reading = Reading()) -> Tensor | None:  # noqa: B008
+    """``[N]`` mean distance of each matched pair from its two epipolar lines, in pixels; None as for the lines."""
+    lines = epipolar_lines(a, b, matches, reading)
+    if lines is None:
+        return None
+    residual = (_homogeneous(matches.b.double()) * lines[1]).sum(-1).abs()
+    distances: Tensor = 0.5 * residual * (1 / lines[0][:, :2].norm(dim=-1) + 1 / lines[1][:, :2].norm(dim=-1))
+    return distances
+
+
+def epipolar_error(a: View, b: View, matches: Matches, reading: Reading = Reading()) -> float:  # noqa: B008
+    """Median distance of matched points from their epipolar lines, in pixels; NaN if nothing can be said.
+
+    Under a wrong motion a part of the matches still fits by chance, so the median over all is taken, without any choice
+    of inliers.
+    """
+    distances = epipolar_distances(a, b, matches, reading) if len(matches.a) >= LEAST_MATCHES else None
+    return math.nan if distances is None else float(distances.median())
 
 
 def neighbour_pairs(views: Sequence[View], count: int) -> list[tuple[int, int]]:

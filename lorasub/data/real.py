@@ -9,15 +9,17 @@ import lightning.pytorch as pl
 from lightning.pytorch.utilities import rank_zero_info
 from torch.utils.data import DataLoader, Dataset
 
+from lorasub.data.augmentation import Augmentation
 from lorasub.data.decoding import Crop
 from lorasub.data.frames import Capture
-from lorasub.data.loading import evaluation_loader, training_loader
+from lorasub.data.loading import evaluation_loader, trained_batches, training_loader
 from lorasub.data.readers.base import Reader
-from lorasub.data.readers.discovery import find_captures
 from lorasub.data.real_scenes import CaptureScenes, EpochAndIndexSampler, SuccessiveScenes, ViewFormat
-from lorasub.data.splits import SplitName, split_by_file, split_by_fraction
-from lorasub.data.view_sampling import BaselineSampling
-from lorasub.errors import ConfigError, DataError
+from lorasub.data.sources import CaptureSource, EvaluationSet, find_below, refuse_plain_images, weights_of_captures
+from lorasub.data.splits import SplitName, split_by_capture, split_by_file, split_by_fraction
+from lorasub.data.view_sampling import BaselineSampling, ViewSampling
+from lorasub.errors import ConfigError
+from lorasub.scenes.streams import hash_key
 from lorasub.structures import SceneBatch
 
 
@@ -28,15 +30,22 @@ class PosedRGBD(pl.LightningDataModule):
     pose or without both are welcome: masks say so.
 
     Args:
-        root: folder of the capture, or a list of folders; captures are looked for in and below them.
+        root: folder of the capture, or a list of folders; captures are looked for in and below them. An entry of the
+            list may be a :class:`~lorasub.data.sources.CaptureSource` with its own format and weight; then every epoch
+            mixes the sources in the proportion of their weights, a plain folder weighing 1.
         format: ``"auto"``, the name of a format (``docs/data.md`` lists them), or a reader with options.
+        base_folder: where relative folders start; the working folder by default.
         batch_size: scenes of a batch, on each process.
         num_views: views of a scene.
         image_size: (H, W), or one number for both. The backbone wants multiples of its patch size.
         crop: ``"principal_point"`` or ``"center"``, see :func:`~lorasub.data.decoding.load_view`.
         val_fraction: the last part of each capture's frames is for validation and test. 1 uses all of them there.
-        split_file: JSON file with frozen lists of frames, instead of ``val_fraction``.
-        sampling: which frames go together.
+        val_captures: captures that are for validation and test as a whole, by name or pattern (``*/seq-03``); all
+            others are for training. Instead of ``val_fraction``.
+        split_file: JSON file with frozen lists of frames, instead of either.
+        sampling: which frames go together; by the distance of their cameras unless told otherwise.
+        augmentation: what happens to the images of training scenes, on the device, a pure function of (seed, step).
+        evaluation: name -> further folders that ``test`` scores, each under its name.
         scenes_per_epoch: training scenes of an epoch; None makes every training frame the reference of one.
         val_scenes: validation and test scenes, evenly spaced; None makes every validation frame the reference of one.
         predict_root: what ``predict`` reads, with format ``"auto"``: a capture or a plain folder of images. None takes
@@ -49,15 +58,19 @@ class PosedRGBD(pl.LightningDataModule):
 
     def __init__(
         self,
-        root: str | list[str],
+        root: str | list[str | CaptureSource],
         format: str | Reader = "auto",
+        base_folder: str = "",
         batch_size: int = 1,
         num_views: int = 4,
         image_size: int | tuple[int, int] = 112,
         crop: Crop = "principal_point",
         val_fraction: float = 0.2,
+        val_captures: list[str] | None = None,
         split_file: str | None = None,
-        sampling: BaselineSampling | None = None,
+        sampling: ViewSampling | None = None,
+        augmentation: Augmentation | None = None,
+        evaluation: dict[str, EvaluationSet] | None = None,
         scenes_per_epoch: int | None = None,
         val_scenes: int | None = None,
         predict_root: str | None = None,
@@ -76,14 +89,22 @@ class PosedRGBD(pl.LightningDataModule):
         size = (image_size, image_size) if isinstance(image_size, int) else (image_size[0], image_size[1])
         if min(size) < 1:
             raise ConfigError(f"image_size must be positive, got {image_size}")
-        self.roots = [root] if isinstance(root, str | Path) else list(root)
-        self.format = format
+        entries = [root] if isinstance(root, str | Path) else list(root)
+        self.sources = [
+            entry if isinstance(entry, CaptureSource) else CaptureSource(root=str(entry), format=format)
+            for entry in entries
+        ]
+        self.weighted = any(isinstance(entry, CaptureSource) for entry in entries)
+        self.base_folder = base_folder
         self.batch_size = batch_size
         self.num_views = num_views
         self.view_format = ViewFormat(size=size, crop=crop)
         self.val_fraction = val_fraction
+        self.val_captures = val_captures
         self.split_file = split_file
         self.sampling = sampling or BaselineSampling()
+        self.augmentation = augmentation
+        self.evaluation = dict(evaluation or {})
         self.scenes_per_epoch = scenes_per_epoch
         self.val_scenes = val_scenes
         self.predict_root = predict_root
@@ -91,19 +112,18 @@ class PosedRGBD(pl.LightningDataModule):
         self.num_workers = num_workers
         self.cache_mb = cache_mb
         self.skip_damaged = skip_damaged
-        self._captures: list[Capture] | None = None
-        self._datasets: dict[SplitName, CaptureScenes] = {}
+        self._captures: list[list[Capture]] | None = None
+        self._datasets: dict[str, CaptureScenes] = {}
+
+    @property
+    def evaluation_names(self) -> tuple[str, ...]:
+        """Names of the loaders of ``test``, in order; the first is that of the held-out part of ``root``."""
+        return "held_out", *self.evaluation
 
     @property
     def captures(self) -> list[Capture]:
         """The captures below ``root``, read when first asked for."""
-        if self._captures is None:
-            self._captures = [capture for root in self.roots for capture in find_captures(root, self.format)]
-            for capture in self._captures:
-                rank_zero_info(f"{capture.root}: {len(capture)} frames, format {capture.format}")
-                for note in capture.notes:
-                    rank_zero_info(f"  {note}")
-        return self._captures
+        return [capture for group in self._captures_of_sources() for capture in group]
 
     def dataset(self, split: SplitName) -> CaptureScenes:
         """The scenes of one split; made once, so that its cache lives as long as this module.
@@ -113,30 +133,38 @@ class PosedRGBD(pl.LightningDataModule):
             DataError: the captures cannot be read.
         """
         if split not in self._datasets:
-            parts = [self._split(capture)[split] for capture in self.captures]
-            found = [part for part in parts if part is not None]
+            parts = [[self._split(capture)[split] for capture in group] for group in self._captures_of_sources()]
+            groups = [[part for part in group if part is not None] for group in parts]
+            found = [capture for group in groups for capture in group]
             if not found:
                 raise ConfigError(
-                    f"the '{split}' split of {', '.join(map(str, self.roots))} is empty; change val_fraction "
-                    f"({self.val_fraction}) or split_file ({self.split_file})"
+                    f"the '{split}' split of {self._names()} is empty; change val_fraction ({self.val_fraction}), "
+                    f"val_captures ({self.val_captures}) or split_file ({self.split_file})"
                 )
-            if not any(capture.has_poses or capture.has_depth for capture in found):
-                raise DataError(
-                    f"{', '.join(map(str, self.roots))}: none of the {sum(map(len, found))} images has a pose or "
-                    "depth, so there is nothing to learn from or to compare with (predict needs neither). docs/data.md "
-                    "describes the layouts that are recognised"
-                )
-            self._datasets[split] = CaptureScenes(
-                found,
-                num_views=self.num_views,
-                view_format=self.view_format,
-                sampling=self.sampling,
-                seed=self.seed,
-                length=self.scenes_per_epoch if split == "train" else self.val_scenes,
-                cache_mb=self.cache_mb,
-                skip_damaged=self.skip_damaged,
+            refuse_plain_images(found, self._names())
+            mixed = split == "train" and self.weighted
+            weights = weights_of_captures(groups, [source.weight for source in self.sources]) if mixed else None
+            self._datasets[split] = self._scenes(
+                found, weights=weights, length=self.scenes_per_epoch if split == "train" else self.val_scenes
             )
         return self._datasets[split]
+
+    def evaluation_dataset(self, name: str) -> CaptureScenes:
+        """The scenes of one of the sets of ``evaluation``; made once.
+
+        Raises:
+            ConfigError: it holds too few frames for a scene.
+            DataError: it cannot be read.
+        """
+        key = f"evaluation {name}"
+        if key not in self._datasets:
+            chosen = self.evaluation[name]
+            captures = find_below(self.base_folder, chosen.root, chosen.format)
+            refuse_plain_images(captures, chosen.root)
+            self._datasets[key] = self._scenes(
+                captures, length=chosen.scenes, num_views=chosen.num_views, sampling=chosen.sampling
+            )
+        return self._datasets[key]
 
     def train_dataloader(self) -> DataLoader[SceneBatch]:
         """Training scenes, in a stateless order that is split over processes and resumes exactly."""
@@ -154,20 +182,74 @@ class PosedRGBD(pl.LightningDataModule):
         """Validation scenes: the same ones every time."""
         return self._loader(self.dataset("val"), self.batch_size)
 
-    def test_dataloader(self) -> DataLoader[SceneBatch]:
-        """The validation scenes."""
-        return self._loader(self.dataset("val"), self.batch_size)
+    def test_dataloader(self) -> DataLoader[SceneBatch] | list[DataLoader[SceneBatch]]:
+        """The validation scenes, then the sets of ``evaluation`` in the order of :attr:`evaluation_names`."""
+        if not self.evaluation:
+            return self.val_dataloader()
+        others = [self._loader(self.evaluation_dataset(name), self.batch_size) for name in self.evaluation]
+        return [self.val_dataloader(), *others]
 
     def predict_dataloader(self) -> DataLoader[SceneBatch]:
         """Every frame once and in order, ``num_views`` at a time; the batch size is 1 since the last may be shorter."""
-        captures = self.captures if self.predict_root is None else find_captures(self.predict_root)
+        root = self.predict_root
+        captures = self.captures if root is None else find_below(self.base_folder, root, "auto")
         dataset = SuccessiveScenes(captures, num_views=self.num_views, view_format=self.view_format)
         return self._loader(dataset, 1)
+
+    def on_after_batch_transfer(self, batch: SceneBatch, dataloader_idx: int) -> SceneBatch:
+        """Augment training scenes on the device where they have arrived.
+
+        Scene b of rank r takes the place b W + r of the step's slice of the order (W ranks), as it does in the order
+        itself: its augmentation does not depend on over how many processes the step is spread.
+        """
+        trainer = self.trainer
+        if self.augmentation is None or trainer is None or not trainer.training:
+            return batch
+        step, ranks = trained_batches(trainer), trainer.world_size
+        places = [index * ranks + trainer.global_rank for index in range(len(batch))]
+        return self.augmentation.augment(
+            batch, [hash_key(self.seed, "augmentation", step, place) % 2**63 for place in places]
+        )
+
+    def _captures_of_sources(self) -> list[list[Capture]]:
+        if self._captures is None:
+            self._captures = [find_below(self.base_folder, source.root, source.format) for source in self.sources]
+            for capture in self.captures:
+                rank_zero_info(f"{capture.root}: {len(capture)} frames, format {capture.format}")
+                for note in capture.notes:
+                    rank_zero_info(f"  {note}")
+        return self._captures
 
     def _split(self, capture: Capture) -> dict[SplitName, Capture | None]:
         if self.split_file is not None:
             return split_by_file(capture, self.split_file)
+        if self.val_captures is not None:
+            return split_by_capture(capture, self.val_captures)
         return split_by_fraction(capture, self.val_fraction)
+
+    def _scenes(
+        self,
+        captures: list[Capture],
+        *,
+        length: int | None,
+        weights: list[float] | None = None,
+        num_views: int | None = None,
+        sampling: ViewSampling | None = None,
+    ) -> CaptureScenes:
+        return CaptureScenes(
+            captures,
+            num_views=num_views or self.num_views,
+            view_format=self.view_format,
+            sampling=sampling or self.sampling,
+            seed=self.seed,
+            length=length,
+            weights=weights,
+            cache_mb=self.cache_mb,
+            skip_damaged=self.skip_damaged,
+        )
+
+    def _names(self) -> str:
+        return ", ".join(source.root for source in self.sources)
 
     def _loader(self, dataset: Dataset[Any], batch_size: int) -> DataLoader[SceneBatch]:
         return evaluation_loader(

@@ -10,10 +10,12 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset
 
+from lorasub.data.candidates import Candidates
 from lorasub.data.decoding import Crop, View, ViewCache, load_view
 from lorasub.data.frames import Capture, Frame
 from lorasub.data.loading import EpochSampler
-from lorasub.data.view_sampling import BaselineSampling
+from lorasub.data.references import References
+from lorasub.data.view_sampling import ViewSampling
 from lorasub.errors import ConfigError, DataError
 from lorasub.geometry import world_points_from_depth
 from lorasub.structures import SceneBatch
@@ -35,8 +37,8 @@ class ViewFormat:
 class CaptureScenes(Dataset[SceneBatch]):
     """Scenes around reference frames: item i of epoch e is a pure function of (seed, e, i).
 
-    Every frame of every capture is the reference of one scene an epoch (or ``length`` evenly spaced ones are); the
-    other views are drawn anew in each epoch.
+    Every frame of every capture is the reference of one scene an epoch, unless ``length`` or ``weights`` ask for
+    another mixture (:class:`~lorasub.data.references.References`); the other views are drawn anew in each epoch.
 
     Args:
         captures: what to draw from; views of one scene come from one capture.
@@ -45,6 +47,7 @@ class CaptureScenes(Dataset[SceneBatch]):
         sampling: how views are chosen.
         seed: seed of the choice.
         length: scenes an epoch; None takes one for each frame.
+        weights: share of each capture in an epoch; None takes all frames alike.
         cache_mb: memory for decoded frames, for each process.
         skip_damaged: frames that cannot be decoded are left out with a warning instead of being an error. Others take
             their place, the same ones every time.
@@ -56,9 +59,10 @@ class CaptureScenes(Dataset[SceneBatch]):
         *,
         num_views: int,
         view_format: ViewFormat,
-        sampling: BaselineSampling,
+        sampling: ViewSampling,
         seed: int = 0,
         length: int | None = None,
+        weights: Sequence[float] | None = None,
         cache_mb: float = 1024.0,
         skip_damaged: bool = False,
     ) -> None:
@@ -73,31 +77,28 @@ class CaptureScenes(Dataset[SceneBatch]):
         self.view_format = view_format
         self.sampling = sampling
         self.seed = seed
-        self._references = [(c, i) for c, capture in enumerate(captures) for i in range(len(capture))]
-        if not self._references:
-            raise ConfigError("there is no frame to make scenes of")
-        self._length = len(self._references) if length is None else length
+        if not captures:
+            raise ConfigError("there is no capture to make scenes of")
+        self._references = References([len(capture) for capture in captures], weights, length)
+        self._candidates = [self._candidates_of(index) for index in range(len(captures))]
         self._cache = ViewCache(cache_mb)
         self.skip_damaged = skip_damaged
         self._damaged: set[tuple[int, int]] = set()
 
     def __len__(self) -> int:
-        return self._length
+        return len(self._references)
 
     def __getitem__(self, key: int | tuple[int, int]) -> SceneBatch:
         """The scene of ``(epoch, index)``; a plain index means epoch 0."""
         epoch, index = key if isinstance(key, tuple) else (0, key)
         if not 0 <= index < len(self):
             raise IndexError(index)
-        capture_index, reference = self._reference(index)
+        capture_index, frame = self._references.of(epoch, index)
         capture = self.captures[capture_index]
-        reference = self._first_readable(capture_index, reference)
+        reference = self._first_readable(capture_index, frame)
         rng = np.random.default_rng([self.seed, epoch, index])
-        ranked = self.sampling.rank(
-            capture.frames, reference, rng, lambda i: median_depth(self._view(capture_index, i))
-        )
         views: list[View] = []
-        for candidate in ranked:
+        for candidate in self.sampling.rank(self._candidates[capture_index], reference, rng):
             view = self._view_or_none(capture_index, candidate)
             if view is not None:
                 views.append(view)
@@ -105,11 +106,8 @@ class CaptureScenes(Dataset[SceneBatch]):
                 return scene_from_views(views, scene_id=f"{capture.name}/{views[0].name}", metric=capture.metric)
         raise DataError(f"{capture.root}: only {len(views)} frames are readable, num_views is {self.num_views}")
 
-    def _reference(self, index: int) -> tuple[int, int]:
-        total = len(self._references)
-        if self._length < total:  # evenly spaced, so that a shortened validation still sees everything
-            index = index * total // self._length
-        return self._references[index % total]
+    def _candidates_of(self, capture_index: int) -> Candidates:
+        return Candidates(self.captures[capture_index].frames, lambda index: self._view_or_none(capture_index, index))
 
     def _first_readable(self, capture_index: int, reference: int) -> int:
         total = len(self.captures[capture_index])
@@ -197,12 +195,6 @@ def scene_from_views(views: Sequence[View], *, scene_id: str, metric: bool) -> S
         scene_ids=(scene_id,),
         frame_ids=(tuple(view.name for view in views),),
     )
-
-
-def median_depth(view: View) -> float:
-    """Median of the known depth, 0 if there is none."""
-    known = view.depth[view.depth > 0]
-    return float(known.median()) if known.numel() else 0.0
 
 
 def _decode(frame: Frame, view_format: ViewFormat) -> View:

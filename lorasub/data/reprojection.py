@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -22,30 +23,59 @@ MAX_POINTS = 2000
 CLEARLY = 1.35
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class MovedDepth:
+    """Known pixels of one view, moved into another.
+
+    Attributes:
+        pixels: ``[N, 2]`` (x, y) of those that fall on known depth of the other view, in its pixels.
+        depth: ``[N]`` their depth there.
+        expected: ``[N]`` what the other view says.
+        asked: how many pixels were moved.
+    """
+
+    pixels: Tensor
+    depth: Tensor
+    expected: Tensor
+    asked: int
+
+    @property
+    def error(self) -> Tensor:
+        """``[N]`` relative difference."""
+        return (self.depth - self.expected).abs() / self.expected
+
+
+def move_depth(a: View, b: View, reading: Reading = Reading()) -> MovedDepth | None:  # noqa: B008 - immutable
+    """Move the depth of ``a`` into ``b``; None if one of them has no pose."""
+    if a.cam_from_world is None or b.cam_from_world is None:
+        return None
+    pose_a, pose_b = reading.apply_to_pose(a.cam_from_world), reading.apply_to_pose(b.cam_from_world)
+    depth_a, depth_b = a.depth * reading.depth_factor, b.depth * reading.depth_factor
+    points = unproject_depth(depth_a, reading.apply_to_intrinsics(a.intrinsics).float())[depth_a > 0]
+    points = points[:: max(len(points) // MAX_POINTS, 1)]
+    asked = len(points)
+    # between cameras that may both be far from the world's origin: in double precision
+    points = transform_points(relative_pose(pose_a, pose_b).float(), points)
+    points = points[points[:, 2] > 0]
+    pixels = project_points(points, reading.apply_to_intrinsics(b.intrinsics).float())
+    height, width = depth_b.shape
+    cells = pixels.floor()
+    seen = (cells[:, 0] >= 0) & (cells[:, 0] < width) & (cells[:, 1] >= 0) & (cells[:, 1] < height)
+    column, row = cells[seen].long().unbind(-1)
+    expected = depth_b[row, column]
+    known = expected > 0
+    return MovedDepth(pixels[seen][known], points[seen, 2][known], expected[known], asked)
+
+
 def reprojection_error(a: View, b: View, reading: Reading = Reading()) -> float:  # noqa: B008 - immutable
     """Median of ``|z - z_b| / z_b`` over the pixels of ``a`` that fall on known depth of ``b``.
 
     The median is not moved by occlusions as long as they are fewer than half. NaN if too little overlaps.
     """
-    if a.cam_from_world is None or b.cam_from_world is None:
+    moved = move_depth(a, b, reading)
+    if moved is None or len(moved.depth) < max(LEAST_POINTS, LEAST_OVERLAP * moved.asked):
         return math.nan
-    pose_a, pose_b = reading.apply_to_pose(a.cam_from_world), reading.apply_to_pose(b.cam_from_world)
-    depth_a, depth_b = a.depth * reading.depth_factor, b.depth * reading.depth_factor
-    points = unproject_depth(depth_a, reading.apply_to_intrinsics(a.intrinsics).float())[depth_a > 0]
-    points = points[:: max(len(points) // MAX_POINTS, 1)]
-    known = len(points)
-    # between cameras that may both be far from the world's origin: in double precision
-    points = transform_points(relative_pose(pose_a, pose_b).float(), points)
-    points = points[points[:, 2] > 0]
-    pixels = project_points(points, reading.apply_to_intrinsics(b.intrinsics).float()).floor()
-    height, width = depth_b.shape
-    seen = (pixels[:, 0] >= 0) & (pixels[:, 0] < width) & (pixels[:, 1] >= 0) & (pixels[:, 1] < height)
-    column, row = pixels[seen].long().unbind(-1)
-    found, expected = points[seen, 2], depth_b[row, column]
-    found, expected = found[expected > 0], expected[expected > 0]
-    if len(found) < max(LEAST_POINTS, LEAST_OVERLAP * known):
-        return math.nan
-    return float(((found - expected).abs() / expected).median())
+    return float(moved.error.median())
 
 
 def choose_pairs(views: Sequence[View], count: int) -> list[tuple[int, int]]:

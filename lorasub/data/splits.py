@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import fnmatch
 import itertools
 import math
 from collections.abc import Sequence
@@ -33,6 +34,18 @@ def split_by_fraction(capture: Capture, val_fraction: float) -> dict[SplitName, 
         raise ConfigError(f"val_fraction is between 0 and 1, got {val_fraction}")
     cut = len(capture) - math.ceil(val_fraction * len(capture) - 1e-9)
     return {"train": _part(capture, range(cut)), "val": _part(capture, range(cut, len(capture)))}
+
+
+def split_by_capture(capture: Capture, val_captures: Sequence[str]) -> dict[SplitName, Capture | None]:
+    """Keep captures whole: those with one of these names are for validation, all others for training.
+
+    Args:
+        capture: the capture.
+        val_captures: names, or patterns as in ``fnmatch`` (``*/seq-03``).
+    """
+    chosen: SplitName = "val" if any(fnmatch.fnmatchcase(capture.name, name) for name in val_captures) else "train"
+    parts: dict[SplitName, Capture | None] = {"train": None, "val": None}
+    return parts | {chosen: capture}
 
 
 def split_by_file(capture: Capture, path: str | Path) -> dict[SplitName, Capture | None]:

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import yaml
+from jsonargparse import ArgumentParser
 
 import lorasub.data.readers.discovery as discovery
 from lorasub.data.readers.pose_list import PoseList
@@ -63,7 +64,17 @@ def test_every_python_block_runs(repository: Path, capture: Path, world, capsys:
 def test_the_yaml_blocks_name_what_there_is(repository: Path) -> None:
     import lorasub as ls
 
-    data, pose_list = (yaml.safe_load(block) for block in blocks(repository, "yaml"))
+    data, mixture, pose_list = (yaml.safe_load(block) for block in blocks(repository, "yaml"))
+    parser = ArgumentParser()
+    parser.add_subclass_arguments(ls.PosedRGBD, "data")
+    mixed = parser.instantiate_classes(parser.parse_object(mixture)).data
+    assert [(source.root, source.format, source.weight) for source in mixed.sources] == [
+        ("scannet", "auto", 3),
+        ("clearpose", "clearpose", 1),
+    ]
+    assert mixed.sampling == ls.OverlapSampling(overlap=(0.3, 0.8))
+    assert mixed.augmentation == ls.Augmentation(brightness=0.3, blur=1.0, noise=0.02)
+    assert mixed.evaluation == {"glass": ls.EvaluationSet(root="tabletop", num_views=3, scenes=50)}
     module = ls.PosedRGBD(**data["data"]["init_args"])
     assert module.view_format.size == (112, 140)
     assert pose_list["format"]["class_path"] == f"{PoseList.__module__}.{PoseList.__name__}"

@@ -9,9 +9,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from scipy.io import savemat
 from scipy.spatial.transform import Rotation
 
 from lorasub.data.decoding import load_view
+from lorasub.data.readers.clearpose import ClearPose
 from lorasub.data.readers.discovery import find_captures
 from lorasub.data.readers.nerfstudio import Nerfstudio
 from lorasub.data.readers.pose_list import PoseList
@@ -274,6 +276,87 @@ def test_opencv_cameras(tmp_path: Path, world, paths: bool) -> None:
     assert capture.format == "opencv_cameras"
     world.check(capture, indices(world), share=0.999)
     assert load_view(capture.frames[0]).depth[0, 0] == 0
+
+
+def test_renderings_as_the_papers_blender_scripts_leave_them(tmp_path: Path, world) -> None:
+    root = tmp_path / "0525"
+    write_opencv_cameras(root, world, paths=True)
+    path = root / "opencv_cameras.json"
+    content = json.loads(path.read_text())
+    for frame in content["frames"]:
+        # from the folder above, and as EXR, which tone mapping turned into PNG; the camera object was scaled
+        frame["file_path"] = f"0525/{frame['file_path'].removesuffix('.png')}.exr"
+        frame["w2c"] = (np.diag([1.3, 1.3, 1.3, 1]) @ np.array(frame["w2c"])).tolist()
+    path.write_text(json.dumps(content))
+    capture = one(tmp_path)
+    assert capture.name.endswith("/0525")
+    assert [frame.name for frame in capture.frames] == [f"renderings/{i:08d}_rgba.png" for i in indices(world)]
+    world.check(capture, indices(world), share=0.999)
+    # the subject's folder may have got another name
+    root.rename(tmp_path / "renamed")
+    world.check(one(tmp_path), indices(world), share=0.999)
+
+
+@pytest.mark.parametrize("stated", ["../secret_rgba.png", "0525/../../secret_rgba.png", "/etc/secret_rgba.png"])
+def test_renderings_may_not_lead_out(tmp_path: Path, world, stated: str) -> None:
+    write_opencv_cameras(tmp_path / "0525", world, paths=True)
+    world.save_image(0, tmp_path / "secret_rgba.png")
+    path = tmp_path / "0525" / "opencv_cameras.json"
+    content = json.loads(path.read_text())
+    content["frames"][0]["file_path"] = stated
+    path.write_text(json.dumps(content))
+    with pytest.raises(DataError, match="leads out of the folder"):
+        one(tmp_path / "0525")
+
+
+def write_clearpose(root: Path, world, **changes) -> None:
+    entries = {}
+    for i in indices(world):
+        name = f"{100 * i:06d}"
+        world.save_image(i, root / f"{name}-color.png")
+        world.save_depth(i, root / f"{name}-depth_true.png", unit=FINE)
+        world.save_depth(i, root / f"{name}-depth.png", unit=FINE, depth=np.full(world.size, 1.5))
+        world.save_depth(i, root / f"{name}-label.png")
+        camera = world.intrinsics - [[0, 0, 0.5], [0, 0, 0.5], [0, 0, 0]]
+        entries[name] = {
+            "cls_indexes": np.arange(3),
+            "factor_depth": 1 / FINE,
+            "intrinsic_matrix": camera,
+            "rotation_translation_matrix": world.world_from_cam[i, :3],
+        } | changes
+    savemat(root / "metadata.mat", entries, do_compression=True)
+
+
+def test_clearpose(tmp_path: Path, world) -> None:
+    write_clearpose(tmp_path / "set1" / "scene1", world)
+    capture = one(tmp_path)
+    assert capture.format == "clearpose"
+    assert capture.metric
+    world.check(capture, indices(world))
+    sensor = one(tmp_path, ClearPose(depth="sensor"))
+    assert load_view(sensor.frames[0]).depth[20, 20].item() == pytest.approx(1.5)
+
+
+def test_clearpose_that_is_damaged_is_named(tmp_path: Path, world) -> None:
+    write_clearpose(tmp_path, world)
+    (tmp_path / "000200-depth_true.png").unlink()
+    assert one(tmp_path).notes == ("1 of 6 images have no depth_true.png",)
+    path = tmp_path / "metadata.mat"
+    whole = path.read_bytes()
+    for size in (5, 100, len(whole) // 2):
+        path.write_bytes(whole[:size])
+        with pytest.raises(DataError, match=r"metadata\.mat"):
+            one(tmp_path)
+    path.write_bytes(whole)
+    world.save_image(0, tmp_path / "000050-color.png")
+    with pytest.raises(DataError, match=r"metadata\.mat: it holds no entry '000050'"):
+        one(tmp_path)
+
+
+def test_clearpose_with_a_garbled_entry(tmp_path: Path, world) -> None:
+    write_clearpose(tmp_path, world, factor_depth=0.0)
+    with pytest.raises(DataError, match=r"metadata\.mat: entry '000000' lacks or garbles"):
+        one(tmp_path)
 
 
 def test_transparent_pixels_become_white(tmp_path: Path) -> None:

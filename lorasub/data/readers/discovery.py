@@ -9,6 +9,7 @@ from pathlib import Path
 from lorasub.data.frames import Capture
 from lorasub.data.readers.base import Reader
 from lorasub.data.readers.capture_json import CaptureJson
+from lorasub.data.readers.clearpose import ClearPose
 from lorasub.data.readers.colmap import Colmap
 from lorasub.data.readers.image_folder import ImageFolder
 from lorasub.data.readers.nerfstudio import Nerfstudio
@@ -29,6 +30,7 @@ READERS: tuple[Reader, ...] = (
     TumRgbd(),
     Redwood(),
     OpenCVCameras(),
+    ClearPose(),
     Nerfstudio(),
     Colmap(),
 )

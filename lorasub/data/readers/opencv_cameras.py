@@ -1,8 +1,12 @@
 """``opencv_cameras.json``: the layout of MegaSynth, and of what the paper renders from THuman 2.0 and 2K2K.
 
 A list of frames with ``w2c`` (OpenCV extrinsics, 4 x 4), ``fx fy cx cy`` and ``file_path`` of ``..._rgba.png``; beside
-each stands ``..._depth.exr`` with z-depth, huge where the ray hit nothing. The re-cropped THuman and 2K2K sets leave
-``file_path`` out: frames then go with the images in ``renderings`` in order.
+each stands ``..._depth.exr`` with z-depth, huge where the ray hit nothing. Variants that occur:
+
+- the renderers of THuman and 2K2K state ``file_path`` from the folder above, and with the suffix ``.exr`` that images
+  had before tone mapping;
+- the same sets cropped around the person leave ``file_path`` out: frames go with the images in ``renderings`` in order;
+- ``w2c`` may carry a uniform scale, of a scaled camera object; depth does not.
 """
 
 from __future__ import annotations
@@ -13,6 +17,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
+from torch import Tensor
 
 from lorasub.data.depth import DepthFile
 from lorasub.data.frames import Capture, Frame, pinhole
@@ -63,7 +68,7 @@ class OpenCVCameras(Reader):
 
     def _images(self, root: Path, entries: list[Mapping[str, Any]]) -> list[Path]:
         if all("file_path" in entry for entry in entries):
-            return [inside(root, str(entry["file_path"])) for entry in entries]
+            return [_image(root, str(entry["file_path"])) for entry in entries]
         images = numbered(root, "renderings/*_rgba.png")
         if len(images) != len(entries):
             raise DataError(
@@ -82,6 +87,23 @@ class OpenCVCameras(Reader):
             name=image.relative_to(root).as_posix(),
             image=image,
             intrinsics=pinhole(fx, fy, cx, cy),
-            cam_from_world=pose,
+            cam_from_world=_without_scale(pose),
             depth=DepthFile(path=depth, unit=1.0, farthest=FARTHEST) if depth.is_file() else None,
         )
+
+
+def _image(root: Path, stated: str) -> Path:
+    """The file that an entry means, see the top of this module."""
+    relative = Path(stated)
+    if relative.suffix == ".exr":
+        relative = relative.with_suffix(".png")
+    shorter = Path(*relative.parts[1:])
+    if len(relative.parts) > 2 and not inside(root, relative).is_file() and inside(root, shorter).is_file():
+        return root / shorter
+    return inside(root, relative)
+
+
+def _without_scale(pose: Tensor) -> Tensor:
+    """Divide ``[3, 4]`` by the scale of its left part, which a rotation does not have."""
+    determinant = float(torch.linalg.det(pose[:, :3]))
+    return pose / determinant ** (1 / 3) if determinant > 0 else pose
