@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test slow lint docs clean
+.PHONY: demo test slow lint docs nano clean
 
 ## demo: install, then fit an adapter on synthetic scenes in which only the geometry varies
 demo: $(VENV)/demo.stamp
@@ -27,6 +27,15 @@ lint: $(VENV)/test.stamp
 ## docs: the pages, into docs/_build/html; a warning is an error
 docs: $(VENV)/docs.stamp
 	$(BIN)/python -m sphinx -W --keep-going -q -b html docs docs/_build/html
+
+## nano: everything that is shipped for the preset nano, from nothing: its weights (hours), then the attributes' bases
+NANO := lorasub/backbones/weights/nano.safetensors
+nano: $(VENV)/demo.stamp
+	$(BIN)/lorasub fit --config configs/pretrain_nano.yaml
+	cp runs/pretrain_nano/scratch/backbone/model.safetensors $(NANO)
+	sed -i "s/sha256=\"[0-9a-f]*\"/sha256=\"$$(sha256sum $(NANO) | cut -c1-64)\"/" lorasub/backbones/vggt/presets.py
+	$(BIN)/python -m benchmarks.reference_bases
+	$(BIN)/python benchmarks/backbone.py --sensitivity 100 --json runs/pretrain_nano/backbone.json
 
 clean:
 	rm -rf $(VENV) docs/_build docs/_generated .pytest_cache .mypy_cache .ruff_cache

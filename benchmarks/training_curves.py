@@ -1,6 +1,6 @@
 """Draws the curves of a pre-training run from its TensorBoard log.
 
-    python -m benchmarks.training_curves runs/pretrain_nano/scratch docs/images/nano_training.png
+python -m benchmarks.training_curves runs/pretrain_nano/scratch docs/images/nano_training.png
 """
 
 from __future__ import annotations
