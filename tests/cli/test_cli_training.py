@@ -36,6 +36,8 @@ def test_every_config_says_how_it_is_run_and_runs(
     words = ["fit", "--config", str(config), *SMALL, *tiny(tiny_weights), "--trainer.fast_dev_run=1"]
     if "stages:" in text:
         words += ["--data.pool=1", "--data.val_scenes=2", "--data.num_views=2"]
+    if "base_folder:" in text:
+        words += [f"--data.base_folder={real_data}"]
     if "root: ???" in text:
         words += [f"--data.root={real_data / '7scenes_redkitchen'}", "--data.batch_size=2"]
     assert main(words) == 0

@@ -83,7 +83,7 @@ def test_a_scene_costs_the_same_in_any_company(batch: SceneBatch) -> None:
     predictions = random_predictions(batch)
     together = VGGTLoss()(predictions, batch)
     for scene in range(4):
-        alone = VGGTLoss()(scene_of(predictions, scene), single(batch, scene))
+        alone = VGGTLoss()(scene_of(predictions, scene), batch.select_scenes([scene]))
         torch.testing.assert_close(alone.total[0], together.total[scene])
         for name, part in alone.parts.items():
             torch.testing.assert_close(part[0], together.parts[name][scene], msg=name)
@@ -95,13 +95,6 @@ def incomplete(batch: SceneBatch) -> SceneBatch:
     valid[1] = valid[3] = False
     pose_valid[2] = pose_valid[3] = False
     return batch.replace(valid=valid, pose_valid=pose_valid)
-
-
-def single(batch: SceneBatch, scene: int) -> SceneBatch:
-    changes = {}
-    for field in dataclasses.fields(batch):
-        changes[field.name] = getattr(batch, field.name)[scene : scene + 1]
-    return batch.replace(**changes)
 
 
 def scene_of(predictions: Predictions, scene: int) -> Predictions:

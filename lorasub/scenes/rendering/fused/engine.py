@@ -50,7 +50,8 @@ def render(
     scene, every, casters, kept = prepare(scenes, image_size, images)
     height, width = image_size
     views = len(scenes) * scenes.num_views
-    pixels, tiles = views * height * width, views * -(-height // TILE) * -(-width // TILE)
+    tiles = views * -(-height // TILE) * -(-width // TILE)
+    segments = views * height * -(-width // TILE)
     rows = tiles * scene.lamps.shape[1]
     image, layers = _image((len(scenes), scenes.num_views), image_size, device)
     lists = Lists()
@@ -70,14 +71,14 @@ def render(
             setattr(lists, name, wp.from_torch(values))
     passes: list[tuple[Any, int, tuple[Any, ...]]] = [
         (gather_bodies, tiles, ()),
-        (look, pixels, ()),
+        (look, segments, ()),
         (gather_casters, rows, ()),
-        (light, pixels, (shadow_samples,)),
+        (light, segments, (shadow_samples,)),
     ]
     _launch(passes, (scene, image, lists), device)
     layers["rgb"].copy_(tone_curve(layers["rgb"]))
     if edge_samples:
-        _launch([(smooth_edges, pixels, (offsets,))], (scene, image, lists), device)
+        _launch([(smooth_edges, segments, (offsets,))], (scene, image, lists), device)
     return layers
 
 

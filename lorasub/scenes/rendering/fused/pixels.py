@@ -60,20 +60,25 @@ class Pixel:
 
 
 @wp.func
-def pixel_at(image: Image, place: int):
-    """The pixel at a place in the flat lists."""
+def segment_at(image: Image, segment: int):
+    """The first pixel of a row of a tile. Working on rows saves most of the divisions that finding a pixel takes."""
     p = Pixel()
-    pixels = image.height * image.width
-    p.view = place // pixels
+    columns = (image.width + _TILE - 1) // _TILE
+    p.view = segment // (image.height * columns)
     p.b = p.view // image.views
     p.s = p.view - p.b * image.views
-    rest = place - p.view * pixels
-    p.y = rest // image.width
-    p.x = rest - p.y * image.width
-    rows = (image.height + _TILE - 1) // _TILE
-    columns = (image.width + _TILE - 1) // _TILE
-    p.tile = (p.view * rows + p.y // _TILE) * columns + p.x // _TILE
+    rest = segment - p.view * image.height * columns
+    p.y = rest // columns
+    column = rest - p.y * columns
+    p.x = column * _TILE
+    p.tile = (p.view * ((image.height + _TILE - 1) // _TILE) + p.y // _TILE) * columns + column
     return p
+
+
+@wp.func
+def place_of(image: Image, p: Pixel):
+    """Where a pixel is in the flat lists."""
+    return (p.view * image.height + p.y) * image.width + p.x
 
 
 @wp.func
@@ -152,19 +157,22 @@ def gather_bodies(scene: Scene, image: Image, lists: Lists, first: int):
 @wp.kernel
 def look(scene: Scene, image: Image, lists: Lists, first: int):
     """The surface in the middle of each pixel."""
-    place = wp.tid() + first
-    p = pixel_at(image, place)
-    direction = ray_through(scene, image, p, float(p.x) + 0.5, float(p.y) + 0.5)
+    p = segment_at(image, wp.tid() + first)
     among = row_of(lists.seen, p.tile, lists.seen_many[p.tile])
-    surface = meet(scene, p.b, among, scene.views[p.b, p.s].eye, direction)
-    image.index[place] = -1
-    image.solid[place] = -1
-    if surface.depth < HORIZON:
-        image.depth[place] = surface.depth
-        image.normal[place] = surface.normal
-        image.point[place] = surface.point
-        image.index[place] = surface.index
-        image.solid[place] = surface.solid
+    eye = scene.views[p.b, p.s].eye
+    for _step in range(wp.min(_TILE, image.width - p.x)):
+        place = place_of(image, p)
+        direction = ray_through(scene, image, p, float(p.x) + 0.5, float(p.y) + 0.5)
+        surface = meet(scene, p.b, among, eye, direction)
+        image.index[place] = -1
+        image.solid[place] = -1
+        if surface.depth < HORIZON:
+            image.depth[place] = surface.depth
+            image.normal[place] = surface.normal
+            image.point[place] = surface.point
+            image.index[place] = surface.index
+            image.solid[place] = surface.solid
+        p.x += 1
 
 
 @wp.kernel
@@ -220,11 +228,10 @@ def put(values: wp.array(dtype=wp.float32), image: Image, p: Pixel, color: wp.ve
         values[(p.view * 3 + channel) * pixels + p.y * image.width + p.x] = color[channel]
 
 
-@wp.kernel
-def light(scene: Scene, image: Image, lists: Lists, first: int, shadow_samples: int):
-    """The colour of each pixel, linear: the tone curve of a whole image is quicker vectorised, in torch."""
-    place = wp.tid() + first
-    p = pixel_at(image, place)
+@wp.func
+def light_pixel(scene: Scene, image: Image, lists: Lists, p: Pixel, shadow_samples: int):
+    """The colour of a pixel."""
+    place = place_of(image, p)
     direction = ray_through(scene, image, p, float(p.x) + 0.5, float(p.y) + 0.5)
     where = scene.places[p.b]
     linear = wp.vec3(0.0, 0.0, 0.0)
@@ -277,6 +284,15 @@ def light(scene: Scene, image: Image, lists: Lists, first: int, shadow_samples: 
     put(image.rgb, image, p, where.exposure * linear)
 
 
+@wp.kernel
+def light(scene: Scene, image: Image, lists: Lists, first: int, shadow_samples: int):
+    """The colour of each pixel, linear: the tone curve of a whole image is quicker vectorised, in torch."""
+    p = segment_at(image, wp.tid() + first)
+    for _step in range(wp.min(_TILE, image.width - p.x)):
+        light_pixel(scene, image, lists, p, shadow_samples)
+        p.x += 1
+
+
 @wp.func
 def another_surface(image: Image, one: int, two: int):
     """Whether two pixels show different surfaces, or the same one at a clearly different angle."""
@@ -285,11 +301,10 @@ def another_surface(image: Image, one: int, two: int):
     return image.index[one] >= 0 and wp.dot(image.normal[one], image.normal[two]) < 0.6
 
 
-@wp.kernel
-def smooth_edges(scene: Scene, image: Image, lists: Lists, first: int, offsets: wp.array(dtype=wp.vec2)):
-    """Average more colour samples into the pixels at edges."""
-    place = wp.tid() + first
-    p = pixel_at(image, place)
+@wp.func
+def smooth_pixel(scene: Scene, image: Image, lists: Lists, p: Pixel, offsets: wp.array(dtype=wp.vec2)):
+    """Average more colour samples into a pixel, if it lies at an edge."""
+    place = place_of(image, p)
     edge = bool(False)
     if p.x > 0:
         edge = edge or another_surface(image, place, place - 1)
@@ -325,3 +340,12 @@ def smooth_edges(scene: Scene, image: Image, lists: Lists, first: int, offsets: 
     for channel in range(3):
         here = (p.view * 3 + channel) * pixels + p.y * image.width + p.x
         image.rgb[here] = (image.rgb[here] + total[channel]) / float(offsets.shape[0] + 1)
+
+
+@wp.kernel
+def smooth_edges(scene: Scene, image: Image, lists: Lists, first: int, offsets: wp.array(dtype=wp.vec2)):
+    """Average more colour samples into the pixels at edges."""
+    p = segment_at(image, wp.tid() + first)
+    for _step in range(wp.min(_TILE, image.width - p.x)):
+        smooth_pixel(scene, image, lists, p, offsets)
+        p.x += 1

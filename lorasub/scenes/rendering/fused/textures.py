@@ -17,6 +17,7 @@ IMAGE = wp.constant(int(Pattern.IMAGE))
 ATLAS_SIZE = wp.constant(images.ATLAS_SIZE)
 _FINEST = wp.constant(images.ATLAS_SIZE.bit_length() - 1)
 _OCTAVES = wp.constant(3)
+_TURN = wp.constant(0.15915494)  # 1 / 2 pi
 # constants of xxHash32 and MurmurHash3, as in the torch engine
 _PRIMES = [wp.constant(wp.uint32(prime)) for prime in (0x27D4EB2F, 0x9E3779B1, 0x165667B1, 0x85EBCA6B)]
 _PRIME_X, _PRIME_Y, _PRIME_Z, _PRIME_MIX = _PRIMES
@@ -37,6 +38,16 @@ def unit(value: wp.uint32):
 
 
 @wp.func
+def wave(turns: float):
+    """``sin(2 pi turns)`` to 4e-6: Taylor's polynomial on a quarter turn. The C library's takes twice the time."""
+    rest = turns - wp.floor(turns + 0.5)
+    x = 6.2831855 * (0.25 - wp.abs(0.25 - wp.abs(rest)))
+    y = x * x
+    value = x * (1.0 - y / 6.0 * (1.0 - y / 20.0 * (1.0 - y / 42.0 * (1.0 - y / 72.0))))
+    return wp.where(rest < 0.0, -value, value)
+
+
+@wp.func
 def fractal_noise(p: wp.vec3, footprint: float):
     """Smooth noise around 0, about in [-1, 1]; what is finer than a pixel fades out."""
     x = float(p[0])
@@ -48,11 +59,11 @@ def fractal_noise(p: wp.vec3, footprint: float):
     for octave in range(_OCTAVES):
         fade = wp.clamp(1.2 - 0.6 * frequency * footprint, 0.0, 1.0)
         if fade > 0.0:
-            u = frequency * x + 1.9 * total
-            v = frequency * y - 1.3 * total
-            w = frequency * z + 0.7 * total + float(octave)
-            wave = wp.sin(u) * wp.cos(v) + wp.sin(v) * wp.cos(w) + wp.sin(w) * wp.cos(u)
-            total += fade * amplitude * wave
+            u = _TURN * (frequency * x + 1.9 * total)
+            v = _TURN * (frequency * y - 1.3 * total)
+            w = _TURN * (frequency * z + 0.7 * total + float(octave))
+            gyroid = wave(u) * wave(v + 0.25) + wave(v) * wave(w + 0.25) + wave(w) * wave(u + 0.25)
+            total += fade * amplitude * gyroid
         turned_x = 0.36 * x + 0.48 * y - 0.8 * z
         turned_y = -0.8 * x + 0.6 * y
         z = 0.48 * x + 0.64 * y + 0.6 * z
