@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.trainer.states import TrainerFn
 
 from lorasub.callbacks.run_folder import run_folder
 from lorasub.errors import ConfigError
@@ -36,7 +37,8 @@ class BackboneExport(Callback):
         self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int, dataloader_idx: int = 0
     ) -> None:
         """Export before the first batch: here averaged weights stand in the model, whatever the callbacks' order."""
-        if batch_idx == 0 and dataloader_idx == 0 and trainer.training and not trainer.sanity_checking:
+        fitting = trainer.state.fn == TrainerFn.FITTING and not trainer.sanity_checking
+        if batch_idx == 0 and dataloader_idx == 0 and fitting:
             self._export(trainer, pl_module)
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
