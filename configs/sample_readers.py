@@ -1,4 +1,4 @@
-"""Readers of two sample sets with layouts of their own, for real_samples.yaml; also examples of a user's reader.
+"""Readers of three sample sets with layouts of their own, for real_samples.yaml; also examples of a user's reader.
 
 They are found as ``configs.sample_readers`` when the command runs in the folder above this one.
 """
@@ -15,9 +15,11 @@ import yaml
 
 from lorasub.data.depth import DepthFile
 from lorasub.data.frames import Capture, Frame, pinhole
+from lorasub.data.masks import MaskFile
 from lorasub.data.mesh_depth import MeshDepth
 from lorasub.data.paths import inside, numbered
 from lorasub.data.readers.base import Reader, pose_from_camera_to_world, pose_from_quaternion, read_rows
+from lorasub.data.readers.pose_list import PoseList
 from lorasub.errors import DataError
 from lorasub.geometry import compose_poses
 
@@ -62,6 +64,19 @@ class ApcShelf(Reader):
 
 
 @dataclass(frozen=True, kw_only=True)
+class ClearGrasp(PoseList):
+    """ClearGrasp's pairs: glass, with the depth of its twin that was painted and put into the same place. No poses."""
+
+    format: ClassVar[str] = "cleargrasp"
+
+    images: str = "*-transparent-rgb-img.jpg"
+    depth: str = "*-opaque-depth-img.exr"
+    depth_unit: float = 1.0
+    masks: str = "*-mask.png"
+    camera: tuple[float, float, float, float] = (921.0, 921.0, 642.0, 359.0)
+
+
+@dataclass(frozen=True, kw_only=True)
 class TraceBot(Reader):
     """TraceBot: a glass on a table. Where it is, the depth of its mesh replaces the sensor's, which is wrong there.
 
@@ -101,13 +116,14 @@ class TraceBot(Reader):
         for image in numbered(scene, "rgb/*.png"):
             pose = poses[int(image.stem)]
             place = scene.relative_to(root)
+            mask = MaskFile(path=inside(root, place / "masks" / f"{meshes[thing['id']]['name']}_000_{image.name}"))
             sensor = DepthFile(path=inside(root, place / "depth" / image.name), unit=0.001, farthest=self.farthest)
             rendered = MeshDepth(
                 path=inside(root, Path("objects") / meshes[thing["id"]]["mesh"]),
                 cam_from_object=compose_poses(pose, world_from_object),
                 intrinsics=intrinsics,
                 sensor=sensor,
-                mask=inside(root, place / "masks" / f"{meshes[thing['id']]['name']}_000_{image.name}"),
+                mask=mask,
             )
             frames.append(
                 Frame(
@@ -116,6 +132,7 @@ class TraceBot(Reader):
                     intrinsics=intrinsics,
                     cam_from_world=pose,
                     depth=rendered if self.render else sensor,
+                    object_mask=mask,
                 )
             )
         return frames

@@ -15,7 +15,7 @@ from PIL import Image, ImageOps
 from torch import Tensor
 
 from lorasub.data.frames import Frame, pinhole
-from lorasub.data.resizing import largest_window, resize_depth, resize_image, resize_intrinsics
+from lorasub.data.resizing import largest_window, resize_depth, resize_image, resize_intrinsics, resize_mask
 from lorasub.data.undistortion import undistort
 from lorasub.errors import DataError
 
@@ -36,6 +36,7 @@ class View:
         depth: ``[h, w]`` float32 z-depth in world units, 0 where unknown.
         intrinsics: ``[3, 3]`` float64 for this size, pixel centres at half integers.
         cam_from_world: ``[3, 4]`` float64, or None.
+        object_mask: ``[h, w]`` bool, or None.
     """
 
     name: str
@@ -43,11 +44,13 @@ class View:
     depth: Tensor
     intrinsics: Tensor
     cam_from_world: Tensor | None
+    object_mask: Tensor | None = None
 
     @property
     def nbytes(self) -> int:
-        """Memory of its two large tensors."""
-        return int(self.image.nbytes + self.depth.nbytes)
+        """Memory of its large tensors."""
+        mask = 0 if self.object_mask is None else self.object_mask.nbytes
+        return int(self.image.nbytes + self.depth.nbytes + mask)
 
 
 def load_view(frame: Frame, size: tuple[int, int] | None = None, crop: Crop = "principal_point") -> View:
@@ -75,10 +78,13 @@ def load_view(frame: Frame, size: tuple[int, int] | None = None, crop: Crop = "p
             f"{frame.image}: the principal point ({axis[0]:g}, {axis[1]:g}) is outside the image of "
             f"{width} x {height}; do the intrinsics belong to another resolution?"
         )
+    mask = None if frame.object_mask is None else frame.object_mask.load((height, width))
     if any(frame.distortion):
         colors = torch.from_numpy(pixels).permute(2, 0, 1)
         flat = undistort(colors, intrinsics, frame.distortion).round().clamp(0, 255).to(torch.uint8)
         pixels = flat.permute(1, 2, 0).contiguous().numpy()
+        if mask is not None:
+            mask = undistort(mask[None], intrinsics, frame.distortion, nearest=True)[0] > 0
 
     size = size or (height, width)
     whole = size == (height, width)
@@ -95,6 +101,7 @@ def load_view(frame: Frame, size: tuple[int, int] | None = None, crop: Crop = "p
         depth=depth,
         intrinsics=resize_intrinsics(intrinsics.double(), window, size),
         cam_from_world=frame.cam_from_world,
+        object_mask=None if mask is None else resize_mask(mask, window, size),
     )
 
 

@@ -13,6 +13,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from lorasub.data.masks import MaskFile
 from lorasub.errors import DataError
 
 #: How far the rows of a stored rotation may be from orthonormal. Text files carry as few as four digits.
@@ -47,6 +48,7 @@ class Frame:
             principal point: :func:`pinhole`.
         cam_from_world: ``[3, 4]`` float64, OpenCV axes. None if the frame has no pose.
         depth: where its depth comes from, None if there is none.
+        object_mask: where in the image the objects are that the data set is about, None if nobody says.
         distortion: OpenCV's coefficients (k1, k2, p1, p2[, k3]); the image is undistorted when it is loaded, so that
             ``intrinsics`` hold exactly. Empty for a pinhole camera.
     """
@@ -56,6 +58,7 @@ class Frame:
     intrinsics: Tensor | None = None
     cam_from_world: Tensor | None = None
     depth: DepthSource | None = None
+    object_mask: MaskFile | None = None
     distortion: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
@@ -75,6 +78,7 @@ class Capture:
         frames: in the order of the source, which is time order for videos.
         metric: whether the world unit is the metre.
         format: name of the reader.
+        label: class of the scene, from 0, for tasks that classify; None where it has none.
         notes: what the reader left out or assumed, in words for people.
     """
 
@@ -83,11 +87,14 @@ class Capture:
     frames: tuple[Frame, ...]
     metric: bool
     format: str
+    label: int | None = None
     notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if not self.frames:
             raise DataError(f"{self.root}: the folder looks like '{self.format}' but holds no frame with an image")
+        if self.label is not None and self.label < 0:
+            raise DataError(f"{self.root}: its label is {self.label}; classes count from 0, and no label means unknown")
         names = [frame.name for frame in self.frames]
         if len(set(names)) != len(names):
             twice = sorted({name for name in names if names.count(name) > 1})

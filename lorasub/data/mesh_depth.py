@@ -11,13 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
-from PIL import Image
 from torch import Tensor
 
-from lorasub.data.decoding import read_image
 from lorasub.data.frames import DepthSource
+from lorasub.data.masks import MaskFile
 from lorasub.errors import DataError
 from lorasub.geometry import unproject_depth
 
@@ -34,7 +32,7 @@ class MeshDepth:
         cam_from_object: ``[3, 4]`` maps points of the mesh to the camera.
         intrinsics: ``[3, 3]`` of the image, pixel centres at half integers.
         sensor: depth of everything else; None leaves it unknown.
-        mask: image that is not black where the object is seen; None for an object that nothing hides.
+        mask: where the object is seen; None for an object that nothing hides.
         unit: world units per unit of the mesh.
     """
 
@@ -42,7 +40,7 @@ class MeshDepth:
     cam_from_object: Tensor
     intrinsics: Tensor
     sensor: DepthSource | None = None
-    mask: Path | None = None
+    mask: MaskFile | None = None
     unit: float = 1.0
 
     def load(self, image_size: tuple[int, int]) -> Tensor:
@@ -60,7 +58,7 @@ class MeshDepth:
         if self.mask is None:
             rendered = self._render(torch.ones(image_size, dtype=torch.bool))
             return torch.where(rendered > 0, rendered, depth)
-        mask = _read_mask(self.mask, image_size)
+        mask = self.mask.load(image_size)
         return torch.where(mask, self._render(mask), depth)
 
     def _render(self, where: Tensor) -> Tensor:
@@ -102,11 +100,3 @@ def _load_mesh(path: Path) -> tuple[Any, Any]:
     if not isinstance(mesh, trimesh.Trimesh) or not len(mesh.faces):
         raise DataError(f"{path}: it holds no triangles")
     return mesh, RayMeshIntersector(mesh)
-
-
-def _read_mask(path: Path, image_size: tuple[int, int]) -> Tensor:
-    mask: npt.NDArray[np.uint8] = read_image(path)
-    if mask.shape[:2] != image_size:
-        # masks are exact or useless: no interpolation
-        mask = np.array(Image.fromarray(mask).resize(image_size[::-1], Image.Resampling.NEAREST))
-    return torch.from_numpy(mask.any(-1))

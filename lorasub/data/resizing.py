@@ -110,8 +110,7 @@ def resize_depth(depth: Tensor, window: Window, size: tuple[int, int]) -> Tensor
     """
     height, width = depth.shape
     step_x, step_y = window.width / size[1], window.height / size[0]
-    center_x = window.left + (torch.arange(size[1], dtype=torch.float64) + 0.5) * step_x
-    center_y = window.top + (torch.arange(size[0], dtype=torch.float64) + 0.5) * step_y
+    center_x, center_y = _pixel_centers(window, size)
     column, row = center_x.floor().long(), center_y.floor().long()
     reach_x, reach_y = math.ceil(max(step_x - 1, 0) / 2), math.ceil(max(step_y - 1, 0) / 2)
 
@@ -130,3 +129,27 @@ def resize_depth(depth: Tensor, window: Window, size: tuple[int, int]) -> Tensor
             best = torch.where(nearer, value, best)
             best_distance = torch.where(nearer, distance, best_distance)
     return best
+
+
+def resize_mask(mask: Tensor, window: Window, size: tuple[int, int]) -> Tensor:
+    """Cut and resize a mask: each target pixel takes the value of the source pixel below its centre.
+
+    Args:
+        mask: ``[H, W]``.
+        window: what to keep, in pixels of ``mask``.
+        size: (H, W) of the result.
+
+    Returns:
+        ``[*size]``.
+    """
+    center_x, center_y = _pixel_centers(window, size)
+    column = center_x.floor().long().clamp(0, mask.shape[1] - 1)
+    row = center_y.floor().long().clamp(0, mask.shape[0] - 1)
+    return mask[row[:, None], column[None, :]]
+
+
+def _pixel_centers(window: Window, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
+    """Columns ``[W]`` and rows ``[H]`` of the target's pixel centres, in pixels of the source."""
+    x = (torch.arange(size[1], dtype=torch.float64) + 0.5) * (window.width / size[1])
+    y = (torch.arange(size[0], dtype=torch.float64) + 0.5) * (window.height / size[0])
+    return window.left + x, window.top + y

@@ -10,7 +10,7 @@ import torch
 
 from lorasub.errors import DataError
 from lorasub.exports.depth_files import write_depth_npy
-from lorasub.exports.images import write_image
+from lorasub.exports.images import write_image, write_mask
 from lorasub.files import write_json
 from lorasub.structures import SceneBatch
 
@@ -18,7 +18,7 @@ VERSION = 1
 
 
 def write_capture(folder: str | os.PathLike[str], batch: SceneBatch, *, scene: int = 0) -> None:
-    """Write one scene of a batch: ``capture.json``, ``images/*.png`` and ``depth/*.npy``.
+    """Write one scene of a batch: ``capture.json``, ``images/*.png``, ``depth/*.npy`` and ``object_masks/*.png``.
 
     Depth and poses are written in the source's units (the batch's times ``scale``). ``capture.json`` is written last: a
     folder that has one is complete.
@@ -51,11 +51,16 @@ def write_capture(folder: str | os.PathLike[str], batch: SceneBatch, *, scene: i
             entry |= {"depth": f"depth/{view:06d}.npy", "depth_unit": 1.0}
             depth = torch.where(batch.valid[scene, view], batch.depth[scene, view] * scale, 0.0)
             write_depth_npy(root / entry["depth"], depth)
+        if batch.object_masks is not None:
+            entry["object_mask"] = f"object_masks/{view:06d}.png"
+            write_mask(root / entry["object_mask"], batch.object_masks[scene, view])
         frames.append(entry)
-    content = {
+    content: dict[str, Any] = {
         "version": VERSION,
         "metric": bool(batch.metric[scene]),
         "source": batch.scene_ids[scene],
         "frames": frames,
     }
+    if batch.labels is not None and batch.labels[scene] >= 0:
+        content["label"] = int(batch.labels[scene])
     write_json(root / "capture.json", content)

@@ -39,7 +39,8 @@ def write_scene(folder: str | os.PathLike[str], batch: SceneBatch, *, scene: int
     ``opencv_cameras``  that .json         float32 EXR, exact; 1e10 where unknown
     ==================  =================  ==================================================
 
-    Images are 8-bit PNG. Masks of objects, if there are any, are 8-bit PNG in ``object_masks``, 255 inside.
+    Images are 8-bit PNG. Masks of objects, if there are any, are 8-bit PNG in ``object_masks``, 255 inside. Only
+    ``capture.json`` names them, and holds the scene's label; the other tools' files have no place for either.
 
     Args:
         folder: made if it is missing.
@@ -59,7 +60,7 @@ def write_scene(folder: str | os.PathLike[str], batch: SceneBatch, *, scene: int
         raise DataError(f"scene '{batch.scene_ids[scene]}' has views without a pose; other tools need one for each")
     root = Path(folder)
     _WRITERS[layout](root, batch, scene)
-    if batch.object_masks is not None:
+    if layout != "lorasub" and batch.object_masks is not None:
         for view, mask in enumerate(batch.object_masks[scene]):
             write_mask(root / "object_masks" / f"{view:06d}.png", mask)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import shutil
 import signal
@@ -24,8 +25,9 @@ from lorasub.data.synthetic import SyntheticScenes
 from lorasub.errors import ArtefactError, ConfigError
 from lorasub.exports.scene_folders import DEPTH_UNIT, LAYOUTS
 from lorasub.files import hash_file
-from lorasub.scenes.ranges import PRESET_RANGES, PortraitRanges, SceneRanges
+from lorasub.scenes.ranges import PRESET_RANGES, PortraitRanges
 from lorasub.scenes.sensor import SensorNuisance
+from lorasub.structures import SceneBatch
 
 SMALL: dict[str, Any] = {"image_size": 28, "num_views": 2, "antialias": False, "shadow_samples": 1, "batch_size": 2}
 
@@ -58,21 +60,37 @@ def test_what_is_written_reads_back_as_the_same_batch(tmp_path: Path, layout: An
             torch.testing.assert_close(found.world_points[near], expected.world_points[near], atol=2e-5, rtol=1e-5)
 
 
-def test_labels_and_masks_are_written(tmp_path: Path) -> None:
-    ranges = SceneRanges(
-        geometry=PRESET_RANGES["planar"].geometry,
-        camera=PRESET_RANGES["planar"].camera,
-        portrait=PortraitRanges(photographs=2),
-    )
-    data = scenes(attribute="planar", num_scenes=2, val_scenes=0, ranges=ranges)
-    content = json.loads(generate(data, tmp_path).read_text())
-    expected = data.on_after_batch_transfer(data.train_sampler.sample([0, 1]), 0)
-    assert expected.labels is not None
-    assert expected.object_masks is not None
-    assert [scene["label"] for scene in content["scenes"]] == expected.labels.tolist()
-    with Image.open(tmp_path / "train/000001/object_masks/000001.png") as image:
-        mask = torch.from_numpy(np.array(image))
-    assert torch.equal(mask == 255, expected.object_masks[1, 1])
+@pytest.mark.parametrize(
+    ("attribute", "labels"),
+    [("transparent", False), ("planar", True), ("texture", False)],
+)
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_labels_and_masks_are_written_and_read_back(tmp_path: Path, attribute: Any, labels: bool, layout: Any) -> None:
+    few = dataclasses.replace(PRESET_RANGES["planar"], portrait=PortraitRanges(photographs=2))
+    data = scenes(attribute=attribute, val_scenes=0, ranges=few if labels else None)
+    content = json.loads(generate(data, tmp_path, layout=layout).read_text())
+    expected = data.on_after_batch_transfer(data.train_sampler.sample([0, 1, 2]), 0)
+    read = list(PosedRGBD(str(tmp_path / "train"), num_views=2, image_size=28).predict_dataloader())
+    assert len(read) == 3
+    found = SceneBatch.concatenate(read)
+    if labels:
+        assert expected.labels is not None
+        assert set(expected.labels.tolist()) == {0, 1}
+        assert [scene["label"] for scene in content["scenes"]] == expected.labels.tolist()
+    if attribute == "texture":
+        assert expected.object_masks is None
+        assert not list(tmp_path.rglob("object_masks"))
+    else:
+        assert expected.object_masks is not None
+        assert bool(expected.object_masks.flatten(1).any(1).all())
+        with Image.open(tmp_path / "train/000001/object_masks/000001.png") as image:
+            assert torch.equal(torch.from_numpy(np.array(image)) == 255, expected.object_masks[1, 1])
+    for name in ("labels", "object_masks"):
+        ours, theirs = getattr(expected, name), getattr(found, name)
+        if layout == "lorasub" and ours is not None:
+            assert torch.equal(theirs, ours)
+        else:  # scenes have none, or the other tools' files have no place for them
+            assert theirs is None
 
 
 def test_the_manifest_says_what_the_scenes_are(tmp_path: Path) -> None:

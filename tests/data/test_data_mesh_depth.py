@@ -11,6 +11,7 @@ import trimesh
 from PIL import Image
 
 from lorasub.data.frames import pinhole
+from lorasub.data.masks import MaskFile
 from lorasub.data.mesh_depth import MeshDepth
 from lorasub.errors import DataError
 from lorasub.geometry import invert_pose
@@ -81,7 +82,7 @@ def test_a_mask_says_where_the_object_is_seen(sphere: Path, tmp_path: Path) -> N
         cam_from_object=IDENTITY,
         intrinsics=pinhole(60, 60, 30, 30),
         sensor=Flat(4.0),
-        mask=tmp_path / "mask.png",
+        mask=MaskFile(path=tmp_path / "mask.png"),
         unit=0.001,
     )
     depth = source.load((60, 60))

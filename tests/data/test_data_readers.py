@@ -316,7 +316,8 @@ def write_clearpose(root: Path, world, **changes) -> None:
         world.save_image(i, root / f"{name}-color.png")
         world.save_depth(i, root / f"{name}-depth_true.png", unit=FINE)
         world.save_depth(i, root / f"{name}-depth.png", unit=FINE, depth=np.full(world.size, 1.5))
-        world.save_depth(i, root / f"{name}-label.png")
+        labels = np.repeat([0, 7, 199, 200], world.size[1] // 4)  # nothing, two objects of glass, something else
+        Image.fromarray(np.tile(labels.astype(np.uint8), (world.size[0], 1))).save(root / f"{name}-label.png")
         camera = world.intrinsics - [[0, 0, 0.5], [0, 0, 0.5], [0, 0, 0]]
         entries[name] = {
             "cls_indexes": np.arange(3),
@@ -333,6 +334,10 @@ def test_clearpose(tmp_path: Path, world) -> None:
     assert capture.format == "clearpose"
     assert capture.metric
     world.check(capture, indices(world))
+    mask = load_view(capture.frames[1]).object_mask
+    assert [mask[:, column].float().mean().item() for column in (15, 16, 47, 48)] == [0, 1, 1, 0]
+    (tmp_path / "set1" / "scene1" / "000100-label.png").unlink()
+    assert load_view(one(tmp_path).frames[1]).object_mask is None
     sensor = one(tmp_path, ClearPose(depth="sensor"))
     assert load_view(sensor.frames[0]).depth[20, 20].item() == pytest.approx(1.5)
 
@@ -476,6 +481,21 @@ def test_pose_list_in_order(tmp_path: Path, world) -> None:
     world.check(one(tmp_path, PoseList(camera=at_integers(world), **options)), indices(world))
     camera = (*world.focal, *world.center)
     world.check(one(tmp_path, PoseList(camera=camera, centres=0.5, **options)), indices(world))
+
+
+def test_pose_list_with_masks(tmp_path: Path, world) -> None:
+    write_pose_list(tmp_path, world, [])
+    (tmp_path / "masks").mkdir()
+    for i in indices(world):
+        world.save_depth(
+            i, tmp_path / "masks" / f"{i + 3:03d}.png", unit=1, depth=(np.arange(64) == i) * np.ones((48, 1))
+        )
+    reader = PoseList(images="rgb/*.png", masks="masks/*.png", camera=at_integers(world))
+    for i, frame in enumerate(one(tmp_path, reader).frames):
+        assert load_view(frame).object_mask.nonzero()[:, 1].unique().tolist() == [i]
+    (tmp_path / "masks" / "005.png").unlink()
+    with pytest.raises(DataError, match=r"6 images .* but 5 masks \(masks/\*\.png\)"):
+        one(tmp_path, reader)
 
 
 def test_pose_list_by_number_and_as_extrinsics(tmp_path: Path, world) -> None:

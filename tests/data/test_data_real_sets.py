@@ -14,7 +14,7 @@ import yaml
 from jsonargparse import ArgumentParser
 from PIL import Image
 
-from configs.sample_readers import ApcShelf, TraceBot
+from configs.sample_readers import ApcShelf, ClearGrasp, TraceBot
 from lorasub.data.check import check_capture
 from lorasub.data.decoding import load_view
 from lorasub.data.frames import Capture
@@ -88,7 +88,7 @@ def test_tracebot_has_the_depth_of_the_mesh_on_the_glass(real_data: Path) -> Non
     assert all(frame.cam_from_world is not None for frame in capture.frames)
     for index in (0, 2, 4, 6):  # frames 1, 27, 53, 79
         depth, sensor = (c.frames[index].depth.load((720, 1280)) for c in (capture, sensed))
-        mask = torch.from_numpy(np.array(Image.open(capture.frames[index].depth.mask).convert("L")) > 0)
+        mask = capture.frames[index].object_mask.load((720, 1280))
         rendered = dataclasses.replace(capture.frames[index].depth, sensor=None, mask=None).load((720, 1280)) > 0
         assert float((rendered & mask).sum() / (rendered | mask).sum()) > 0.97  # stated: 0.98
         known = mask & (depth > 0) & (sensor > 0)
@@ -117,18 +117,15 @@ def test_fox_skips_missing_images(real_data: Path) -> None:
 
 def test_cleargrasp_depth_of_the_painted_twin(real_data: Path) -> None:
     pytest.importorskip("OpenEXR")
-    camera = (921.0, 921.0, 642.0, 359.0)
     pairs = []
     for kind in ("opaque", "transparent"):
-        reader = PoseList(
-            images="*-transparent-rgb-img.jpg", depth=f"*-{kind}-depth-img.exr", depth_unit=1.0, camera=camera
-        )
-        (capture,) = find_captures(real_data / "cleargrasp_real", reader)
+        (capture,) = find_captures(real_data / "cleargrasp_real", ClearGrasp(depth=f"*-{kind}-depth-img.exr"))
         pairs.append([frame.depth.load((720, 1280)) for frame in capture.frames])
     assert len(pairs[0]) == 4
     for frame, opaque, sensor in zip(capture.frames, *pairs, strict=True):
         mask_path = frame.image.with_name(frame.image.name.replace("transparent-rgb-img.jpg", "mask.png"))
         mask = torch.from_numpy(np.array(Image.open(mask_path).convert("L")) > 0)
+        assert torch.equal(frame.object_mask.load((720, 1280)), mask)
         known = (opaque > 0) & (sensor > 0)
         assert 0.3 < float(opaque[opaque > 0].median()) < 1.2
         # stated: 0.10 to 0.20 cm outside of the mask, 1.1 to 4.9 cm too far inside
@@ -175,6 +172,11 @@ def test_every_set_of_the_config_gives_scenes(samples: PosedRGBD, name: str, pos
     assert float(batch.valid.float().mean()) >= depth
     assert bool(batch.valid.any()) is (depth > 0)
     assert 0.1 < float(batch.images.mean()) < 0.9
+    if name.startswith("glass"):
+        assert batch.object_masks.flatten(2).any(-1).all()  # the glass is in every view
+        assert float((batch.valid & batch.object_masks).sum() / batch.object_masks.sum()) > 0.9
+    else:
+        assert batch.object_masks is None
 
 
 @pytest.mark.slow

@@ -7,8 +7,16 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from PIL import Image
 
-from lorasub.data.resizing import Window, largest_window, resize_depth, resize_image, resize_intrinsics
+from lorasub.data.resizing import (
+    Window,
+    largest_window,
+    resize_depth,
+    resize_image,
+    resize_intrinsics,
+    resize_mask,
+)
 from lorasub.errors import DataError
 
 sizes = st.tuples(st.integers(20, 90), st.integers(20, 90))
@@ -131,3 +139,20 @@ def test_a_lone_depth_value_survives_downsampling() -> None:
     resized = resize_depth(depth, Window(0, 0, 50, 50), (10, 10))
     assert resized[4, 6] == 2.5
     assert (resized > 0).sum() == 1
+
+
+@settings(deadline=None, max_examples=25)
+@given(seed=st.integers(0, 1000), source=sizes, target=sizes)
+def test_a_mask_takes_the_pixel_below_each_center(seed: int, source: tuple[int, int], target: tuple[int, int]) -> None:
+    rng = np.random.default_rng(seed)
+    mask = rng.random(source) > 0.5
+    window = largest_window(source, target, (source[1] * rng.uniform(0.3, 0.7), source[0] * rng.uniform(0.3, 0.7)))
+    box = (window.left, window.top, window.left + window.width, window.top + window.height)
+    expected = Image.fromarray(mask.astype(np.uint8)).resize(target[::-1], Image.Resampling.NEAREST, box=box)
+    found = resize_mask(torch.from_numpy(mask), window, target)
+    assert found.dtype == torch.bool
+    # where a centre lies on the edge between two pixels either will do
+    assert (found.numpy() == np.array(expected)).mean() > 0.95
+    # depth that is known everywhere is taken from the same pixels
+    depth = torch.from_numpy(1.0 + mask)
+    assert ((resize_depth(depth, window, target) > 1.5) == found).float().mean() > 0.95

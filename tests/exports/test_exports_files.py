@@ -225,6 +225,19 @@ def test_our_own_layout_comes_back_in_the_units_of_the_source(tmp_path: Path, ba
     torch.testing.assert_close(again.cam_from_world[:, :2, :, 3], batch.cam_from_world[:, :2, :, 3] * 2.5)
 
 
+def test_our_own_layout_keeps_masks_and_labels(tmp_path: Path, batch: SceneBatch) -> None:
+    masks = torch.rand(batch.valid.shape) > 0.5
+    several = batch.replace(labels=torch.tensor([1]), object_masks=masks)
+    several = SceneBatch.concatenate([several, several.replace(labels=None, object_masks=~masks)])
+    for scene, label in ((0, 1), (1, None)):
+        write_capture(tmp_path / f"{scene}", several, scene=scene)
+        (capture,) = find_captures(tmp_path / f"{scene}")
+        assert capture.label == label
+        again = SuccessiveScenes([capture], num_views=3, view_format=ViewFormat(size=(HEIGHT, WIDTH)))[0]
+        assert torch.equal(again.object_masks[0], several.object_masks[scene])
+        assert (again.labels is None) if label is None else (again.labels.tolist() == [label])
+
+
 def test_our_own_layout_of_another_version_or_damaged(tmp_path: Path, batch: SceneBatch) -> None:
     write_capture(tmp_path, batch)
     path = tmp_path / "capture.json"
@@ -235,6 +248,9 @@ def test_our_own_layout_of_another_version_or_damaged(tmp_path: Path, batch: Sce
         ({"frames": [content["frames"][0] | {"depth": "../d.npy"}]}, "leads out"),
         ({"frames": [content["frames"][0]] * 2}, "several frames are called"),
         ({"frames": []}, "holds no frame"),
+        ({"frames": [content["frames"][0] | {"object_mask": "../m.png"}]}, "leads out"),
+        ({"label": "real"}, "garbles 'str' object"),
+        ({"label": -1}, "its label is -1; classes count from 0"),
     ):
         path.write_text(json.dumps(content | change))
         with pytest.raises(DataError, match=message):

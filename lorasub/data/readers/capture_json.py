@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +16,7 @@ from torch import Tensor
 
 from lorasub.data.depth import DepthFile
 from lorasub.data.frames import Capture, Frame
+from lorasub.data.masks import MaskFile
 from lorasub.data.paths import inside
 from lorasub.data.readers.base import Reader
 from lorasub.errors import ArtefactError, DataError
@@ -45,11 +47,12 @@ class CaptureJson(Reader):
                 )
             frames = tuple(_frame(root, entry) for entry in content["frames"])
             metric = bool(content["metric"])
+            label = None if content.get("label") is None else operator.index(content["label"])
         except ArtefactError as error:
             raise DataError(str(error)) from error
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise DataError(f"{path}: an entry lacks or garbles {error}") from error
-        return Capture(name=root.name, root=root, frames=frames, metric=metric, format=self.format)
+        return Capture(name=root.name, root=root, frames=frames, metric=metric, format=self.format, label=label)
 
 
 def _frame(root: Path, entry: Mapping[str, Any]) -> Frame:
@@ -62,6 +65,7 @@ def _frame(root: Path, entry: Mapping[str, Any]) -> Frame:
         intrinsics=_matrix(entry.get("intrinsics")),
         cam_from_world=_matrix(entry.get("cam_from_world")),
         depth=depth,
+        object_mask=MaskFile(path=inside(root, str(entry["object_mask"]))) if entry.get("object_mask") else None,
     )
 
 

@@ -1,9 +1,9 @@
 """ClearPose (Chen et al. 2022): transparent objects on tables, with the true depth that their sensor did not see.
 
 A folder a scene, whole or thinned out to every 100th frame as for the paper: ``000000-color.png``, ``-depth.png`` (of
-the sensor), ``-depth_true.png`` (objects rendered into it) and ``metadata.mat``, which holds a struct for each frame
-with ``intrinsic_matrix``, ``rotation_translation_matrix`` (camera to world, metres) and ``factor_depth`` (steps a
-metre).
+the sensor), ``-depth_true.png`` (objects rendered into it), ``-label.png`` (which object is where; ClearPose's own
+loaders count those below 200) and ``metadata.mat``, which holds a struct for each frame with ``intrinsic_matrix``,
+``rotation_translation_matrix`` (camera to world, metres) and ``factor_depth`` (steps a metre).
 """
 
 from __future__ import annotations
@@ -18,12 +18,15 @@ import torch
 
 from lorasub.data.depth import DepthFile
 from lorasub.data.frames import Capture, Frame, pinhole
+from lorasub.data.masks import MaskFile
 from lorasub.data.paths import inside, numbered
 from lorasub.data.readers.base import Reader, pose_from_camera_to_world
 from lorasub.errors import DataError
 
 FILE = "metadata.mat"
 COLOR = "-color.png"
+#: Objects are numbered from 1; above it stands what is not one of the transparent ones.
+LARGEST_OBJECT = 199
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,7 +56,8 @@ class ClearPose(Reader):
             name = image.name.removesuffix(COLOR)
             if name not in entries:
                 raise DataError(f"{path}: it holds no entry '{name}' for {image.name}")
-            frames.append(_frame(path, name, entries[name], image, inside(root, name + suffix)))
+            depth, labels = inside(root, name + suffix), inside(root, f"{name}-label.png")
+            frames.append(_frame(path, name, entries[name], image, depth, labels))
         lacking = sum(frame.depth is None for frame in frames)
         notes = (f"{lacking} of {len(frames)} images have no {suffix.removeprefix('-')}",) if lacking else ()
         return Capture(name=root.name, root=root, frames=tuple(frames), metric=True, format=self.format, notes=notes)
@@ -73,7 +77,7 @@ def _load(path: Path) -> Mapping[str, Any]:
     return content
 
 
-def _frame(path: Path, name: str, entry: Mapping[str, Any], image: Path, depth: Path) -> Frame:
+def _frame(path: Path, name: str, entry: Mapping[str, Any], image: Path, depth: Path, labels: Path) -> Frame:
     try:
         camera = torch.as_tensor(entry["intrinsic_matrix"], dtype=torch.float64)
         pose = torch.as_tensor(entry["rotation_translation_matrix"], dtype=torch.float64)
@@ -88,4 +92,5 @@ def _frame(path: Path, name: str, entry: Mapping[str, Any], image: Path, depth: 
         intrinsics=pinhole(fx, fy, cx, cy, centres=0.0),  # a RealSense's own calibration
         cam_from_world=pose_from_camera_to_world(pose),
         depth=DepthFile(path=depth, unit=unit) if depth.is_file() else None,
+        object_mask=MaskFile(path=labels, largest=LARGEST_OBJECT) if labels.is_file() else None,
     )

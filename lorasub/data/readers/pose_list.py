@@ -17,6 +17,7 @@ from torch import Tensor
 
 from lorasub.data.depth import DepthFile
 from lorasub.data.frames import Capture, Frame, pinhole
+from lorasub.data.masks import MaskFile
 from lorasub.data.paths import numbered
 from lorasub.data.readers.base import Reader, pose_from_quaternion, read_rows, to_float
 from lorasub.errors import DataError
@@ -37,6 +38,7 @@ class PoseList(Reader):
         depth_unit: world units per stored unit.
         rotate_bits: see :class:`lorasub.data.depth.DepthFile`.
         farthest: see :class:`lorasub.data.depth.DepthFile`.
+        masks: glob pattern of the object masks, one for each image in the same order; empty if there are none.
         poses: text file with a line ``[id] tx ty tz qx qy qz qw`` for each image, relative to the folder or absolute;
             empty if there are none. With an id, it is the number in the image's file name; without, lines go with
             images in order.
@@ -53,6 +55,7 @@ class PoseList(Reader):
     depth_unit: float = 0.001
     rotate_bits: int = 0
     farthest: float = float("inf")
+    masks: str = ""
     poses: str = ""
     cam_from_world: bool = False
     metric: bool = True
@@ -72,18 +75,28 @@ class PoseList(Reader):
             for path, pose in zip(images, poses, strict=True)
         ]
         if self.depth:
-            files = numbered(root, self.depth)
-            if len(files) != len(images):
-                raise DataError(
-                    f"{root}: {len(images)} images ({self.images}) but {len(files)} depth files ({self.depth}); "
-                    "they go together in order, so their numbers must be equal"
-                )
+            files = self._one_for_each(root, images, self.depth, "depth files")
             options = {"unit": self.depth_unit, "rotate_bits": self.rotate_bits, "farthest": self.farthest}
             frames = [
                 dataclasses.replace(frame, depth=DepthFile(path=file, **options))  # type: ignore[arg-type]
                 for frame, file in zip(frames, files, strict=True)
             ]
+        if self.masks:
+            files = self._one_for_each(root, images, self.masks, "masks")
+            frames = [
+                dataclasses.replace(frame, object_mask=MaskFile(path=file))
+                for frame, file in zip(frames, files, strict=True)
+            ]
         return Capture(name=root.name, root=root, frames=tuple(frames), metric=self.metric, format=self.format)
+
+    def _one_for_each(self, root: Path, images: list[Path], pattern: str, what: str) -> list[Path]:
+        files = numbered(root, pattern)
+        if len(files) != len(images):
+            raise DataError(
+                f"{root}: {len(images)} images ({self.images}) but {len(files)} {what} ({pattern}); "
+                "they go together in order, so their numbers must be equal"
+            )
+        return files
 
     def _poses(self, path: Path, images: list[Path]) -> list[Tensor | None]:
         rows = [[to_float(word, path) for word in row] for row in read_rows(path)]

@@ -1,0 +1,62 @@
+"""Masks of the objects that a data set is about, as images beside its colour images."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from lorasub.data.resizing import Window, resize_mask
+from lorasub.errors import DataError
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MaskFile:
+    """An image that is 0 (black) outside of the objects.
+
+    Attributes:
+        path: any format of Pillow; transparency is ignored, and of images with a palette the stored numbers count.
+        largest: numbers above it are outside too, for images that number what they show; None lets all count.
+    """
+
+    path: Path
+    largest: int | None = None
+
+    def load(self, image_size: tuple[int, int]) -> Tensor:
+        """Decode the mask onto the pixel grid of its image.
+
+        Args:
+            image_size: (H, W) of the frame's image before any resizing.
+
+        Returns:
+            ``[H, W]`` bool. A mask of another resolution is resized without interpolation.
+
+        Raises:
+            DataError: the file is missing or damaged, or its aspect ratio is not the image's.
+        """
+        values = self._decode()
+        height, width = values.shape[:2]
+        # within a pixel: half of an odd size is rounded
+        if abs(width * image_size[0] - height * image_size[1]) > max(*image_size, width, height):
+            raise DataError(
+                f"{self.path}: the mask is {width} x {height}, its image {image_size[1]} x {image_size[0]}; "
+                "they cannot show the same field of view"
+            )
+        inside = values > 0 if self.largest is None else (values > 0) & (values <= self.largest)
+        return resize_mask(torch.from_numpy(inside.any(-1)), Window(0, 0, width, height), image_size)
+
+    def _decode(self) -> np.ndarray:
+        """``[H, W, C]`` as stored, without an alpha channel."""
+        if not self.path.is_file():
+            raise DataError(f"{self.path}: the mask does not exist")
+        try:
+            with Image.open(self.path) as image:
+                colors = [band for band in image.getbands() if band != "A"]
+                return np.atleast_3d(np.array(image))[..., : len(colors)]
+        # as in lorasub.data.decoding.read_image: Pillow has many words for damage
+        except (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError) as error:
+            raise DataError(f"{self.path}: the mask cannot be decoded ({error}); is it truncated?") from error
