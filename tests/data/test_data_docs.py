@@ -40,6 +40,7 @@ def capture(tmp_path: Path, world, monkeypatch: pytest.MonkeyPatch) -> Path:
         camera = [*world.focal, world.center[0] - 0.5, world.center[1] - 0.5]
         sidecar = {"fx_fy_cx_cy": camera, "camera_to_world": world.world_from_cam[i].tolist()}
         (root / f"{i}.json").write_text(json.dumps(sidecar))
+    world.save_depth(0, root / frames[0]["object_mask"])
     content = json.loads(blocks(Path(__file__).parents[2], "json")[0]) | {"frames": frames}
     (root / "capture.json").write_text(json.dumps(content))
     monkeypatch.chdir(tmp_path)
@@ -51,6 +52,8 @@ def test_every_python_block_runs(repository: Path, capture: Path, world, capsys:
     space: dict = {}
     exec(first, space)
     assert space["batch"].images.shape == (2, 4, 3, 112, 112)
+    assert space["batch"].labels.tolist() == [1, 1]
+    assert space["batch"].object_masks.all()
     exec(check, {})
     assert "confirmed: depth moved between views" in capsys.readouterr().out
     module = types.ModuleType("my_module")
