@@ -104,7 +104,7 @@ class CaptureScenes(Dataset[SceneBatch]):
             if view is not None:
                 views.append(view)
             if len(views) == self.num_views:
-                return scene_from_views(views, capture)
+                return _scene(views, capture)
         raise DataError(f"{capture.root}: only {len(views)} frames are readable, num_views is {self.num_views}")
 
     def _candidates_of(self, capture_index: int) -> Candidates:
@@ -161,7 +161,7 @@ class SuccessiveScenes(Dataset[SceneBatch]):
     def __getitem__(self, index: int) -> SceneBatch:
         capture, frames = self._groups[index]
         views = [_decode(frame, self.view_format) for frame in frames]
-        return scene_from_views(views, capture)
+        return _scene(views, capture)
 
 
 class EpochAndIndexSampler(EpochSampler):
@@ -172,8 +172,8 @@ class EpochAndIndexSampler(EpochSampler):
         return [(epoch, index) for index in super().order(epoch)]
 
 
-def scene_from_views(views: Sequence[View], capture: Capture) -> SceneBatch:
-    """One scene (B = 1) of decoded frames of a capture, in the world units of its source."""
+def scene_from_views(views: Sequence[View], *, scene_id: str, metric: bool, label: int | None = None) -> SceneBatch:
+    """One scene (B = 1) in the world units of its source."""
     identity = torch.eye(3, 4, dtype=torch.float64)
     poses = torch.stack([identity if view.cam_from_world is None else view.cam_from_world for view in views])
     pose_valid = torch.tensor([view.cam_from_world is not None for view in views])
@@ -192,12 +192,17 @@ def scene_from_views(views: Sequence[View], capture: Capture) -> SceneBatch:
         valid=valid[None],
         world_points=points.float()[None],
         scale=torch.ones(1),
-        metric=torch.tensor([capture.metric]),
-        scene_ids=(f"{capture.name}/{views[0].name}",),
+        metric=torch.tensor([metric]),
+        scene_ids=(scene_id,),
         frame_ids=(tuple(view.name for view in views),),
-        labels=None if capture.label is None else torch.tensor([capture.label]),
+        labels=None if label is None else torch.tensor([label]),
         object_masks=_stack_masks([view.object_mask for view in views], valid),
     )
+
+
+def _scene(views: Sequence[View], capture: Capture) -> SceneBatch:
+    name = f"{capture.name}/{views[0].name}"
+    return scene_from_views(views, scene_id=name, metric=capture.metric, label=capture.label)
 
 
 def _stack_masks(masks: Sequence[Tensor | None], like: Tensor) -> Tensor | None:
