@@ -75,6 +75,7 @@ PRESETS: dict[str, Preset] = {
             dense_channels=(24, 48, 96, 96),
         ),
         packaged="nano.safetensors",
+        sha256="d39633f615e4e12b28fa17155f691d435f6676a7db912798e34b8e9ab66bb0da",
     ),
 }
 

@@ -33,4 +33,4 @@ def choose_engine(name: EngineName) -> Literal["warp", "torch"]:
 
 @functools.cache
 def _advise() -> None:
-    _logger.info("scenes are rendered by torch; pip install 'lorasub[warp]' makes that some twenty times faster")
+    _logger.info("scenes are rendered by torch; pip install 'lorasub[warp]' makes that some eight times faster")

@@ -76,7 +76,7 @@ class Renderer:
 
     Two engines give the same pictures but for the last bits. ``warp`` is one fused program per pixel, compiled by
     NVIDIA Warp (extra ``warp``) for the CPU or a GPU; the first use on a machine takes some twenty seconds to compile.
-    ``torch`` needs nothing else and is some twenty times slower.
+    ``torch`` needs nothing else and is some eight times slower.
 
     Args:
         image_size: (H, W) in pixels.
