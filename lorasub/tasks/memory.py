@@ -180,7 +180,7 @@ def activation_bytes(module: nn.Module, *shapes: tuple[int, ...], autocast: torc
         weights = {name: _fake(p).requires_grad_(p.requires_grad) for name, p in step.named_parameters()}
         for parameter in weights.values():
             if parameter.requires_grad:  # gradients are counted apart, so they go as soon as they are whole
-                parameter.register_post_accumulate_grad_hook(_drop_gradient)
+                parameter.register_post_accumulate_grad_hook(_drop_gradient)  # type: ignore[no-untyped-call]
         weights |= {name: _fake(buffer) for name, buffer in step.named_buffers()}
         inputs = tuple(torch.empty(shape) for shape in shapes)
         held.ignore(weights.values())
@@ -215,7 +215,7 @@ class _Held(TorchDispatchMode):
     """Follows every storage from the operation that makes it to its end."""
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.now = self.peak = self.saved_bytes = 0
         self._alive: dict[int, weakref.ref[Any]] = {}
         self._saved: set[int] = set()
