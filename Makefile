@@ -34,8 +34,8 @@ nano: $(VENV)/demo.stamp
 	$(BIN)/lorasub fit --config configs/pretrain_nano.yaml
 	cp runs/pretrain_nano/scratch/backbone/model.safetensors $(NANO)
 	sed -i "s/sha256=\"[0-9a-f]*\"/sha256=\"$$(sha256sum $(NANO) | cut -c1-64)\"/" lorasub/backbones/vggt/presets.py
-	$(BIN)/python -m benchmarks.reference_bases
-	$(BIN)/python benchmarks/backbone.py --sensitivity 100 --json runs/pretrain_nano/backbone.json
+	$(BIN)/python -m benchmarks reference_bases
+	$(BIN)/python -m benchmarks backbone --sensitivity 100 --json runs/pretrain_nano/backbone.json
 
 clean:
 	rm -rf $(VENV) docs/_build docs/_generated .pytest_cache .mypy_cache .ruff_cache

@@ -1,9 +1,9 @@
 """How good a backbone is, beside models that do not look at the images, on fixed synthetic sets and on real captures.
 
-    python benchmarks/backbone.py                                        # the preset nano as it is
-    python benchmarks/backbone.py --weights runs/pretrain_nano/scratch/backbone
-    python benchmarks/backbone.py --real shared/data/real --json backbone.json
-    python benchmarks/backbone.py --sensitivity 100                      # a short full fine-tune on each attribute
+    python -m benchmarks backbone                                        # the preset nano as it is
+    python -m benchmarks backbone --weights runs/pretrain_nano/scratch/backbone
+    python -m benchmarks backbone --real shared/data/real --json backbone.json
+    python -m benchmarks backbone --sensitivity 100                      # a short full fine-tune on each attribute
 
 Columns: AbsRel and delta < 1.25 of depth (one median a scene aligns it); median over all pairs of views of the relative
 rotation's angle and of the angle between translation directions (up to sign), in degrees; AUC@30 of the larger of both
@@ -15,8 +15,6 @@ the mean pose of each view over 64 scenes of the training distribution.
 from __future__ import annotations
 
 import argparse
-import json
-import os
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -26,11 +24,11 @@ import torch
 from lightning.pytorch import LightningDataModule, Trainer, seed_everything
 from torch.optim import AdamW
 
+from benchmarks.report import write_report
 from lorasub.adapters import FullFineTuning
 from lorasub.backbones import VGGT, Backbone, ConstantGeometry
 from lorasub.data import PosedRGBD, SyntheticScenes
 from lorasub.errors import LorasubError
-from lorasub.files import write_json
 from lorasub.geometry import decode_pose, normalize_scene
 from lorasub.metrics import DepthAccuracy, PointMapError
 from lorasub.metrics.functional import pose_auc, relative_pose_errors
@@ -184,11 +182,9 @@ def main() -> None:
             fitted[attribute] = sensitivity(load, attribute, options.sensitivity, options.lr, options.scenes)
             for when, row in fitted[attribute].items():
                 print(line(attribute, when, *row.values()), flush=True)
-    if options.json:
-        settings = {key: str(value) for key, value in vars(options).items()}
-        content = {"settings": settings, "weights_hash": model.weights_hash(), "sets": results, "sensitivity": fitted}
-        write_json(options.json, content)
-        print(json.dumps({"written": os.fspath(options.json)}))
+    settings = {key: str(value) for key, value in vars(options).items()}
+    content = {"settings": settings, "weights_hash": model.weights_hash(), "sets": results, "sensitivity": fitted}
+    write_report(options.json, "backbone", content)
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
 """Mining and overlap at the size of VGGT-1B: time, memory, and the dense implementation beside it.
 
-    python benchmarks/mining.py                  # all 192 layers, four attributes
-    python benchmarks/mining.py --blocks 4       # the first 4 blocks of each kind only, marked as such
-    python benchmarks/mining.py --json out.json
+    python -m benchmarks mining                  # all 192 layers, four attributes
+    python -m benchmarks mining --blocks 4       # the first 4 blocks of each kind only, marked as such
+    python -m benchmarks mining --json out.json
 
 Adapters are drawn layer by layer as they are asked for, as they would be read from files; the time for that is counted
 apart. The dense implementation forms the (out, in) matrices and takes an SVD of their mean in every iteration; one such
@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import argparse
 import itertools
-import json
 import os
 import resource
 import time
@@ -24,6 +23,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from benchmarks.report import write_report
 from lorasub.subspaces import LowRankUpdate, SubspaceBasis, mine_subspace, overlap_matrix
 from lorasub.subspaces.haar import keyed_rng
 
@@ -195,8 +195,7 @@ def main() -> None:
     args.load = os.getloadavg()[0]
     result = measure(args)
     print(table(result))
-    if args.json:
-        args.json.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+    write_report(args.json, "mining", result)
 
 
 if __name__ == "__main__":

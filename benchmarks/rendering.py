@@ -1,7 +1,7 @@
 """Views per second of the renderer: over image sizes, quality settings, objects and lights.
 
-    python benchmarks/rendering.py
-    python benchmarks/rendering.py --json out.json
+    python -m benchmarks rendering
+    python -m benchmarks rendering --json out.json
 
 Every figure is the median over interleaved rounds, so that a machine whose speed drifts treats all rows alike.
 """
@@ -9,7 +9,6 @@ Every figure is the median over interleaved rounds, so that a machine whose spee
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import statistics
 import time
@@ -18,6 +17,7 @@ from typing import Any
 
 import torch
 
+from benchmarks.report import write_report
 from lorasub.scenes.description import SceneDescription
 from lorasub.scenes.presets import SceneSampler
 from lorasub.scenes.ranges import GeometryRanges, LightingRanges, SceneRanges
@@ -82,8 +82,7 @@ def main() -> None:
         row["views_per_second"] = row["scenes"] * VIEWS / statistics.median(seconds)
         figures = f"{row['views_per_second']:>9.1f} {row['first_seconds']:>9.1f}"
         print(" ".join(f"{row[head]!s:>9}" for head in heads), figures)
-    if options.json:
-        options.json.write_text(json.dumps({"rows": rows, "threads": options.threads}, indent=2))
+    write_report(options.json, "rendering", {"rows": rows})
 
 
 if __name__ == "__main__":

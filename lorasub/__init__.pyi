@@ -20,6 +20,7 @@ from .backbones import Backbone as Backbone
 from .backbones import ConstantGeometry as ConstantGeometry
 from .backbones import VGGTConfig as VGGTConfig
 from .callbacks import BackboneExport as BackboneExport
+from .callbacks import EncoderCache as EncoderCache
 from .callbacks import ResultsWriter as ResultsWriter
 from .callbacks import SubspaceOverlap as SubspaceOverlap
 from .callbacks import WarmWeightAveraging as WarmWeightAveraging
@@ -73,8 +74,10 @@ from .subspaces import subspace_overlap as subspace_overlap
 from .subspaces import write_space_file as write_space_file
 from .tasks import GeometryTask as GeometryTask
 from .tasks import IndoorTask as IndoorTask
+from .tasks import MemoryEstimate as MemoryEstimate
 from .tasks import PlanarOrRealTask as PlanarOrRealTask
 from .tasks import PretrainingTask as PretrainingTask
 from .tasks import SceneTask as SceneTask
 from .tasks import Trainer as Trainer
 from .tasks import TransparentObjectsTask as TransparentObjectsTask
+from .tasks import estimate_memory as estimate_memory

@@ -38,8 +38,9 @@ from lorasub.callbacks import (
     SubspaceOverlap,
 )
 from lorasub.cli.checkpoint_recipe import checkpoint_argument, read_recipe
+from lorasub.cli.memory import batch_shape, precision_dtypes
 from lorasub.cli.run_settings import RunSettings
-from lorasub.tasks import SceneTask
+from lorasub.tasks import SceneTask, estimate_memory
 
 log = logging.getLogger("lorasub")
 
@@ -83,7 +84,10 @@ class TrainingCLI(LightningCLI):
         )
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
-        """The run folder, and the settings of the callbacks that are always there."""
+        """The run folder, the settings of the callbacks that are always there, and ``--estimate``."""
+        parser.add_argument(
+            "--estimate", action="store_true", help="print the memory that fit would take, and end; nothing is loaded"
+        )
         parser.add_class_arguments(RunSettings, "run")
         parser.add_lightning_class_args(ModelCheckpoint, "checkpoint")
         parser.set_defaults({"checkpoint.save_last": True, "checkpoint.every_n_train_steps": 100})
@@ -116,6 +120,9 @@ class TrainingCLI(LightningCLI):
 
     def instantiate_classes(self) -> None:
         """As Lightning; the task also learns how it was made, for its checkpoints."""
+        if self._get(self.config, "estimate"):
+            self._print_estimate()
+            raise SystemExit(0)
         super().instantiate_classes()
         model = _plain(self._get(self.config, "model"))
         self.model.recipe = {
@@ -123,6 +130,16 @@ class TrainingCLI(LightningCLI):
             **model.get("init_args", {}),
             "_instantiator": "lightning.pytorch.cli.instantiate_module",
         }
+
+    def _print_estimate(self) -> None:
+        """Make the task alone, on the meta device, and count."""
+        parser = self._parser(self.subcommand)
+        trainer = self._get(self.config, "trainer", default={})
+        autocast, dtype = precision_dtypes(trainer["precision"] or default_precision(trainer["accelerator"]))
+        scenes, views, image_size = batch_shape(_plain(self._get(self.config, "data")))
+        with torch.device("meta"):
+            task = parser.instantiate_classes(Namespace(model=self._get(self.config, "model"))).model.to(dtype)
+        print(estimate_memory(task, scenes=scenes, views=views, image_size=image_size, autocast=autocast))  # noqa: T201
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """Fill in what the user left open: logger, precision, strategy; add the callbacks that are always there."""

@@ -5,6 +5,7 @@ from lightning.pytorch import Trainer
 from lorasub.tasks.base import SceneOutput, SceneTask
 from lorasub.tasks.geometry import GeometryTask
 from lorasub.tasks.indoor import IndoorTask
+from lorasub.tasks.memory import MemoryEstimate, estimate_memory
 from lorasub.tasks.planar_or_real import PlanarOrRealTask
 from lorasub.tasks.pretraining import PretrainingTask
 from lorasub.tasks.schedule import warmup_cosine
@@ -13,11 +14,13 @@ from lorasub.tasks.transparent import TransparentObjectsTask
 __all__ = [
     "GeometryTask",
     "IndoorTask",
+    "MemoryEstimate",
     "PlanarOrRealTask",
     "PretrainingTask",
     "SceneOutput",
     "SceneTask",
     "Trainer",
     "TransparentObjectsTask",
+    "estimate_memory",
     "warmup_cosine",
 ]

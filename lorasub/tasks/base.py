@@ -200,19 +200,22 @@ class SceneTask(LightningModule):
 
     # ------------------------------------------------------------------------------------------------------ optimiser
 
+    def make_optimizer(self) -> Optimizer:
+        """The optimiser over everything that is trainable."""
+        return self.optimizer_factory([parameter for parameter in self.parameters() if parameter.requires_grad])
+
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
-        """The optimiser over everything that is trainable, with warm-up and cosine stepped every step.
+        """That optimiser, with warm-up and cosine stepped every step.
 
         Raises:
             ConfigError: nothing is trainable, or the fit has no end that a schedule could aim at.
         """
-        parameters = [parameter for parameter in self.parameters() if parameter.requires_grad]
-        if not parameters:
+        if not any(parameter.requires_grad for parameter in self.parameters()):
             raise ConfigError("there is nothing to train: give the task an adapter, for example LoRA(r=16)")
         total = self.trainer.estimated_stepping_batches
         if total == float("inf"):
             raise ConfigError("the fit has no end: set max_steps or max_epochs, since the learning rate ends at zero")
-        optimizer = self.optimizer_factory(parameters)
+        optimizer = self.make_optimizer()
         scheduler = warmup_cosine(optimizer, int(total), self.warmup)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 

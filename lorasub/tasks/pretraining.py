@@ -117,6 +117,10 @@ class PretrainingTask(GeometryTask):
             {**terms.parts, "matching": found.loss, "matching_accuracy": found.accuracy},
         )
 
+    def make_optimizer(self) -> Optimizer:
+        """The optimiser over the two groups."""
+        return self.grouped_optimizer(parameter_groups(self))
+
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         """The optimiser over the two groups, with warm-up, a plateau and an optional decay, stepped every step.
 
@@ -126,7 +130,7 @@ class PretrainingTask(GeometryTask):
         last = self.trainer.max_steps
         if self.decay_steps > 0 and last <= 0:
             raise ConfigError(f"decay_steps is {self.decay_steps}, but max_steps is not set: decay toward which step?")
-        optimizer = self.grouped_optimizer(parameter_groups(self))
+        optimizer = self.make_optimizer()
         factor = partial(
             warmup_hold_decay,
             warmup=self.warmup_steps,

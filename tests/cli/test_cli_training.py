@@ -13,7 +13,9 @@ import trimesh
 import yaml
 
 from lorasub.cli.main import main
+from lorasub.cli.memory import batch_shape, precision_dtypes
 from lorasub.cli.training import default_precision, mixed_seed, several_processes
+from lorasub.errors import ConfigError
 from lorasub.files import read_json, read_tensors
 
 CONFIGS = sorted((Path(__file__).resolve().parents[2] / "configs").glob("*.yaml"))
@@ -144,3 +146,30 @@ def test_several_processes(settings: dict[str, object], several: bool) -> None:
 
 def test_cpu_computes_in_float32() -> None:
     assert default_precision("cpu") == "32-true"
+
+
+def test_estimate_prints_the_memory_and_makes_nothing(
+    repository: Path, tiny_weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    config = str(repository / "configs" / "geometry.yaml")
+    assert main(["fit", "--config", config, *tiny(tiny_weights), *SMALL, "--estimate"]) == 0
+    printed = capsys.readouterr().out
+    assert "2 x 4 views of 28 x 28" in printed
+    assert all(word in printed for word in ("camera_head", "gradients", "optimizer", "activations", "total"))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_batch_and_precision_of_the_settings() -> None:
+    plain = {"class_path": "A", "init_args": {"batch_size": 3, "num_views": 4, "image_size": [28, 42]}}
+    assert batch_shape(plain) == (3, 4, (28, 42))
+    stages = [
+        {"from_step": 0, "image_size": 56, "views": [2, 6], "batch_size": 8},
+        {"from_step": 9, "image_size": 112, "views": [2, 4], "batch_size": 4},
+    ]
+    assert batch_shape({"init_args": {"num_views": 4, "image_size": 112, "stages": stages}}) == (4, 4, (112, 112))
+    with pytest.raises(ConfigError, match=r"mymodule\.Mine does not have them all"):
+        batch_shape({"class_path": "mymodule.Mine", "init_args": {"batch_size": 3}})
+    assert precision_dtypes("bf16-mixed") == precision_dtypes("bf16") == (torch.bfloat16, torch.float32)
+    with pytest.raises(ConfigError, match="transformer-engine"):
+        precision_dtypes("transformer-engine")

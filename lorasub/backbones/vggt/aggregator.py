@@ -9,6 +9,7 @@ from lorasub.backbones.vggt.blocks import Block, run_block
 from lorasub.backbones.vggt.config import VGGTConfig
 from lorasub.backbones.vggt.encoder import ImageEncoder
 from lorasub.backbones.vggt.rope import RotaryTable, grid_positions, rotary_table
+from lorasub.backbones.vggt.token_cache import TokenCache
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -25,6 +26,9 @@ class Aggregator(nn.Module):
         config: the architecture.
         taps: indices of the pairs whose output is kept and returned. Everything else is let go, so that memory does
             not grow with the depth (without gradients).
+
+    Attributes:
+        token_cache: where a frozen encoder's tokens are looked up and kept; None for nowhere.
     """
 
     mean: Tensor
@@ -46,6 +50,7 @@ class Aggregator(nn.Module):
         self.global_blocks = nn.ModuleList(self._block(config) for _ in range(config.num_pairs))
         nn.init.normal_(self.camera_token, std=1e-6)
         nn.init.normal_(self.register_token, std=1e-6)
+        self.token_cache: TokenCache | None = None
         self.reset_buffers()
 
     @staticmethod
@@ -71,15 +76,29 @@ class Aggregator(nn.Module):
         grid = (images.shape[-2] // self.patch_size, images.shape[-1] // self.patch_size)
         return self.aggregate(self.encode(images, checkpointing=checkpointing), grid, checkpointing=checkpointing)
 
+    @property
+    def encoder_trains(self) -> bool:
+        """Whether any parameter of the encoder, or of adapters in it, requires gradients."""
+        return any(parameter.requires_grad for parameter in self.patch_embed.parameters())
+
     def encode(self, images: Tensor, *, checkpointing: bool = False) -> Tensor:
         """Patch tokens ``[B, S, h * w, C]`` of images ``[B, S, 3, H, W]``.
 
-        An encoder that is frozen as a whole runs without recording gradients.
+        An encoder that is frozen as a whole runs without recording gradients, and only on images that are not in the
+        :attr:`token_cache`, if there is one.
         """
-        trains = images.requires_grad or any(p.requires_grad for p in self.patch_embed.parameters())
+        trains = images.requires_grad or self.encoder_trains
+
+        def encoded(views: Tensor) -> Tensor:
+            normalised = ((views - self.mean) / self.std).to(self.camera_token.dtype)
+            return self.patch_embed(normalised, checkpointing=checkpointing)  # type: ignore[no-any-return]
+
+        views = images.flatten(0, 1)
         with torch.set_grad_enabled(torch.is_grad_enabled() and trains):
-            normalised = ((images - self.mean) / self.std).to(self.camera_token.dtype)
-            tokens: Tensor = self.patch_embed(normalised.flatten(0, 1), checkpointing=checkpointing)
+            if self.token_cache is None or trains:
+                tokens = encoded(views)
+            else:
+                tokens = self.token_cache.encode(views, encoded, self.camera_token.dtype)
         return torch.unflatten(tokens, 0, images.shape[:2])
 
     def aggregate(self, patches: Tensor, grid: tuple[int, int], *, checkpointing: bool = False) -> tuple[Tensor, ...]:

@@ -20,8 +20,9 @@ from lorasub.backbones.vggt.camera_head import CameraHead
 from lorasub.backbones.vggt.config import ALL_HEADS, Head, VGGTConfig
 from lorasub.backbones.vggt.dense_head import DenseHead, inverse_log
 from lorasub.backbones.vggt.presets import PresetName, find_preset
+from lorasub.backbones.vggt.token_cache import TokenCache
 from lorasub.errors import ArtefactError, ConfigError
-from lorasub.files import read_json, read_metadata, write_json, write_tensors
+from lorasub.files import hash_tensors, read_json, read_metadata, write_json, write_tensors
 from lorasub.structures import Predictions
 
 #: Key of the architecture in a safetensors file's metadata.
@@ -31,8 +32,8 @@ CONFIG_KEY = "lorasub_vggt_config"
 class VGGT(Backbone):
     """Visual Geometry Grounded Transformer.
 
-    Make one with :meth:`from_preset` or :meth:`from_pretrained`; the constructor gives random weights (under
-    ``torch.device("meta")`` none at all, in no time).
+    Make one with :meth:`from_preset` or :meth:`from_pretrained`; the constructor gives random weights. Under
+    ``torch.device("meta")`` all three give a model without weights, and read, download or check none.
 
     The heads run in the precision of their own weights whatever the autocast: float32, unless the model was cast.
 
@@ -115,6 +116,35 @@ class VGGT(Backbone):
         )
         return output
 
+    @property
+    def encoder_trains(self) -> bool:
+        """Whether anything in the encoder requires gradients."""
+        return self.aggregator.encoder_trains
+
+    @contextlib.contextmanager
+    def cached_encoder(
+        self, *, memory_mb: float = 1024.0, folder: str | os.PathLike[str] | None = None, disk_mb: float = 10240.0
+    ) -> Iterator[TokenCache]:
+        """Within the block, the tokens of images that the frozen encoder has seen before are taken from a cache.
+
+        They go through half precision, so that predictions change by its rounding. An encoder that trains is never
+        cached.
+
+        Args:
+            memory_mb: see :class:`~lorasub.backbones.vggt.token_cache.TokenCache`.
+            folder: likewise.
+            disk_mb: likewise.
+        """
+        encoder = {name: tensor.float() for name, tensor in self.aggregator.patch_embed.state_dict().items()}
+        before = self.aggregator.token_cache
+        self.aggregator.token_cache = TokenCache(
+            hash_tensors(encoder), memory_mb=memory_mb, folder=folder, disk_mb=disk_mb
+        )
+        try:
+            yield self.aggregator.token_cache
+        finally:
+            self.aggregator.token_cache = before
+
     @classmethod
     def from_preset(
         cls,
@@ -141,6 +171,10 @@ class VGGT(Backbone):
         """
         preset = find_preset(name)
         config = preset.config.replace(heads=heads)
+        if _without_weights():
+            model = cls(config, gradient_checkpointing=gradient_checkpointing, frames_per_chunk=frames_per_chunk)
+            model.model_id = name
+            return model
         source = weights if weights is not None else preset.packaged_weights()
         if source is not None:
             model = cls._load(find_weights(source), config, gradient_checkpointing, frames_per_chunk)
@@ -182,15 +216,19 @@ class VGGT(Backbone):
             ConfigError: nothing is there, or the hub cannot be reached.
             ArtefactError: the file is damaged or does not fit its own size.
         """
-        path = find_weights(source)
-        config = _stored_config(path) or VGGTConfig()
+        hub_id = isinstance(source, str) and not Path(source).expanduser().exists()
+        skeleton = _without_weights()
+        path = None if skeleton and hub_id else find_weights(source)
+        config = (_stored_config(path) if path is not None else None) or VGGTConfig()
         if heads is not None:
             absent = [head for head in heads if head not in config.heads]
             if absent:
                 raise ConfigError(f"{source} was saved without the head(s) {absent}; it has {list(config.heads)}")
             config = config.replace(heads=heads)
-        model = cls._load(path, config, gradient_checkpointing, frames_per_chunk)
-        hub_id = isinstance(source, str) and not Path(source).expanduser().exists()
+        if skeleton or path is None:
+            model = cls(config, gradient_checkpointing=gradient_checkpointing, frames_per_chunk=frames_per_chunk)
+        else:
+            model = cls._load(path, config, gradient_checkpointing, frames_per_chunk)
         model.model_id = str(source) if hub_id else Path(source).resolve().name
         return model
 
@@ -235,6 +273,11 @@ class VGGT(Backbone):
         assign_weights(model, read_weights(path), source=path, ignore=ignore)
         model.aggregator.reset_buffers()
         return model
+
+
+def _without_weights() -> bool:
+    """Whether tensors are made on the meta device now, where weights would be read for nothing."""
+    return torch.empty(0).is_meta
 
 
 @contextlib.contextmanager

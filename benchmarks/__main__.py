@@ -1,0 +1,48 @@
+"""All benchmarks behind one entry.
+
+    python -m benchmarks                       # what there is
+    python -m benchmarks adapters --help
+    python -m benchmarks adapters --json adapters.json
+
+With ``--json`` every one of them writes the same outer form: what was measured, on which machine, when, by which
+command (see ``benchmarks/report.py``).
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+
+#: name -> (module, what it measures)
+BENCHMARKS: dict[str, tuple[str, str]] = {
+    "adapters": ("benchmarks.adapters", "adapter layers against PEFT's: forward, training step, memory, files"),
+    "vggt": ("benchmarks.vggt", "VGGT against the released implementation: time and memory over views"),
+    "memory": ("benchmarks.memory", "memory of fits of VGGT-1B over views and methods, counted"),
+    "encoder_cache": ("benchmarks.encoder_cache", "training steps with and without cached encoder tokens"),
+    "mining": ("benchmarks.mining", "mining and overlap at the size of VGGT-1B, against dense SVDs"),
+    "rendering": ("benchmarks.rendering", "views per second of the renderer"),
+    "reading": ("benchmarks.reading_captures", "frames per second from a capture"),
+    "backbone": ("benchmarks.backbone", "how good a backbone is, beside models that do not look"),
+    "real_samples": ("benchmarks.real_samples", "scores on the real samples, before and after a short fit"),
+    "reference_bases": ("benchmarks.reference_bases", "makes the reference bases that come with the package"),
+}
+
+
+def main(arguments: list[str]) -> int:
+    """Run one benchmark."""
+    if not arguments or arguments[0] in ("-h", "--help"):
+        width = max(map(len, BENCHMARKS))
+        print("usage: python -m benchmarks NAME [OPTIONS]\n")
+        print("\n".join(f"  {name:<{width}}  {text}" for name, (_, text) in BENCHMARKS.items()))
+        return 0
+    if arguments[0] not in BENCHMARKS:
+        print(f"there is no benchmark '{arguments[0]}'; there are {', '.join(BENCHMARKS)}", file=sys.stderr)
+        return 2
+    # the scripts' own parsers read the rest, under this name
+    sys.argv = [f"python -m benchmarks {arguments[0]}", *arguments[1:]]
+    importlib.import_module(BENCHMARKS[arguments[0]][0]).main()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,67 @@
+"""Memory of fits of VGGT-1B, over views and methods: COUNTED from shapes, not measured.
+
+    python -m benchmarks memory
+    python -m benchmarks memory --views 1 2 4 --methods lora full --json memory.json
+
+The same counting as ``lorasub fit --estimate``; see ``lorasub/tasks/memory.py`` for what it holds and what it does not.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+
+from benchmarks.report import write_report
+from lorasub import VGGT, AdapterSpec, FullFineTuning, GeometryTask, LoRA, RandomBasis, estimate_memory
+
+METHODS: dict[str, Callable[[], AdapterSpec]] = {
+    "lora": lambda: LoRA(r=16),
+    "projected": lambda: RandomBasis(dim=64),
+    "full": lambda: FullFineTuning(targets="blocks"),
+}
+GIB = 2**30
+
+
+def main() -> None:
+    """Count and print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--preset", default="vggt-1b")
+    parser.add_argument("--methods", nargs="+", choices=METHODS, default=list(METHODS))
+    parser.add_argument("--views", type=int, nargs="+", default=[1, 2, 4, 8, 16])
+    parser.add_argument("--sizes", type=int, nargs="+", default=[518], help="square images")
+    parser.add_argument("--float32", action="store_true", help="without bfloat16 autocast")
+    parser.add_argument("--checkpointing", action="store_true", help="gradient checkpointing, one view to a chunk")
+    parser.add_argument("--json", type=Path)
+    options = parser.parse_args()
+    rows = []
+    for method in options.methods:
+        with torch.device("meta"):
+            backbone = VGGT.from_preset(options.preset, heads=("camera", "depth"))
+            task = GeometryTask(backbone, METHODS[method]())
+        backbone.gradient_checkpointing = options.checkpointing
+        backbone.frames_per_chunk = 1 if options.checkpointing else backbone.frames_per_chunk
+        for size in options.sizes:
+            for views in options.views:
+                found = estimate_memory(
+                    task,
+                    scenes=1,
+                    views=views,
+                    image_size=(size, size),
+                    autocast=None if options.float32 else torch.bfloat16,
+                )
+                rows.append({"method": method, "size": size, "views": views, **found.to_dict()})
+                print(
+                    f"{method:<10} {size:>4} px {views:>3} views: weights {sum(found.weights.values()) / GIB:6.2f}  "
+                    f"gradients {found.gradients / GIB:6.2f}  optimizer {found.optimizer / GIB:6.2f}  "
+                    f"kept {found.activations.saved / GIB:7.2f}  peak {found.activations.peak / GIB:7.2f}  "
+                    f"total {found.total / GIB:7.2f} GiB",
+                    flush=True,
+                )
+    write_report(options.json, "memory", {"counted": True, "rows": rows})
+
+
+if __name__ == "__main__":
+    main()
