@@ -6,6 +6,7 @@ from lorasub.callbacks.before_after import BeforeAfter
 from lorasub.callbacks.encoder_cache import EncoderCache
 from lorasub.callbacks.evaluation_figures import EvaluationFigures
 from lorasub.callbacks.final_checkpoint import FinalCheckpoint
+from lorasub.callbacks.fit_costs import FitCosts
 from lorasub.callbacks.prediction_writer import PredictionWriter
 from lorasub.callbacks.results_writer import ResultsWriter
 from lorasub.callbacks.scene_panels import ScenePanels
@@ -19,6 +20,7 @@ __all__ = [
     "EncoderCache",
     "EvaluationFigures",
     "FinalCheckpoint",
+    "FitCosts",
     "PredictionWriter",
     "ResultsWriter",
     "ScenePanels",

@@ -1,0 +1,33 @@
+"""The whole experiment: a plan of steps from one YAML, a runner that goes on where it was stopped, and a report."""
+
+from lorasub.study.plan import Cell, Plan, plan_study
+from lorasub.study.runner import Outcome, Progress, run_graph
+from lorasub.study.settings import Ablation, AdapterFits, Basis, Downstream, Method, Mining, Study
+from lorasub.study.steps import Graph, Step
+from lorasub.study.store import Record, Store
+from lorasub.study.training_scenes import TrainingScenes
+from lorasub.study.workers import ProcessWorkers, ThisProcess, Workers
+
+__all__ = [
+    "Ablation",
+    "AdapterFits",
+    "Basis",
+    "Cell",
+    "Downstream",
+    "Graph",
+    "Method",
+    "Mining",
+    "Outcome",
+    "Plan",
+    "ProcessWorkers",
+    "Progress",
+    "Record",
+    "Step",
+    "Store",
+    "Study",
+    "ThisProcess",
+    "TrainingScenes",
+    "Workers",
+    "plan_study",
+    "run_graph",
+]

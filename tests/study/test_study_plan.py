@@ -1,0 +1,222 @@
+"""Which steps a study means, and what a change of its settings changes."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import pytest
+from studies import SCENES, projected, small_study
+
+from lorasub.errors import ConfigError
+from lorasub.study import Ablation, Basis, Downstream, Graph, Method, Plan, Step, Study, plan_study
+from lorasub.study.code import fingerprint
+from lorasub.study.reading import read_study
+from lorasub.study.settings import replaced
+from lorasub.study.steps import named_files
+
+STUDIES = sorted((Path(__file__).resolve().parents[2] / "configs" / "study").glob("*.yaml"))
+
+
+def kinds(plan: Plan) -> dict[str, int]:
+    found: dict[str, int] = {}
+    for step in plan.graph:
+        found[step.kind] = found.get(step.kind, 0) + 1
+    return found
+
+
+def keys_of(plan: Plan, *words: str) -> set[str]:
+    """Keys of the steps whose name begins with one of these."""
+    return {step.key for step in plan.graph if step.name.startswith(words)}
+
+
+def new_keys(study: Study, setting: str, value: Any) -> tuple[set[str], set[str]]:
+    """Names of the steps that the change brings and of those that it makes superfluous."""
+    before, after = plan_study(study).graph, plan_study(replaced(study, setting, value)).graph
+    return {s.name for s in after if s.key not in before}, {s.name for s in before if s.key not in after}
+
+
+def test_steps_are_counted_as_by_hand() -> None:
+    plan = plan_study(small_study())
+    # 3 adapters of geometry, texture and all; two methods of one rate, two (the ranks of LoRA) of three rates;
+    # 4 methods x 2 numbers of scenes x 2 seeds, each tested on 2 sets, and twice without fine-tuning
+    assert kinds(plan) == {
+        "fit": 9,
+        "mine": 3,
+        "combine": 2,
+        "overlap": 1,
+        "try": 2 * 1 + 2 * 3,
+        "choose": 4,
+        "tune": 16,
+        "test": 34,
+    }
+    assert len(plan.cells) == 34
+    assert {cell.method for cell in plan.cells} == {"none", "lora r=1", "lora r=4", "mined", "from_all"}
+
+
+def test_the_same_study_has_the_same_keys() -> None:
+    first, second = (plan_study(small_study()) for _ in range(2))
+    assert [step.key for step in first.graph] == [step.key for step in second.graph]
+    assert len({step.key for step in first.graph}) == len(first.graph)
+
+
+def test_inputs_come_before_what_needs_them() -> None:
+    seen: set[str] = set()
+    for step in plan_study(small_study()).graph:
+        assert seen.issuperset(step.inputs.values())
+        seen.add(step.key)
+
+
+@pytest.mark.parametrize(
+    ("setting", "value", "changed"),
+    [
+        ("adapters.steps", 11, ("fit", "mine", "combine", "overlap", "try room mined", "try room from_all")),
+        ("mining.alpha", 2.0, ("mine", "combine", "overlap", "try room mined", "try room from_all")),
+        ("mining.overlap_dim", 8, ("overlap",)),
+        ("bases.all.dim", 6, ("mine all", "combine all", "try room from_all")),
+        ("bases.combined.tolerance", 0.1, ("combine combined", "try room mined")),
+        ("downstream.room.steps", 6, ("try room",)),
+    ],
+)
+def test_a_changed_setting_changes_its_own_steps_and_their_descendants_and_no_other(
+    setting: str, value: Any, changed: tuple[str, ...]
+) -> None:
+    plan = plan_study(small_study())
+    touched = keys_of(plan, *changed)
+    expected = set(touched).union(*(plan.graph.descendants(key) for key in touched))
+    after = {step.key for step in plan_study(replaced(small_study(), setting, value)).graph}
+    assert {step.key for step in plan.graph} - after == expected
+    assert expected
+
+
+def test_another_seed_adds_and_takes_nothing_away() -> None:
+    brought, superfluous = new_keys(small_study(), "seeds", [0, 1, 2])
+    assert superfluous == set()
+    assert brought
+    assert all("seed=2" in name for name in brought)
+
+
+def test_one_more_partition_keeps_the_adapters_that_are_there() -> None:
+    brought, superfluous = new_keys(small_study(), "partitions", 4)
+    assert {name for name in brought if name.startswith("fit")} == {
+        f"fit {a} 3" for a in ("geometry", "texture", "all")
+    }
+    assert not any(name.startswith("fit") for name in superfluous)
+    assert any(name.startswith("mine") for name in superfluous)
+
+
+def test_the_name_of_a_step_is_not_part_of_it() -> None:
+    step = Step(kind="mine", name="one", config={"a": 1}, code="c")
+    assert dataclasses.replace(step, name="other").key == step.key
+    assert dataclasses.replace(step, code="d").key != step.key
+
+
+def test_an_ablation_shares_what_does_not_depend_on_it() -> None:
+    ablation = Ablation(setting="mining.alpha", values=[1.0, 2.0], methods=["mined"])
+    plain, ablated = plan_study(small_study()), plan_study(small_study(ablations={"alpha": ablation}))
+    # 1.0 is what the study has anyway
+    added = [step for step in ablated.graph if step.key not in plain.graph]
+    assert {step.kind for step in added} == {"mine", "combine", "overlap", "try", "choose", "tune", "test"}
+    assert all("mining.alpha=2.0" in step.name for step in added)
+    variants = {cell.variant for cell in ablated.cells}
+    assert variants == {"", "mining.alpha=1.0", "mining.alpha=2.0"}
+    same = {cell.step for cell in ablated.cells if cell.variant == "mining.alpha=1.0"}
+    assert same <= {cell.step for cell in ablated.cells if cell.variant == ""}
+
+
+def test_the_rate_is_chosen_on_other_fits_than_those_that_are_reported() -> None:
+    plan = plan_study(small_study())
+    reported = {cell.tune for cell in plan.cells}
+    for step in plan.graph:
+        if step.kind == "choose":
+            trials = [plan.graph[key] for key in step.inputs.values()]
+            assert {trial.config["fit"]["seed_everything"] for trial in trials} == {1000}
+            assert not reported & set(step.inputs.values())
+            assert all(trial.kind == "try" for trial in trials)  # and none of them has seen a test
+
+
+def test_parts_of_a_split_can_be_combined() -> None:
+    method = Method(adapter=[projected("own")])
+    study = small_study(bases={"own": Basis(part="common+specific")}, methods={"none": Method(), "own": method})
+    plan = plan_study(study)
+    (split,) = [step for step in plan.graph if step.kind == "split"]
+    assert set(split.inputs) == {f"{a}/{i}" for a in ("geometry", "texture") for i in range(3)}
+
+
+def test_a_file_counts_with_its_content(tmp_path: Path) -> None:
+    weights = tmp_path / "weights.bin"
+    weights.write_bytes(b"1")
+
+    def key() -> str:
+        return Step(kind="fit", name="", config={"model": {"source": str(weights)}}, code="").key
+
+    first = key()
+    assert key() == first
+    weights.write_bytes(b"22")
+    assert key() != first
+    assert named_files({"a": ["x", {"b": str(tmp_path)}]}) == {}
+
+
+def test_code_counts_but_not_its_documentation(tmp_path: Path) -> None:
+    file = tmp_path / "part" / "code.py"
+    file.parent.mkdir()
+
+    def version(text: str) -> str:
+        file.write_text(text)
+        fingerprint.__globals__["_syntax"].cache_clear()
+        return fingerprint(tmp_path, ["part"])
+
+    plain = version("def f(x):\n    return x + 1\n")
+    assert version('"""About."""\n\ndef f(x):\n    """Add one."""\n    return x + 1  # one\n') == plain
+    assert version("def f(x):\n    return x + 2\n") != plain
+
+
+def test_a_step_without_its_input_is_refused() -> None:
+    with pytest.raises(ConfigError, match="'basis'"):
+        Graph().add(Step(kind="tune", name="t", config={}, code="", inputs={"basis": "missing"}))
+
+
+@pytest.mark.parametrize(
+    ("changed", "told"),
+    [
+        ({"methods": {"lora": Method(adapter=[{"class_path": "LoRA"}])}}, "none"),
+        ({"seeds": [0, 1000]}, "tuning_seed"),
+        ({"partitions": 1}, "partitions"),
+        ({"downstream": {"room": Downstream(data=SCENES, methods=["lara"])}}, "lara"),
+        ({"ablations": {"x": Ablation(setting="mining.alhpa", values=[1], methods=["mined"])}}, "alhpa"),
+    ],
+)
+def test_settings_that_do_not_fit_are_told(changed: dict[str, Any], told: str) -> None:
+    with pytest.raises(ConfigError, match=told):
+        small_study(**changed)
+
+
+@pytest.mark.parametrize("path", STUDIES, ids=lambda path: path.stem)
+def test_every_study_that_comes_along_is_planned(path: Path) -> None:
+    text = path.read_text(encoding="utf-8")
+    assert f"lorasub study run configs/study/{path.name}" in text
+    plan = plan_study(read_study(str(path)))
+    assert {cell.downstream for cell in plan.cells} == set(plan.study.downstream)
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("name: x\nbackbone: {}\nmethods: {}\n", "'downstream' is missing"),
+        ("name: x\nbackbone: {}\nmethods: {}\ndownstream: {}\nseed: [0]\n", "did you mean 'seeds'"),
+        ("name: x\nbackbone: {}\ndownstream: {}\nmethods: {}\nmining: {alpha: high}\n", "mining.alpha should be float"),
+        ("name: [\n", "no YAML"),
+    ],
+)
+def test_a_wrong_file_is_told_with_its_place(text: str, told: str, tmp_path: Path) -> None:
+    (tmp_path / "study.yaml").write_text(text)
+    with pytest.raises(ConfigError, match=told):
+        read_study(tmp_path / "study.yaml")
+
+
+def test_numbers_with_an_exponent_are_numbers(tmp_path: Path) -> None:
+    (tmp_path / "study.yaml").write_text(
+        "name: x\nbackbone: {}\nmethods: {none: {}}\ndownstream: {}\nlearning_rates: [1e-3, 2.5E-4, 1]\n"
+    )
+    assert read_study(tmp_path / "study.yaml").learning_rates == [0.001, 0.00025, 1.0]

@@ -1,0 +1,226 @@
+"""The runner, on steps that only pretend: order, failures, retries, budget, and what a kill costs."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import asdict
+from pathlib import Path
+
+import pytest
+
+from lorasub.errors import ArtefactError, ConfigError
+from lorasub.files import read_json, write_json
+from lorasub.study import Graph, Outcome, ProcessWorkers, Progress, Record, Step, Store, run_graph
+from lorasub.study.runner import estimated_seconds
+
+#: A step as a script of its own: says that it begins, waits until it may end, and leaves a record.
+FAKE_STEP = """
+import json, os, pathlib, sys, threading, time
+threading.Thread(target=lambda: sys.stdin.read() or os._exit(1), daemon=True).start()  # as real steps do
+folder = pathlib.Path(sys.argv[1])
+step = json.loads((folder / "step.json").read_text())
+with open(step["config"]["diary"], "a") as diary:
+    diary.write(step["name"] + "\\n")
+(folder / "pid").write_text(str(os.getpid()))
+gate = step["config"].get("gate")
+while gate and not pathlib.Path(gate).exists():
+    time.sleep(0.01)
+if step["config"].get("fails"):
+    (folder / "failure.txt").write_text("no luck")
+    sys.exit(1)
+record = {"key": step["key"], "name": step["name"], "seconds": 1.0, "work": step["work"], "finished": 0.0}
+(folder / "record.tmp").write_text(json.dumps(record))
+(folder / "record.tmp").rename(folder / "record.json")
+"""
+
+
+class ThreadWorkers:
+    """Calls a function for every step; it may raise."""
+
+    def __init__(self, do: Callable[[str], None], slots: int = 1) -> None:
+        self.do, self.slots = do, slots
+        self.pool = ThreadPoolExecutor(slots)
+
+    def submit(self, folder: Path) -> Future[None]:
+        def work() -> None:
+            content = read_json(folder / "step.json")
+            assert all((folder / entry["folder"] / "record.json").is_file() for entry in content["inputs"].values())
+            self.do(content["name"])
+            record = Record(key=content["key"], name=content["name"], seconds=2.0, work=content["work"], finished=0.0)
+            write_json(folder / "record.json", asdict(record))
+
+        return self.pool.submit(work)
+
+    def close(self) -> None:
+        self.pool.shutdown(cancel_futures=True)
+
+
+def graph_of(**needs: str) -> Graph:
+    """Steps by name, each with the names of what it needs."""
+    graph, keys = Graph(), {}
+    for name, inputs in needs.items():
+        roles = {role: keys[role] for role in inputs.split()}
+        keys[name] = graph.add(Step(kind="mine", name=name, config={"id": name}, code="", inputs=roles, work=2.0))
+    return graph
+
+
+def names(graph: Graph, keys: set[str]) -> set[str]:
+    return {graph[key].name for key in keys}
+
+
+DIAMOND = {"a": "", "b": "a", "c": "a", "d": "b c", "lonely": ""}
+
+
+def test_each_step_is_done_once_and_after_what_it_needs(tmp_path: Path) -> None:
+    graph, done = graph_of(**DIAMOND), []
+    outcome = run_graph(graph, Store(tmp_path), ThreadWorkers(done.append, slots=3))
+    assert sorted(done) == sorted(DIAMOND)
+    assert done.index("d") > max(done.index("b"), done.index("c"))
+    assert outcome.done == {step.key for step in graph}
+    assert (outcome.failed, outcome.left_out) == ({}, set())
+
+    again: list[str] = []
+    run_graph(graph, Store(tmp_path), ThreadWorkers(again.append))
+    assert again == []
+
+
+def test_independent_steps_are_done_at_the_same_time(tmp_path: Path) -> None:
+    together = threading.Barrier(3, timeout=20)  # is passed by three at once or by nobody
+    outcome = run_graph(
+        graph_of(a="", b="", c=""), Store(tmp_path), ThreadWorkers(lambda name: together.wait() and None, slots=3)
+    )
+    assert not outcome.failed
+
+
+def test_what_fails_once_is_done_again(tmp_path: Path) -> None:
+    tries: list[str] = []
+
+    def do(name: str) -> None:
+        tries.append(name)
+        if name == "b" and tries.count("b") == 1:
+            raise OSError("the disk was full")
+
+    told: list[Progress] = []
+    graph = graph_of(**DIAMOND)
+    outcome = run_graph(graph, Store(tmp_path), ThreadWorkers(do), report=told.append)
+    assert outcome.done == {step.key for step in graph}
+    assert tries.count("b") == 2
+    assert [(p.step.name, p.error) for p in told if p.event == "again"] == [("b", "the disk was full")]
+
+
+def test_what_fails_twice_takes_only_its_descendants_down(tmp_path: Path) -> None:
+    tries: list[str] = []
+
+    def do(name: str) -> None:
+        tries.append(name)
+        if name == "b":
+            raise OSError("no luck")
+
+    graph = graph_of(**DIAMOND)
+    outcome = run_graph(graph, Store(tmp_path), ThreadWorkers(do))
+    assert tries.count("b") == 2
+    assert names(graph, set(outcome.failed)) == {"b"}
+    assert list(outcome.failed.values()) == ["no luck"]
+    assert names(graph, outcome.left_out) == {"d"}
+    assert names(graph, outcome.done) == {"a", "c", "lonely"}
+
+
+def test_a_step_that_leaves_no_record_has_failed(tmp_path: Path) -> None:
+    workers = ThreadWorkers(lambda name: None)
+    workers.submit = lambda folder: workers.pool.submit(lambda: None)  # type: ignore[method-assign]
+    outcome = run_graph(graph_of(a=""), Store(tmp_path), workers)
+    assert "without a record" in next(iter(outcome.failed.values()))
+
+
+def test_no_step_begins_when_the_time_is_up(tmp_path: Path) -> None:
+    graph = graph_of(a="", b="a", c="b")
+    outcome = run_graph(graph, Store(tmp_path), ThreadWorkers(lambda name: time.sleep(0.3)), budget_hours=0.2 / 3600)
+    assert outcome.out_of_time
+    assert names(graph, outcome.done) == {"a"}
+    assert names(graph, outcome.left_out) == {"b", "c"}
+
+
+def test_time_left_comes_from_finished_steps_of_the_kind(tmp_path: Path) -> None:
+    store, graph = Store(tmp_path), graph_of(a="", b="")
+    told: list[Progress] = []
+    run_graph(graph, store, ThreadWorkers(lambda name: None), report=told.append)
+    assert store.timings() == {"mine": 1.0}  # 2 seconds for 2 units
+    assert told[-1].seconds_left == 0
+    assert next(p for p in told if p.event == "done").seconds_left == pytest.approx(2.0)
+    tune = Step(kind="tune", name="t", config={}, code="", work=100)
+    assert estimated_seconds([*graph, tune], store.timings()) == pytest.approx(2 * 2 + 100 * 0.5)
+
+
+def test_a_record_of_something_else_is_not_taken(tmp_path: Path) -> None:
+    store, graph = Store(tmp_path), graph_of(a="", b="")
+    run_graph(graph, store, ThreadWorkers(lambda name: None))
+    first, second = (store.folder(step) / "record.json" for step in graph)
+    first.write_bytes(second.read_bytes())
+    with pytest.raises(ArtefactError, match="another step"):
+        store.done(next(iter(graph)))
+
+
+def test_two_runs_do_not_share_a_folder(tmp_path: Path) -> None:
+    with Store(tmp_path).lock(), pytest.raises(ConfigError, match="another study"):
+        run_graph(graph_of(a=""), Store(tmp_path), ThreadWorkers(lambda name: None))
+
+
+@pytest.fixture
+def command(tmp_path: Path) -> tuple[str, ...]:
+    script = tmp_path / "fake_step.py"
+    script.write_text(FAKE_STEP)
+    return sys.executable, "-S", str(script)
+
+
+def test_a_process_that_fails_tells_why(tmp_path: Path, command: tuple[str, ...]) -> None:
+    graph = Graph()
+    graph.add(Step(kind="mine", name="a", config={"diary": str(tmp_path / "diary"), "fails": True}, code=""))
+    outcome = run_graph(graph, Store(tmp_path / "study"), ProcessWorkers(1, command))
+    (told,) = outcome.failed.values()
+    assert told.startswith("no luck (log: ")
+    assert (tmp_path / "diary").read_text().split() == ["a", "a"]
+
+
+def test_a_killed_run_goes_on_and_repeats_only_what_was_being_done(tmp_path: Path, command: tuple[str, ...]) -> None:
+    diary, gate = tmp_path / "diary", tmp_path / "gate"
+    graph, last = Graph(), ""
+    for name in ("one", "two", "three", "four"):
+        config = {"diary": str(diary), **({"gate": str(gate)} if name == "three" else {})}
+        last = graph.add(Step(kind="mine", name=name, config=config, code="", inputs={"last": last} if last else {}))
+
+    def run() -> Outcome:
+        return run_graph(graph, store, ProcessWorkers(1, command))
+
+    store = Store(tmp_path / "study")
+    first = multiprocessing.get_context("fork").Process(target=run)
+    first.start()
+    pid = store.folder(list(graph)[2]) / "pid"
+    _until(lambda: pid.is_file() and bool(pid.read_text()))
+    with pytest.raises(ConfigError, match="another study"):
+        run()
+    os.kill(first.pid or 0, signal.SIGKILL)
+    first.join()
+    _until(lambda: _ended(pid.read_text()))  # the step does not outlive its runner
+    gate.touch()
+    assert run().done == {step.key for step in graph}
+    assert diary.read_text().split() == ["one", "two", "three", "three", "four"]
+
+
+def _until(true: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 60
+    while not true():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def _ended(pid: str) -> bool:
+    """Gone, or a zombie that nobody has collected."""
+    state = Path("/proc", pid, "stat")
+    return not state.exists() or state.read_text().rpartition(")")[2].split()[0] == "Z"
