@@ -1,3 +1,4 @@
+from .adapters import PEFT as PEFT
 from .adapters import PSV as PSV
 from .adapters import AdapterInfo as AdapterInfo
 from .adapters import AdapterLayer as AdapterLayer

@@ -5,9 +5,11 @@ from lorasub.adapters.config import PSV, AdapterSpec, FullFineTuning, LayerSpec,
 from lorasub.adapters.folder import AdapterInfo, load_adapter_updates
 from lorasub.adapters.inject import inject_adapters, load_adapters
 from lorasub.adapters.layer import AdapterLayer
+from lorasub.adapters.peft_layer import PEFT
 from lorasub.adapters.table import ParameterTable, count_parameters
 
 __all__ = [
+    "PEFT",
     "PSV",
     "AdapterInfo",
     "AdapterLayer",

@@ -33,7 +33,7 @@ class LayerInfo:
     """What a layer of an adapter is.
 
     Attributes:
-        kind: ``lora`` or ``projected``.
+        kind: ``lora``, ``projected`` or ``peft``.
         scale: factor of its update.
         basis_hash: hash of the basis artefact that it is relative to; None where it has none.
     """
@@ -174,6 +174,12 @@ def load_adapter_updates(folder: str | os.PathLike[str]) -> tuple[dict[str, LowR
     """
     folder = Path(folder)
     info = read_info(folder)
+    if info is not None and WEIGHTS_FILE not in info.files and not info.full_parameters:
+        kinds = ", ".join(sorted({layer.kind for layer in info.layers.values()}))
+        raise ArtefactError(
+            f"{folder} holds layers of kind {kinds}, which are no low-rank updates; inject the adapters it was made "
+            "with and call load() on the result"
+        )
     if info is not None and WEIGHTS_FILE not in info.files:
         raise ArtefactError(
             f"{folder} holds {len(info.full_parameters)} fully fine-tuned parameters, which are no low-rank updates"

@@ -35,6 +35,8 @@ class AdapterLayer(nn.Module, ABC):
 
     #: Name of the kind of adapter in files and tables.
     kind: ClassVar[str]
+    #: Whether the update is of low rank, so that PEFT's LoRA format can hold it.
+    low_rank: ClassVar[bool] = True
     base_layer: nn.Linear | nn.Conv2d
 
     def __init__(self, base_layer: nn.Linear | nn.Conv2d, *, scale: float, dropout: float = 0.0) -> None:

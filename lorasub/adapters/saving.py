@@ -51,7 +51,7 @@ def save_adapters(adapters: AdapterSet, folder: str | os.PathLike[str]) -> Path:
     info = adapter_info(adapters)
     state = adapters.state_dict()
     plain = None
-    if not adapters.full_parameters:
+    if not adapters.full_parameters and all(layer.low_rank for layer in adapters.layers.values()):
         updates = adapters.updates()
         config = peft_config(updates, base_modules(adapters.model), adapters.base_model_id)
         plain = peft_tensors(updates, _weight_shapes(adapters)), config
