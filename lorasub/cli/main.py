@@ -32,6 +32,7 @@ VERBS: dict[str, tuple[str, str]] = {
     "generate": ("lorasub.cli.scenes", "write synthetic scenes to disk"),
     "audit": ("lorasub.cli.scenes", "measure how much each attribute varies in synthetic scenes"),
     "data": ("lorasub.cli.captures", "data check PATH: was this capture read right?"),
+    "study": ("lorasub.cli.study", "study plan|run|report FILE: the whole experiment, from one YAML"),
     "view": ("lorasub.cli.view", "show captures and predictions in a browser"),
 }
 

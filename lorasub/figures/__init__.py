@@ -4,6 +4,7 @@ from lorasub.figures.calibration import CalibrationCurves, calibration_figure
 from lorasub.figures.overlap import angle_histogram, depth_profile, overlap_heatmap
 from lorasub.figures.saving import save_figure
 from lorasub.figures.spectra import spectra_figure, spectra_rows
+from lorasub.figures.study import learning_curves, parameters_figure
 from lorasub.figures.trajectories import trajectory_figure
 
 __all__ = [
@@ -11,7 +12,9 @@ __all__ = [
     "angle_histogram",
     "calibration_figure",
     "depth_profile",
+    "learning_curves",
     "overlap_heatmap",
+    "parameters_figure",
     "save_figure",
     "spectra_figure",
     "spectra_rows",

@@ -1,0 +1,105 @@
+"""``study plan``, ``study run`` and ``study report``: the whole experiment from one YAML file."""
+
+from __future__ import annotations
+
+import sys
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+from tqdm import tqdm
+
+from lorasub.cli.arguments import show, table, verb_parser
+from lorasub.errors import ConfigError, LorasubError
+from lorasub.study import Plan, ProcessWorkers, Progress, Store, ThisProcess, plan_study, run_graph
+from lorasub.study.reading import read_study
+from lorasub.study.report import write_report
+from lorasub.study.runner import estimated_seconds
+from lorasub.study.store import GUESSES
+
+_DOES = {
+    "plan": "Print the steps of a study, which of them are done, and how long the others will take.",
+    "run": "Do the steps of a study that are not done yet, then write its report.",
+    "report": "Write the report of a study from the results that are there.",
+}
+
+
+def run(verb: str, arguments: Sequence[str]) -> None:
+    """Run one of the three."""
+    action = arguments[0] if arguments else ""
+    if action not in _DOES:
+        words = " | ".join(_DOES)
+        if action in ("-h", "--help"):
+            print(f"usage: lorasub study {{{words}}} FILE\n\nexample: lorasub study plan configs/study/nano.yaml")  # noqa: T201
+            return
+        raise ConfigError(f"say what to do: lorasub study {{{words}}} FILE, not '{action}'")
+    parser = verb_parser(f"study {action}", _DOES[action], f"lorasub study {action} configs/study/smoke.yaml")
+    parser.add_argument("file", type=str, help="the study's YAML")
+    parser.add_argument("--folder", type=str, default=None, help="where steps are kept, instead of what the YAML says")
+    if action == "plan":
+        parser.add_argument("--steps", action="store_true", help="list every step, not only their kinds")
+    if action == "run":
+        parser.add_argument("--jobs", type=int, default=1, help="steps at once, each a process; 0: here, one by one")
+    parsed = parser.parse_args(list(arguments[1:]))
+    study = read_study(parsed.file)
+    plan = plan_study(study)
+    store = Store(parsed.folder or study.folder)
+    if action == "plan":
+        _show_plan(plan, store, every_step=parsed.steps, as_json=parsed.json)
+        return
+    failed = _run(plan, store, parsed.jobs) if action == "run" else {}
+    path = write_report(plan, store, command=f"lorasub study run {parsed.file}", failed=failed)
+    show({"report": str(path), "failed": failed}, f"report: {path}", as_json=parsed.json)
+    if failed:
+        raise LorasubError(f"{len(failed)} steps failed; the report lists them")
+
+
+def _show_plan(plan: Plan, store: Store, *, every_step: bool, as_json: bool) -> None:
+    timings = store.timings()
+    steps = [{"kind": s.kind, "step": s.name, "done": store.done(s), "key": s.key[:16]} for s in plan.graph]
+    left = [step for step, row in zip(plan.graph, steps, strict=True) if not row["done"]]
+    counts, done = (Counter(row["kind"] for row in rows) for rows in (steps, [row for row in steps if row["done"]]))
+    kinds: list[dict[str, Any]] = [
+        {
+            "kind": kind,
+            "steps": count,
+            "done": done[kind],
+            "left": duration(estimated_seconds([step for step in left if step.kind == kind], timings)),
+            "from": "timings" if kind in timings else f"a guess: {GUESSES[kind]:g} s a unit",
+        }
+        for kind, count in counts.items()
+    ]
+    total = estimated_seconds(left, timings)
+    text = [table(kinds), f"{len(plan.graph)} steps, {len(left)} left: {duration(total)} with one job", str(store.root)]
+    if every_step:
+        text.insert(0, table([{**row, "done": "done" if row["done"] else ""} for row in steps]) + "\n")
+    if plan.study.budget_hours is not None and total > 3600 * plan.study.budget_hours:
+        text.append(f"the budget is {plan.study.budget_hours:g} h: more jobs, or less to do, would be needed")
+    show({"kinds": kinds, "steps": steps, "seconds_left": total}, "\n".join(text), as_json=as_json)
+
+
+def _run(plan: Plan, store: Store, jobs: int) -> dict[str, str]:
+    """Do the steps; name -> error of those that failed."""
+    workers = ProcessWorkers(jobs) if jobs else ThisProcess()
+    with tqdm(total=len(plan.graph), unit="step", disable=not sys.stderr.isatty()) as bar:
+
+        def tell(progress: Progress) -> None:
+            bar.update(progress.done - bar.n)
+            line = (
+                f"[{progress.done}/{progress.total}] {progress.event}: {progress.step.name}, about "
+                f"{duration(progress.seconds_left)} left"
+            )
+            tqdm.write(f"{line}\n  {progress.error}" if progress.error else line, file=sys.stderr)
+
+        outcome = run_graph(plan.graph, store, workers, budget_hours=plan.study.budget_hours, report=tell)
+    if outcome.out_of_time:
+        print(f"the budget is used up; {len(outcome.left_out)} steps were not begun", file=sys.stderr)  # noqa: T201
+    return {plan.graph[key].name: error for key, error in outcome.failed.items()}
+
+
+def duration(seconds: float) -> str:
+    """Hours and minutes, or seconds where it is short."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    return f"{minutes // 60} h {minutes % 60:02d} min" if minutes >= 60 else f"{minutes} min"

@@ -1,0 +1,101 @@
+"""Figures of a study: accuracy over trained parameters, and over the number of training scenes."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from lorasub.figures.style import COLORS, MARKERS, NULL_COLOR, new_figure
+
+
+def parameters_figure(rows: Sequence[Mapping[str, Any]], *, result: str) -> Figure:
+    """Accuracy over trained parameters, one panel a test set, one colour a family of methods.
+
+    Args:
+        rows: with ``set``, ``method``, ``trainable`` (0 without fine-tuning, drawn as a line), ``mean`` and
+            ``deviation``. What stands before the first space of a method's name is its family.
+        result: label of the vertical axis.
+    """
+
+    def draw(axis: Axes, own: list[Mapping[str, Any]]) -> None:
+        axis.set_xscale("log")
+        axis.set_xlabel("trained parameters")
+        for number, (family, points) in enumerate(_grouped(own, lambda row: row["method"].split()[0]).items()):
+            if points[0]["trainable"] == 0:
+                axis.axhline(points[0]["mean"], color=NULL_COLOR, linestyle="--", label="no fine-tuning")
+                continue
+            _line(axis, family, number, sorted(points, key=lambda row: row["trainable"]), "trainable")
+
+    return _panels(rows, result, draw)
+
+
+def learning_curves(rows: Sequence[Mapping[str, Any]], *, result: str) -> Figure:
+    """Accuracy over the number of training scenes, one panel a test set, one line a method.
+
+    Args:
+        rows: with ``set``, ``method``, ``scenes`` (None without fine-tuning, drawn as a line), ``mean``, ``deviation``.
+        result: label of the vertical axis.
+    """
+
+    def draw(axis: Axes, own: list[Mapping[str, Any]]) -> None:
+        axis.set_xscale("log", base=2)
+        axis.set_xlabel("training scenes")
+        for number, (method, points) in enumerate(_grouped(own, lambda row: row["method"]).items()):
+            if points[0]["scenes"] is None:
+                axis.axhline(points[0]["mean"], color=NULL_COLOR, linestyle="--", label="no fine-tuning")
+                continue
+            _line(axis, method, number, sorted(points, key=lambda row: row["scenes"]), "scenes")
+        counts = sorted({row["scenes"] for row in own if row["scenes"] is not None})
+        axis.set_xticks(counts, [str(count) for count in counts])
+        axis.minorticks_off()
+
+    return _panels(rows, result, draw)
+
+
+def _panels(rows: Sequence[Mapping[str, Any]], result: str, draw: Any) -> Figure:
+    sets = _grouped(rows, lambda row: row["set"])
+    columns = min(len(sets), 3)
+    height = math.ceil(len(sets) / columns)
+    figure, axes = new_figure(3.4 * columns + 0.4, 2.8 * height + 0.8, height, columns)
+    for axis, (name, own) in zip(axes, sets.items(), strict=False):
+        draw(axis, own)
+        axis.set_title(name, fontsize="medium")
+    for axis in axes[len(sets) :]:
+        axis.set_visible(False)
+    axes[0].set_ylabel(result)
+    entries = {label: handle for axis in axes for handle, label in zip(*axis.get_legend_handles_labels(), strict=True)}
+    figure.legend(
+        entries.values(),
+        entries.keys(),
+        loc="outside lower center",
+        ncols=min(len(entries), 4),
+        frameon=False,
+        fontsize="small",
+    )
+    return figure
+
+
+def _line(axis: Axes, label: str, number: int, points: Sequence[Mapping[str, Any]], across: str) -> None:
+    # a single seed has no spread to draw
+    spread = [0.0 if math.isnan(row["deviation"]) else row["deviation"] for row in points]
+    axis.errorbar(
+        [row[across] for row in points],
+        [row["mean"] for row in points],
+        yerr=spread,
+        label=label,
+        color=COLORS[number % len(COLORS)],
+        marker=MARKERS[number % len(MARKERS)],
+        markersize=4,
+        capsize=2,
+    )
+
+
+def _grouped(rows: Sequence[Mapping[str, Any]], key: Any) -> dict[Any, list[Mapping[str, Any]]]:
+    groups: dict[Any, list[Mapping[str, Any]]] = {}
+    for row in rows:
+        groups.setdefault(key(row), []).append(row)
+    return groups
