@@ -228,18 +228,15 @@ class _Planner:
 
     def _mine(self, attribute: str, basis: Basis) -> str:
         mining = self.study.mining
-        config = {
-            "attribute": attribute,
-            "layers": mining.layers,
-            "options": {
-                "dim": mining.dim if basis.dim is None else basis.dim,
-                "alpha": mining.alpha,
-                "eps": mining.eps,
-                "normalize": mining.normalize,
-                "null_draws": mining.null_draws,
-            },
+        options = {
+            "dim": mining.dim if basis.dim is None else basis.dim,
+            "alpha": mining.alpha,
+            "eps": mining.eps,
+            "normalize": mining.normalize,
+            "null_draws": mining.null_draws,
         }
-        return self._add("mine", f"mine {attribute} dim={config['options']['dim']}", config, self.fits(attribute))
+        config = {"attribute": attribute, "layers": mining.layers, "options": options}
+        return self._add("mine", f"mine {attribute} dim={options['dim']}", config, self.fits(attribute))
 
     def _split(self, attributes: list[str], basis: Basis) -> str:
         mining = self.study.mining

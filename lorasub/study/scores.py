@@ -133,36 +133,31 @@ class StudyResults:
 
     def summaries(self, result: str | None = None) -> list[Summary]:
         """Mean and spread over seeds, of one result; None takes the metric of each task."""
-        groups: dict[tuple[str, str, str, int | None, str, bool, str], list[Score]] = {}
+        groups: dict[tuple[str, str, str, int | None, str], list[Score]] = {}
         for score in self.scores():
             cell = score.cell
             if score.result == (result or self.plan.study.downstream[cell.downstream].metric):
-                place = (
-                    cell.downstream,
-                    cell.variant,
-                    cell.method,
-                    cell.scenes,
-                    score.set,
-                    score.validation,
-                    score.result,
-                )
+                place = (cell.downstream, cell.variant, cell.method, cell.scenes, score.set)
                 groups.setdefault(place, []).append(score)
-        return [
-            Summary(
-                **dict(
-                    zip(
-                        ("downstream", "variant", "method", "scenes", "set", "validation", "result"),
-                        place,
-                        strict=True,
-                    )
-                ),
-                mean=statistics.fmean(score.value for score in scores),
-                deviation=statistics.stdev(score.value for score in scores) if len(scores) > 1 else math.nan,
-                seeds=len(scores),
-                trainable=int(self.measured(scores[0].cell.tune).get("trainable", 0)),
-            )
-            for place, scores in groups.items()
-        ]
+        return [self._summary(scores) for scores in groups.values()]
+
+    def _summary(self, scores: Sequence[Score]) -> Summary:
+        """Scores that differ in their seed alone, as one."""
+        first = scores[0]
+        values = [score.value for score in scores]
+        return Summary(
+            downstream=first.cell.downstream,
+            variant=first.cell.variant,
+            method=first.cell.method,
+            scenes=first.cell.scenes,
+            set=first.set,
+            validation=first.validation,
+            result=first.result,
+            mean=statistics.fmean(values),
+            deviation=statistics.stdev(values) if len(values) > 1 else math.nan,
+            seeds=len(values),
+            trainable=int(self.measured(first.cell.tune).get("trainable", 0)),
+        )
 
     def measured(self, key: str | None) -> Mapping[str, Any]:
         """What a finished step's record says about it; nothing for steps that are not done."""

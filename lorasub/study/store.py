@@ -132,7 +132,7 @@ class Store:
 
     def timings(self) -> dict[str, float]:
         """Kind -> median seconds for a unit of work, over all finished steps; kinds without any are left out."""
-        found = {}
+        found: dict[str, float] = {}
         for kind in KINDS:
             records = [read_record(path) for path in (self.root / "steps" / kind).glob(f"*/{RECORD_FILE}")]
             if records:

@@ -111,10 +111,12 @@ def _validated(run: Path, metric: str) -> dict[str, Any]:
 def _step_zero(step: OpenStep) -> float:
     """The largest relative difference, over all results, of the first validation to the test without fine-tuning."""
     baseline = Results.load(step.inputs[BASELINE] / RUN).sets[step.config["validation_set"]].overall
-    metrics = read_json(step.folder / RUN / "before_after.json")["metrics"]
-    both = {name: metrics[f"val/{name}"]["before"] for name in baseline if f"val/{name}" in metrics}
-    known = [name for name, value in both.items() if value is not None and math.isfinite(baseline[name])]
-    if not known:
+    metrics: dict[str, dict[str, float | None]] = read_json(step.folder / RUN / "before_after.json")["metrics"]
+    found: list[float] = []
+    for name, value in baseline.items():
+        before = metrics.get(f"val/{name}", {}).get("before")
+        if before is not None and math.isfinite(value):
+            found.append(abs(before - value) / max(abs(value), 1e-6))
+    if not found:
         raise ArtefactError(f"{step.folder}: validation and test have no finite result in common: nothing to compare")
-    scale = {name: max(abs(baseline[name]), 1e-6) for name in known}
-    return max(abs(both[name] - baseline[name]) / scale[name] for name in known)
+    return max(found)

@@ -1,0 +1,116 @@
+"""Mining, splitting, combining and comparing as steps, on adapters with a planted direction."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from lorasub.adapters import LoRA, ProjectedLoRA, inject_adapters
+from lorasub.errors import ArtefactError
+from lorasub.files import read_json
+from lorasub.study.store import OpenStep
+from lorasub.study.subspace_steps import combine, mine, overlap, split
+from lorasub.subspaces import SubspaceBasis
+
+ATTRIBUTES = ("geometry", "camera")
+OPTIONS = {"dim": 2, "alpha": 1.0}
+
+
+def network() -> nn.Module:
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Linear(24, 20), nn.Linear(20, 24))
+
+
+def direction(attribute: str, size: int) -> Tensor:
+    """A unit vector that belongs to an attribute."""
+    return nn.functional.one_hot(torch.tensor(ATTRIBUTES.index(attribute)), size).float()
+
+
+@pytest.fixture
+def runs(tmp_path: Path) -> dict[str, Path]:
+    """Two adapters of each attribute: its own direction, strong, and something else."""
+    found = {}
+    for attribute in ATTRIBUTES:
+        for partition in range(2):
+            adapters = inject_adapters(network(), LoRA(r=3, targets="all"))
+            generator = torch.Generator().manual_seed(10 * partition + ATTRIBUTES.index(attribute))
+            with torch.no_grad():
+                for name, factor in adapters.trainable_parameters().items():
+                    factor.copy_(0.1 * torch.randn(factor.shape, generator=generator))
+                    if "lora_A" in name:
+                        factor[0] = direction(attribute, factor.shape[1])
+                    else:
+                        factor[:, 0] = 3 * direction(attribute, factor.shape[0])
+            folder = tmp_path / f"{attribute}{partition}"
+            adapters.save(folder / "run" / "adapter")
+            found[f"{attribute}/{partition}"] = folder
+    return found
+
+
+def done(does: object, folder: Path, config: dict[str, object], inputs: dict[str, Path]) -> dict[str, object]:
+    folder.mkdir()
+    return does(OpenStep(folder=folder, config=config, inputs=inputs))  # type: ignore[operator,no-any-return]
+
+
+def mined(attribute: str, runs: dict[str, Path], tmp_path: Path, layers: tuple[str, ...] = ("*",)) -> Path:
+    folder = tmp_path / f"mined {attribute}"
+    own = {role: path for role, path in runs.items() if role.startswith(attribute)}
+    config = {"attribute": attribute, "layers": list(layers), "options": OPTIONS}
+    assert 0 < float(str(done(mine, folder, config, own)["explained"])) <= 1
+    return folder
+
+
+def test_a_mined_basis_holds_its_attributes_direction(runs: dict[str, Path], tmp_path: Path) -> None:
+    basis = SubspaceBasis.load(mined("camera", runs, tmp_path) / "basis")
+    assert basis.attributes == ("camera",)
+    assert [source.name for source in basis.sources] == ["camera/0", "camera/1"]
+    for layer in basis.layers.values():
+        for side in (layer.U, layer.V):
+            assert float((side.T @ direction("camera", len(side))).norm()) > 0.99
+
+
+def test_only_the_wanted_layers_are_mined(runs: dict[str, Path], tmp_path: Path) -> None:
+    assert set(SubspaceBasis.load(mined("camera", runs, tmp_path, ("1",)) / "basis").layers) == {"1"}
+    with pytest.raises(ArtefactError, match=r"no layer of .* matches"):
+        mined("geometry", runs, tmp_path, ("blocks.*",))
+
+
+def test_combined_bases_can_be_trained_in(runs: dict[str, Path], tmp_path: Path) -> None:
+    bases = {attribute: mined(attribute, runs, tmp_path) for attribute in ATTRIBUTES}
+    config = {"attributes": list(ATTRIBUTES), "part": "raw", "tolerance": 1e-3, "scaled": False}
+    done(combine, tmp_path / "combined", config, bases)
+    basis = SubspaceBasis.load(tmp_path / "combined" / "basis")
+    for layer in basis.layers.values():
+        assert (layer.d_out, layer.d_in) == (4, 4)
+        for attribute in ATTRIBUTES:
+            assert float((layer.U.T @ direction(attribute, len(layer.U))).norm()) > 0.99
+    assert {row["attribute"] for row in read_json(tmp_path / "combined" / "survival.json")} == set(ATTRIBUTES)
+    adapters = inject_adapters(network(), ProjectedLoRA(basis=str(tmp_path / "combined" / "basis"), targets="all"))
+    assert adapters.table().trainable == 2 * 4 * 4
+
+
+@pytest.mark.parametrize("part", ["specific", "common+specific"])
+def test_parts_can_be_combined(part: str, runs: dict[str, Path], tmp_path: Path) -> None:
+    done(split, tmp_path / "split", {"layers": ["*"], "options": OPTIONS}, runs)
+    config = {"attributes": list(ATTRIBUTES), "part": part, "tolerance": 1e-3, "scaled": False}
+    done(combine, tmp_path / "own", config, {"split": tmp_path / "split"})
+    basis = SubspaceBasis.load(tmp_path / "own" / "basis")
+    assert basis.attributes == (("common", *ATTRIBUTES) if part == "common+specific" else ATTRIBUTES)
+
+
+def test_overlap_is_larger_within_an_attribute(runs: dict[str, Path], tmp_path: Path) -> None:
+    done(overlap, tmp_path / "overlap", {"dim": 1, "alpha": 1.0, "draws": 20, "layers": ["*"]}, runs)
+    reports = read_json(tmp_path / "overlap" / "overlap.json")["reports"]
+    phi = {
+        (report["first"], report["second"]): row["value"]
+        for report in reports
+        for row in report["summary"]["all"]
+        if (row["measure"], row["side"]) == ("phi", "output")
+    }
+    assert phi["geometry", "geometry"] > 0.95
+    assert phi["camera", "camera"] > 0.95
+    assert phi["geometry", "camera"] < 0.1
+    assert (tmp_path / "overlap" / "overlap.png").stat().st_size > 0
