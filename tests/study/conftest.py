@@ -16,6 +16,7 @@ SIZES = {
     "batch_size": 2,
     "image_size": 28,
     "antialias": False,
+    "bases": 2,
     "shadow_samples": 1,
     "engine": "torch",
 }
@@ -30,7 +31,7 @@ def tiny_study(tiny_weights: Path, tmp_path: Path) -> Study:
         name="tiny",
         folder=str(tmp_path / "study"),
         backbone={"class_path": "lorasub.VGGT.from_pretrained", "init_args": {"source": str(tiny_weights)}},
-        attributes=["geometry", "camera"],
+        attributes=["lighting", "camera"],
         partitions=2,
         adapters=AdapterFits(
             adapter={"class_path": "LoRA", "init_args": {"r": 2, "targets": "blocks"}}, data=scenes(), steps=2
