@@ -112,9 +112,8 @@ class PEFT(LayerSpec):
         host = nn.ModuleDict({"layer": base_layer})
         trained = [parameter.requires_grad for parameter in base_layer.parameters()]
         try:
-            config = PEFT_TYPE_TO_CONFIG_MAPPING[PeftType(self.config["peft_type"])](
-                **settings, target_modules=["layer"]
-            )
+            config_class: Any = PEFT_TYPE_TO_CONFIG_MAPPING[PeftType(self.config["peft_type"])]
+            config = config_class(**settings, target_modules=["layer"])
             inject_adapter_in_model(config, host)
         except (TypeError, ValueError) as error:
             raise ConfigError(f"PEFT refuses {dict(self.config)}: {error}") from error

@@ -72,7 +72,7 @@ class EncoderCache(Callback):
     @staticmethod
     def _reason_against(trainer: Trainer, backbone: Any) -> str | None:
         data = getattr(trainer, "datamodule", None)
-        if getattr(data, "augmentation", None) is not None or getattr(data, "color_jitter", 0):
+        if getattr(data, "augmentation", None) is not None or getattr(data, "color_jitter", None):
             return "augmentation changes the images at every step"
         if backbone.encoder_trains:
             return "the encoder trains"

@@ -56,7 +56,9 @@ def run(verb: str, arguments: Sequence[str]) -> None:
 
 def _show_plan(plan: Plan, store: Store, *, every_step: bool, as_json: bool) -> None:
     timings = store.timings()
-    steps = [{"kind": s.kind, "step": s.name, "done": store.done(s), "key": s.key[:16]} for s in plan.graph]
+    steps: list[dict[str, Any]] = [
+        {"kind": s.kind, "step": s.name, "done": store.done(s), "key": s.key[:16]} for s in plan.graph
+    ]
     left = [step for step, row in zip(plan.graph, steps, strict=True) if not row["done"]]
     counts, done = (Counter(row["kind"] for row in rows) for rows in (steps, [row for row in steps if row["done"]]))
     kinds: list[dict[str, Any]] = [

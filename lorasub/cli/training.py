@@ -137,8 +137,9 @@ class TrainingCLI(LightningCLI):
         trainer = self._get(self.config, "trainer", default={})
         autocast, dtype = precision_dtypes(trainer["precision"] or default_precision(trainer["accelerator"]))
         scenes, views, image_size = batch_shape(_plain(self._get(self.config, "data")))
+        only_model = Namespace(model=self._get(self.config, "model"))  # type: ignore[no-untyped-call]
         with torch.device("meta"):
-            task = parser.instantiate_classes(Namespace(model=self._get(self.config, "model"))).model.to(dtype)
+            task = parser.instantiate_classes(only_model).model.to(dtype)
         print(estimate_memory(task, scenes=scenes, views=views, image_size=image_size, autocast=autocast))  # noqa: T201
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:

@@ -137,7 +137,9 @@ class _Report:
             return ""
         self._csv("differences.csv", rows)
         shown_rows = [
-            row | {key: f"{row[key]:+.4g}" for key in ("difference", "low", "high")} | {"clear": "*" * row["clear"]}
+            row
+            | {key: f"{row[key]:+.4g}" for key in ("difference", "low", "high")}
+            | {"clear": "*" if row["clear"] else ""}
             for row in rows
         ]
         return (

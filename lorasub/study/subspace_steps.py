@@ -25,7 +25,8 @@ from lorasub.subspaces import (
 
 def mine(step: OpenStep) -> dict[str, Any]:
     """Find the subspace that an attribute's adapters share."""
-    (group,), (sources,) = (list(part.values()) for part in _adapters(step))
+    groups, all_sources = _adapters(step)
+    (group,), (sources,) = groups.values(), all_sources.values()
     basis = mine_subspace(group, attribute=step.config["attribute"], sources=sources, **step.config["options"])
     basis.save(step.folder / BASIS)
     explained = [float(layer.record.explained.mean()) for layer in basis.layers.values() if layer.record is not None]

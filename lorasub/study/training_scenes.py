@@ -61,11 +61,11 @@ class TrainingScenes(pl.LightningDataModule):
         assert isinstance(sampler, EpochSampler), "a loader of lorasub.data.loading.training_loader"
         dataset, sampler_class, size = whole.dataset, type(sampler), whole.batch_size or 1
         if self.scenes is not None:
-            keys = sampler_class(dataset, batch_size=1, seed=self.seed).order(0)  # type: ignore[arg-type]
+            keys = sampler_class(dataset, batch_size=1, seed=self.seed).order(0)
             if len(keys) < self.scenes:
                 raise ConfigError(f"{self.scenes} training scenes were asked for, but there are {len(keys)}")
             # indices from here on: the scenes themselves no longer depend on the epoch
-            dataset, sampler_class = [dataset[key] for key in keys[: self.scenes]], EpochSampler  # type: ignore[assignment]
+            dataset, sampler_class = [dataset[key] for key in keys[: self.scenes]], EpochSampler
             size = min(size, self.scenes)
         return training_loader(
             dataset,
