@@ -1,7 +1,7 @@
 """Makes the reference bases that come with the package: adapters per attribute, mined, compared, written.
 
-    python -m benchmarks.reference_bases                      # into lorasub/subspaces/shipped
-    python -m benchmarks.reference_bases --partitions 8 --trainer.max_steps 400
+    python -m benchmarks reference_bases                      # into lorasub/subspaces/shipped
+    python -m benchmarks reference_bases --partitions 8 --trainer.max_steps 400
 
 Fits that have ended are recognised by their adapters and not repeated, so it can be stopped and started again. What it
 does not know it hands on to ``lorasub fit``.
