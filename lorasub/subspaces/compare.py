@@ -193,11 +193,13 @@ def _mean_side(sides: Sequence[SideOverlap | None]) -> SideOverlap | None:
         mean = _mean_dependent([side.measures[name] for side in known])
         assert mean is not None
         measures[name] = mean
+    # an adapter that was hardly trained can span less than was asked for; every measure has its own null
+    shared = min(len(side.angles) for side in known)
     return SideOverlap(
         n=known[0].n,
-        d_first=known[0].d_first,
-        d_second=known[0].d_second,
-        angles=torch.stack([side.angles for side in known]).mean(0),
+        d_first=min(side.d_first for side in known),
+        d_second=min(side.d_second for side in known),
+        angles=torch.stack([side.angles[:shared] for side in known]).mean(0),
         measures=measures,
     )
 

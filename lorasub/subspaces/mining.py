@@ -163,15 +163,16 @@ class _LayerMiner:
         if self.global_dim is not None:
             dim = min(self.global_dim, numerical_rank(self.solver.fit(updates.cores, None).spectrum))
         elif self.rule.kind == "fixed":
-            dim = int(self.rule.value)
+            dim = min(int(self.rule.value), *updates.shape)  # a layer narrower than that has no more
         else:
             spectrum, null = self._unrestricted(path, updates)
             dim = self.rule.choose(spectrum, null)
         if dim > limit:
+            asked = int(self.rule.value) if self.rule.kind == "fixed" else dim
             raise ConfigError(
-                f"layer '{path}': dim={dim} is more than the {limit} dimensions that {len(self.names)} adapters of "
-                f"ranks {sorted(set(updates.ranks))} span in a layer of shape "
-                f"{updates.shape}; lower dim or mine more adapters"
+                f"layer '{path}': dim={asked} is more than the {limit} dimensions that {len(self.names)} adapters of "
+                f"ranks {sorted(set(updates.ranks))} span in a layer of shape {updates.shape}; lower dim or mine more "
+                "adapters"
             )
         fit = self.solver.fit(updates.cores, dim)
         if dim > numerical_rank(fit.spectrum):

@@ -223,6 +223,19 @@ def test_bad_options(options: dict[str, object], message: str) -> None:
         mine_subspace(adapters_of(), **({"dim": 2} | options))  # type: ignore[arg-type]
 
 
+def test_a_layer_narrower_than_the_dimension_is_kept_whole() -> None:
+    """A head's last layer has two outputs; it should not keep all others from being mined at 5."""
+    generator = torch.Generator().manual_seed(0)
+
+    def update(out: int, in_: int) -> LowRankUpdate:
+        return LowRankUpdate(
+            B=torch.randn(out, 6, generator=generator), A=torch.randn(6, in_, generator=generator), scale=1.0
+        )
+
+    basis = mine_subspace([{"wide": update(20, 12), "narrow": update(2, 12)} for _ in range(3)], dim=5)
+    assert basis.dims == {"wide": (5, 5), "narrow": (2, 2)}
+
+
 def test_one_adapter_is_not_enough() -> None:
     with pytest.raises(ConfigError, match=r"at least two adapters .* not 1"):
         mine_subspace(adapters_of(1))

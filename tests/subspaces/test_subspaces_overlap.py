@@ -367,6 +367,16 @@ def test_halves_are_disjoint(count: int) -> None:
     assert float(phi) < 4 * 3 / 80
 
 
+def test_an_adapter_that_spans_less_than_was_asked_for_is_compared_in_what_it_spans() -> None:
+    adapters = {"a": attribute(0, 3), "b": [*attribute(10, 2), {"w": random_update(80, 70, 2, 5)}]}
+    matrix = attribute_overlaps(adapters, dim=3, splits=4)  # type: ignore[arg-type]
+    (layer,) = matrix.reports["a", "b"].layers
+    assert layer.output is not None
+    assert (layer.output.d_first, layer.output.d_second, len(layer.output.angles)) == (3, 2, 2)
+    phi, null = matrix.matrix("phi", "output"), matrix.null("phi", "output")
+    assert phi[0, 0] > 0.5 > 4 * null[0, 1] > phi[0, 1]
+
+
 def test_halves_need_two_adapters() -> None:
     with pytest.raises(ConfigError, match="attribute 'b' has 1 adapter"):
         attribute_overlaps({"a": attribute(0, 4), "b": attribute(1, 1)})  # type: ignore[arg-type]
