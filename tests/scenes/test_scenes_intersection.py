@@ -13,16 +13,8 @@ from scipy.spatial.transform import Rotation
 from torch import Tensor
 
 from lorasub.scenes.description import Geometry, Primitive
-from lorasub.scenes.rendering.intersection import (
-    Pairs,
-    Solids,
-    hit,
-    interval,
-    marched_hits,
-    near_pairs,
-    nearest_simple,
-    room_exit,
-)
+from lorasub.scenes.rendering.intersection import Solids, hit, interval, room_exit
+from lorasub.scenes.rendering.pairs import Pairs, marched_hits, near_pairs, nearest_simple
 from lorasub.scenes.rendering.vectors import fresnel, reflect, refract
 
 SHAPES: dict[Primitive, tuple[float, ...]] = {
@@ -101,7 +93,7 @@ def first_hit(solids: Solids, origin: Tensor, direction: Tensor) -> tuple[Tensor
     """Distance and normal of the nearest hit of rays ``[3, N]``, whatever the kind of solid; NaN where none."""
     o, d = origin[:, None], direction[:, None]
     pairs = near_pairs(solids, o, d)
-    marched = solids.marched.flatten()[solids.places(pairs)]
+    marched = solids.marched.flatten()[pairs.places(solids)]
     far, number = nearest_simple(solids, pairs[~marched], o, d)
     distance, normal, _ = hit(solids, number, o, d)
     distance = torch.where(far < 9e3, distance, torch.inf)[0]

@@ -4,8 +4,7 @@ All simple solids are one: a quadric ``a (x^2 + y^2) + c z^2 + e z + f <= 0`` cl
 solid's own frame. A ray's stretch inside is the overlap of four intervals, without a branch; a box is the cube alone.
 
 Rays come in G groups (a view, say) of N each; all rays of a group see the same K solids. Vectors are ``[3, G, N]``.
-Few rays come near few solids. So every ray is held against the ball around every solid by two matrix products, and only
-the P pairs that pass are worked on further, as flat lists.
+Which rays come near which solids is found in :mod:`lorasub.scenes.rendering.pairs`.
 """
 
 from __future__ import annotations
@@ -17,8 +16,8 @@ import torch
 from torch import Tensor
 
 from lorasub.scenes.description import Geometry, Primitive
-from lorasub.scenes.rendering.implicit import FIELDS, first_zero
-from lorasub.scenes.rendering.vectors import Components, dot, normalize, rotate, rotate_back
+from lorasub.scenes.rendering.implicit import FIELDS
+from lorasub.scenes.rendering.vectors import Components, normalize, rotate, rotate_back
 
 #: Longer than any distance in a scene; what a ray that meets nothing returns.
 FAR = 1e4
@@ -28,7 +27,6 @@ _NUMBER_BITS = 7
 MAX_SOLIDS = 1 << _NUMBER_BITS
 # These fill no corner of their cube's top view.
 _ROUND = tuple(int(kind) for kind in (Primitive.SPHERE, Primitive.CYLINDER, Primitive.CONE, Primitive.TORUS))
-# Balls are a little too large, for what float32 loses in differences of squares.
 _SLACK = 1e-2
 
 
@@ -95,10 +93,6 @@ class Solids:
         groups, many = self.surface.shape
         return number.long() + many * torch.arange(groups, device=number.device)[:, None]
 
-    def places(self, pairs: Pairs) -> Tensor:
-        """``[P]`` places in the flattened (G, K) of the solids of pairs."""
-        return pairs.group * self.surface.shape[1] + pairs.number
-
     def without(self, surfaces: Tensor) -> Solids:
         """The same solids, but those of surfaces where ``surfaces [G, M]`` is true cannot be hit."""
         gone = surfaces.gather(1, self.surface.long())
@@ -111,6 +105,11 @@ def ball(kind: Tensor, size: Tensor) -> Tensor:
     radius = torch.where(torch.isin(kind, torch.tensor(_ROUND, device=kind.device)), round_side, size.norm(dim=-1))
     radius = torch.where(kind == int(Primitive.SPHERE), size.amax(-1), radius)
     return torch.where(kind == int(Primitive.NONE), -1.0, radius)
+
+
+def padded(radius: Tensor) -> Tensor:
+    """Radii of balls that are a little too large, for what float32 loses in differences of squares."""
+    return radius * (1.0 + _SLACK) + _SLACK
 
 
 def quadrics(kind: Tensor, top: Tensor) -> Tensor:
@@ -164,79 +163,6 @@ def quadric_interval(quadric: Tensor, origin: Components, direction: Components,
     return torch.where(real, entry, none), torch.where(real, leave, -none)
 
 
-@dataclass(frozen=True, slots=True)
-class Pairs:
-    """P pairs of a ray and a solid that it may meet.
-
-    Attributes:
-        group: ``[P]`` int64.
-        ray: ``[P]`` int64.
-        number: ``[P]`` int64, which solid of the group.
-    """
-
-    group: Tensor
-    ray: Tensor
-    number: Tensor
-
-    def __len__(self) -> int:
-        return len(self.group)
-
-    def __getitem__(self, which: Tensor) -> Pairs:
-        return Pairs(self.group[which], self.ray[which], self.number[which])
-
-    def of_rays(self, values: Tensor) -> Tensor:
-        """``[3, P]`` of ``values [3, G, N]``, or of ``[3, G, 1]`` where all rays of a group share one."""
-        groups, many = values.shape[1:]
-        place = self.group if many == 1 else self.group * many + self.ray
-        return values.reshape(3, groups * many)[:, place]
-
-
-def passes_near(ahead: Tensor, gap: Tensor) -> Tensor:
-    """Whether rays pass through balls.
-
-    Args:
-        ahead: ``[G, K, N]`` how far along the ray the ball's middle is nearest.
-        gap: ``[G, K, N]`` squared distance from the ray's start to the middle, less the squared radius.
-    """
-    return ahead.clamp(min=0.0).square() >= gap
-
-
-def near_pairs(
-    solids: Solids,
-    origin: Tensor,
-    direction: Tensor,
-    *,
-    limit: float | None = None,
-    among: Tensor | None = None,
-) -> Pairs:
-    """Which rays come near which solids.
-
-    Args:
-        solids: the solids of the G groups.
-        origin: ``[3, G, N]``, or ``[3, G, 1]`` if all rays of a group start in one point.
-        direction: ``[3, G, N]``.
-        limit: where rays end, in units of the direction; None for nowhere.
-        among: ``[G, N]`` bool, the rays that matter.
-    """
-    radius = solids.radius * (1.0 + _SLACK) + _SLACK
-    # a place that nothing hits is infinitely far from every ray
-    power = torch.where(solids.radius < 0.0, torch.inf, dot(solids.center, solids.center) - radius * radius)
-    length = dot(direction, direction).sqrt()
-    way = direction / length
-    one = torch.ones_like(solids.radius)
-    # (c - o) . w, and |c - o|^2 - r^2, each as one matrix product over four or five components
-    ahead = torch.bmm(torch.stack([*solids.center, one], dim=-1), torch.stack([*way, -dot(origin, way)], dim=1))
-    start = torch.stack([*origin, dot(origin, origin)], dim=1)
-    gap = torch.baddbmm(power[..., None], torch.stack([*(-2.0 * solids.center), one], dim=-1), start)
-    near = passes_near(ahead, gap)
-    if limit is not None:
-        near &= ahead < limit * length[:, None] + radius[..., None]
-    if among is not None:
-        near &= among[:, None]
-    group, number, ray = near.nonzero().unbind(1)
-    return Pairs(group, ray, number)
-
-
 def interval(
     quadric: Tensor, matrix: Tensor, center: Tensor, origin: Tensor, direction: Tensor
 ) -> tuple[Tensor, Tensor]:
@@ -255,111 +181,6 @@ def interval(
     entered, left = near.amax(0), far.amin(0)
     entry, leave = quadric_interval(quadric, (x, y, z), (u, v, w), entered)
     return torch.maximum(entry, entered), torch.minimum(leave, left)
-
-
-def _intervals(solids: Solids, pairs: Pairs, origin: Tensor, direction: Tensor) -> tuple[Tensor, Tensor]:
-    place = solids.places(pairs)
-    return interval(
-        solids.quadric.flatten(-2)[:, place],
-        solids.to_local.flatten(-2)[..., place],
-        solids.center.flatten(-2)[:, place],
-        pairs.of_rays(origin),
-        pairs.of_rays(direction),
-    )
-
-
-def nearest_simple(solids: Solids, pairs: Pairs, origin: Tensor, direction: Tensor) -> tuple[Tensor, Tensor]:
-    """Distance ``[G, N]``, a little rounded, to the first simple solid that a ray enters, and its number ``[G, N]``.
-
-    The distance is rounded down to 2^-16 of itself; :func:`hit` has the exact one. It is about :data:`FAR` if there is
-    none.
-
-    Args:
-        solids: the solids of the G groups.
-        pairs: of rays and simple solids.
-        origin: ``[3, G, N or 1]``.
-        direction: ``[3, G, N]``.
-    """
-    groups, rays = direction.shape[1:]
-    entry, leave = _intervals(solids, pairs, origin, direction)
-    distance = torch.where((entry <= leave) & (entry > 0.0), entry, FAR)
-    # positive floats are ordered like the integers with the same bits
-    mask = MAX_SOLIDS - 1
-    coded = (distance.view(torch.int32) & ~mask) | pairs.number.to(torch.int32)
-    nothing = torch.full((groups * rays,), FAR, device=distance.device).view(torch.int32) & ~mask
-    best = nothing.scatter_reduce_(0, pairs.group * rays + pairs.ray, coded, "amin").reshape(groups, rays)
-    return (best & ~mask).view(torch.float32), best & mask
-
-
-def blocked_by_simple(solids: Solids, pairs: Pairs, origin: Tensor, direction: Tensor) -> Tensor:
-    """Whether ``[G, N]`` any simple solid of the pairs lies between ``origin`` and ``origin + direction``."""
-    entry, leave = _intervals(solids, pairs, origin, direction)
-    among = pairs[(entry <= leave) & (leave > 0.0) & (entry < 1.0)]
-    blocked = torch.zeros(direction.shape[1:], dtype=torch.bool, device=direction.device)
-    blocked[among.group, among.ray] = True
-    return blocked
-
-
-@dataclass(frozen=True, slots=True)
-class MarchedHits:
-    """Pairs of ray and marched solid that meet: P of them.
-
-    Attributes:
-        group: ``[P]`` int64.
-        ray: ``[P]`` int64.
-        number: ``[P]`` int64 which solid.
-        distance: ``[P]``.
-        normal: ``[3, P]`` unit, in the world.
-        point: ``[3, P]`` in the solid's unit frame.
-    """
-
-    group: Tensor
-    ray: Tensor
-    number: Tensor
-    distance: Tensor
-    normal: Tensor
-    point: Tensor
-
-    def __getitem__(self, mask: Tensor) -> MarchedHits:
-        return MarchedHits(*(getattr(self, field.name)[..., mask] for field in dataclasses.fields(self)))
-
-
-def marched_hits(
-    solids: Solids,
-    pairs: Pairs,
-    origin: Tensor,
-    direction: Tensor,
-    limit: float = FAR,
-) -> MarchedHits:
-    """All meetings, nearer than ``limit``, of rays with solids that have to be marched.
-
-    Args:
-        solids: the solids of the G groups.
-        pairs: of rays and such solids.
-        origin: ``[3, G, N]``, or ``[3, G, 1]`` if all rays of a group start in one point.
-        direction: ``[3, G, N]``.
-        limit: in units of the direction.
-    """
-    place = solids.places(pairs)
-    matrix, center = solids.to_local.flatten(-2)[..., place], solids.center.flatten(-2)[:, place]
-    start, along = rotate(matrix, pairs.of_rays(origin) - center), rotate(matrix, pairs.of_rays(direction))
-    faces, backs = slab(start, along)
-    near, far = faces.amax(0).clamp(min=0.0), backs.amin(0).clamp(max=limit)
-    kind, shape = solids.kind.flatten()[place], solids.shape.flatten(-2)[:, place]
-    distance, met = torch.zeros_like(near), torch.zeros_like(near, dtype=torch.bool)
-    normal = torch.zeros_like(start)
-    for name, field in FIELDS.items():
-        (own,) = ((kind == name) & (near < far)).nonzero(as_tuple=True)
-        pieces = shape[:, own], start[:, own], along[:, own]
-        distance[own], met[own] = first_zero(name, *pieces, near[own], far[own])
-        normal[:, own] = field.gradient(pieces[0], pieces[1] + distance[own] * pieces[2])
-    # where the solid is entered through a face of its cube, the face's normal holds
-    through_face = (distance <= near) & (near > 0.0)
-    normal = torch.where(through_face, torch.where(faces >= near, -along.sign(), torch.zeros_like(along)), normal)
-    hits = MarchedHits(
-        pairs.group, pairs.ray, pairs.number, distance, normalize(rotate_back(matrix, normal)), start + distance * along
-    )
-    return hits[met & (distance > 0.0) & (distance < limit)]
 
 
 def room_exit(room: Tensor, open_air: Tensor, origin: Tensor, direction: Tensor) -> tuple[Tensor, Tensor]:

@@ -8,16 +8,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from lorasub.scenes.rendering.intersection import (
-    MarchedHits,
-    Solids,
-    blocked_by_simple,
-    hit,
-    marched_hits,
-    near_pairs,
-    nearest_simple,
-)
+from lorasub.scenes.rendering.intersection import Solids, hit
 from lorasub.scenes.rendering.kernels import BIAS, HORIZON, Paint, Surface, light_rays, meet, paint, shade
+from lorasub.scenes.rendering.pairs import MarchedHits, blocked_by_simple, marched_hits, near_pairs, nearest_simple
 from lorasub.scenes.rendering.vectors import dot, fresnel, normalize, reflect, refract
 from lorasub.scenes.rendering.world import World
 
@@ -83,7 +76,7 @@ def look(
 def _first_surface(world: World, origin: Tensor, direction: Tensor) -> Surface:
     solids = world.solids
     pairs = near_pairs(solids, origin, direction)
-    marched = solids.marched.flatten()[solids.places(pairs)]
+    marched = solids.marched.flatten()[pairs.places(solids)]
     simple = pairs[~marched] if solids.any_marched else pairs
     far, number = nearest_simple(solids, simple, origin, direction)
     surface = Surface(*meet(world, origin, direction, far, number))
@@ -126,7 +119,7 @@ def _visible(world: World, surface: Surface, shadow_samples: int) -> Tensor:
         for sample in range(samples):
             start, way = light_rays(world, light, samples, sample, surface.point, surface.normal)
             pairs = near_pairs(casters, start, way, limit=1.0, among=lit)
-            marched = casters.marched.flatten()[casters.places(pairs)]
+            marched = casters.marched.flatten()[pairs.places(casters)]
             simple = pairs[~marched] if casters.any_marched else pairs
             dark = blocked_by_simple(casters, simple, start, way)
             if casters.any_marched:

@@ -62,13 +62,9 @@ def render(
         ("between", torch.empty(rows, every.shape[1], dtype=torch.uint8, device=device)),
         ("seen_many", torch.empty(tiles, dtype=torch.int32, device=device)),
         ("between_many", torch.empty(rows, dtype=torch.int32, device=device)),
-        ("offsets", torch.tensor(edge_samples, device=device).reshape(-1, 2)),
     ):
         kept.append(values)
-        if name == "offsets":
-            offsets = wp.from_torch(values, dtype=wp.vec2)
-        else:
-            setattr(lists, name, wp.from_torch(values))
+        setattr(lists, name, wp.from_torch(values))
     passes: list[tuple[Any, int, tuple[Any, ...]]] = [
         (gather_bodies, tiles, ()),
         (look, segments, ()),
@@ -78,6 +74,8 @@ def render(
     _launch(passes, (scene, image, lists), device)
     layers["rgb"].copy_(tone_curve(layers["rgb"]))
     if edge_samples:
+        kept.append(torch.tensor(edge_samples, device=device))
+        offsets = wp.from_torch(kept[-1], dtype=wp.vec2)
         _launch([(smooth_edges, segments, (offsets,))], (scene, image, lists), device)
     return layers
 

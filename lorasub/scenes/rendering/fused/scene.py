@@ -18,8 +18,6 @@ HORIZON = wp.constant(float(kernels.HORIZON))
 BIAS = wp.constant(float(kernels.BIAS))
 SUN_DISTANCE = wp.constant(float(world.SUN_DISTANCE))
 DIRECTIONAL = wp.constant(int(LightKind.DIRECTIONAL))
-# Balls are a little too large, for what float32 loses in differences of squares.
-_SLACK = 1e-2
 
 
 @wp.struct
@@ -125,68 +123,58 @@ def prepare(
     to_world = geometry.rotation[:, :many]
     turn = cameras.cam_from_world[..., :3].mT
     eye = -(turn @ cameras.cam_from_world[..., 3:])[..., 0]
-    radius = intersection.ball(kind, size) * (1.0 + _SLACK) + _SLACK
+    radius = intersection.padded(intersection.ball(kind, size))
     kept: list[Tensor] = []
 
-    def records(*fields: Tensor) -> Tensor:
-        front = fields[0].shape[:kept_axes]
-        columns = [(f if f.is_floating_point() else f.to(torch.int32).view(torch.float32)) for f in fields]
-        rows = torch.cat([column.reshape(*front, -1) for column in columns], dim=-1).contiguous()
+    def array(dtype: Any, first: Tensor, *more: Tensor, axes: int = 2) -> Any:
+        """An array with so many axes, of records whose fields stand one after the other as 32-bit numbers."""
+        fields = [(f if f.is_floating_point() else f.to(torch.int32).view(torch.float32)) for f in (first, *more)]
+        rows = torch.cat([field.reshape(*first.shape[:axes], -1) for field in fields], dim=-1).contiguous()
         kept.append(rows)
-        return rows
-
-    def array(dtype: Any, rows: Tensor) -> Any:
         return wp.array(
             ptr=rows.data_ptr(), dtype=dtype, shape=tuple(rows.shape[:-1]), device=wp.device_from_torch(rows.device)
         )
 
     scene = Scene()
-    kept_axes = 1
     scene.places = array(
         Place,
-        records(
-            geometry.room,
-            lights.zenith,
-            lights.horizon,
-            lights.exposure,
-            geometry.open,
-            present.sum(1),
-            (present & opaque).sum(1),
-            (materials.refraction > 0.0).any(1),
-        ),
+        geometry.room,
+        lights.zenith,
+        lights.horizon,
+        lights.exposure,
+        geometry.open,
+        present.sum(1),
+        (present & opaque).sum(1),
+        (materials.refraction > 0.0).any(1),
+        axes=1,
     )
-    kept_axes = 2
-    scene.balls = array(wp.vec4, records(geometry.center[:, :many], radius))
+    scene.balls = array(wp.vec4, geometry.center[:, :many], radius)
     scene.bodies = array(
         Body,
-        records(
-            to_world.mT / size[..., None],
-            geometry.center[:, :many],
-            size,
-            intersection.quadrics(kind, geometry.shape[:, :many, 0]),
-            geometry.shape[:, :many],
-            kind,
-            geometry.surface[:, :many],
-        ),
+        to_world.mT / size[..., None],
+        geometry.center[:, :many],
+        size,
+        intersection.quadrics(kind, geometry.shape[:, :many, 0]),
+        geometry.shape[:, :many],
+        kind,
+        geometry.surface[:, :many],
     )
     scene.materials = array(
         Material,
-        records(
-            materials.colors,
-            materials.phase,
-            materials.pattern,
-            materials.image,
-            materials.scale,
-            materials.warp,
-            materials.roughness,
-            materials.specular,
-            materials.refraction,
-        ),
+        materials.colors,
+        materials.phase,
+        materials.pattern,
+        materials.image,
+        materials.scale,
+        materials.warp,
+        materials.roughness,
+        materials.specular,
+        materials.refraction,
     )
     scene.lamps = array(
-        Lamp, records(*(getattr(lights, name)[:, :lit] for name in ("position", "color", "radius", "kind")))
+        Lamp, lights.position[:, :lit], lights.color[:, :lit], lights.radius[:, :lit], lights.kind[:, :lit]
     )
-    scene.views = array(View, records(turn, eye, 1.0 / cameras.intrinsics(image_size)[..., 0, 0]))
+    scene.views = array(View, turn, eye, 1.0 / cameras.intrinsics(image_size)[..., 0, 0])
     texels = world.texels_of(scenes, images)
     kept.append(turn.new_zeros(3, 1, 1) if texels is None else texels)
     scene.texels = wp.from_torch(kept[-1])
