@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 from pathlib import Path
 
@@ -9,7 +10,16 @@ import pytest
 import torch
 
 from lorasub.errors import ArtefactError
-from lorasub.files import atomic_path, hash_tensors, read_json, read_metadata, read_tensors, write_json, write_tensors
+from lorasub.files import (
+    atomic_path,
+    hash_tensors,
+    read_json,
+    read_metadata,
+    read_tensors,
+    write_csv,
+    write_json,
+    write_tensors,
+)
 
 
 def test_round_trip_with_metadata(tmp_path: Path) -> None:
@@ -71,3 +81,9 @@ def test_hash_is_about_content_only() -> None:
     assert hash_tensors({"a": a}) != hash_tensors({"c": a})
     assert hash_tensors({"a": a}) != hash_tensors({"a": a.reshape(4, 3)})
     assert hash_tensors({"a": a.bfloat16()}) != hash_tensors({"a": a.half()})
+
+
+def test_csv_has_every_name_once_and_leaves_gaps_empty(tmp_path: Path) -> None:
+    write_csv(tmp_path / "deep" / "rows.csv", [{"a": 1, "b": "x, y"}, {"c": 2.5, "a": 3}])
+    with (tmp_path / "deep" / "rows.csv").open(newline="", encoding="utf-8") as file:
+        assert list(csv.reader(file)) == [["a", "b", "c"], ["1", "x, y", ""], ["3", "", "2.5"]]

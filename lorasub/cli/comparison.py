@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import csv
-import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from lorasub.cli.arguments import show, table, verb_parser
 from lorasub.errors import ConfigError
-from lorasub.files import atomic_path
+from lorasub.files import write_csv
 from lorasub.metrics.comparison import Difference, compare_results
-from lorasub.metrics.results import Results
+from lorasub.metrics.results import Results, plain_number
 
 _EXAMPLE = "lorasub compare lora=runs/lora/0 ours=runs/projected/0"
 
@@ -45,10 +43,7 @@ def run(verb: str, arguments: Sequence[str]) -> None:
         )
         rows += [_row(first_name, name, difference) for difference in _chosen(differences, parsed.metrics)]
     if parsed.csv:
-        with atomic_path(parsed.csv) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
-            writer = csv.DictWriter(file, fieldnames=list(rows[0]))
-            writer.writeheader()
-            writer.writerows(rows)
+        write_csv(parsed.csv, rows)
     result = {"first": first_name, "confidence": parsed.confidence, "forced": parsed.force, "rows": rows}
     show(result, _text(first_name, rows, parsed.confidence), as_json=parsed.json)
 
@@ -85,20 +80,15 @@ def _row(first: str, second: str, found: Difference) -> dict[str, Any]:
         "result": found.name,
         "first": first,
         "second": second,
-        "first_value": _number(found.first),
-        "second_value": _number(found.second),
-        "difference": _number(found.difference),
-        "low": _number(found.low),
-        "high": _number(found.high),
+        "first_value": plain_number(found.first),
+        "second_value": plain_number(found.second),
+        "difference": plain_number(found.difference),
+        "low": plain_number(found.low),
+        "high": plain_number(found.high),
         "clear": found.clear,
         "scenes": found.scenes,
         "protocol": found.protocol,
     }
-
-
-def _number(value: float) -> float | str | None:
-    """NaN as nothing and infinity as text: JSON has neither."""
-    return None if math.isnan(value) else str(value) if math.isinf(value) else value
 
 
 def _text(first: str, rows: list[dict[str, Any]], confidence: float) -> str:

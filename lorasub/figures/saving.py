@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -10,7 +9,7 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
-from lorasub.files import atomic_path
+from lorasub.files import atomic_path, write_csv
 
 
 def save_figure(
@@ -25,17 +24,11 @@ def save_figure(
     Args:
         figure: what to write.
         path: its suffix gives the format: ``.png``, ``.pdf`` or ``.svg``.
-        rows: flat rows with the same keys; written under the same name with the suffix ``.csv``.
+        rows: flat rows; written under the same name with the suffix ``.csv``.
         dpi: dots per inch of raster formats.
     """
     path = Path(path)
     with atomic_path(path) as temporary:
         figure.savefig(temporary, format=path.suffix.removeprefix(".") or "png", dpi=dpi)
     if rows:
-        with (
-            atomic_path(path.with_suffix(".csv")) as temporary,
-            temporary.open("w", newline="", encoding="utf-8") as file,
-        ):
-            writer = csv.DictWriter(file, fieldnames=list(rows[0]))
-            writer.writeheader()
-            writer.writerows(rows)
+        write_csv(path.with_suffix(".csv"), rows)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import hashlib
 import json
 import math
@@ -13,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from lorasub.errors import ArtefactError
-from lorasub.files import atomic_path, read_json, write_json
+from lorasub.files import read_json, write_csv, write_json
 
 FORMAT = 1
 RESULTS_FILE = "results.json"
@@ -96,15 +95,7 @@ class Results:
         """
         path = Path(folder) / RESULTS_FILE
         write_json(path, self.to_dict())
-        rows = self.rows()
-        columns = list(dict.fromkeys(name for row in rows for name in row))
-        with (
-            atomic_path(path.with_suffix(".csv")) as temporary,
-            temporary.open("w", newline="", encoding="utf-8") as file,
-        ):
-            writer = csv.DictWriter(file, fieldnames=columns)
-            writer.writeheader()
-            writer.writerows(rows)
+        write_csv(path.with_suffix(".csv"), self.rows())
         return path
 
     def rows(self) -> list[dict[str, Any]]:
@@ -190,11 +181,13 @@ def _known(values: Mapping[str, float]) -> dict[str, float]:
     return {name: value for name, value in values.items() if not math.isnan(value)}
 
 
+def plain_number(value: float) -> float | str | None:
+    """NaN as nothing and infinity as text: JSON has neither."""
+    return None if math.isnan(value) else str(value) if math.isinf(value) else value
+
+
 def _encode(values: Mapping[str, float]) -> dict[str, float | str | None]:
-    return {
-        name: None if math.isnan(value) else str(value) if math.isinf(value) else value
-        for name, value in values.items()
-    }
+    return {name: plain_number(value) for name, value in values.items()}
 
 
 def _decode(values: Mapping[str, Any]) -> dict[str, float]:

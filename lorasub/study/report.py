@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import dataclasses
 import math
 import shutil
@@ -14,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from lorasub.figures import learning_curves, parameters_figure, save_figure
-from lorasub.files import atomic_path, read_json
+from lorasub.files import atomic_path, read_json, write_csv
 from lorasub.study.plan import Plan
 from lorasub.study.scores import RESAMPLES, StudyResults, Summary
 from lorasub.study.store import Store, machine, version
@@ -278,13 +277,8 @@ class _Report:
         return [summary for summary in self.summaries if summary.downstream == downstream and not summary.variant]
 
     def _csv(self, name: str, rows: Rows) -> None:
-        if not rows:
-            return
-        columns = list(dict.fromkeys(key for row in rows for key in row))
-        with atomic_path(self.folder / name) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
-            writer = csv.DictWriter(file, fieldnames=columns)
-            writer.writeheader()
-            writer.writerows(rows)
+        if rows:
+            write_csv(self.folder / name, rows)
 
 
 def overlap_rows(matrix: Mapping[str, Any]) -> list[dict[str, Any]]:
