@@ -134,14 +134,20 @@ class SceneBatch:
                 changes[field.name] = value[order] if isinstance(value, Tensor) else tuple(value[i] for i in order)
         return self.replace(**changes)
 
-    def select_views(self, index: Tensor | list[int]) -> Self:
-        """The same scenes with the views at ``index`` (in that order); duplicates are allowed."""
-        order = [int(i) for i in index]
+    def select_views(self, index: Tensor | list[int] | list[list[int]]) -> Self:
+        """The same scenes with the views at ``index`` (in that order); duplicates are allowed.
+
+        Args:
+            index: ``[V]`` for all scenes alike, or ``[B, V]`` with each scene's own.
+        """
+        order = torch.as_tensor(index, dtype=torch.long).cpu().expand(self.images.shape[0], -1)
+        scene = torch.arange(self.images.shape[0])[:, None]
         per_view = ("images", "intrinsics", "cam_from_world", "pose_valid", "depth", "valid", "world_points")
-        changes: dict[str, Any] = {name: getattr(self, name)[:, order] for name in per_view}
+        changes: dict[str, Any] = {name: getattr(self, name)[scene, order] for name in per_view}
         if self.object_masks is not None:
-            changes["object_masks"] = self.object_masks[:, order]
-        changes["frame_ids"] = tuple(tuple(names[i] for i in order) for names in self.frame_ids)
+            changes["object_masks"] = self.object_masks[scene, order]
+        pairs = zip(self.frame_ids, order.tolist(), strict=True)
+        changes["frame_ids"] = tuple(tuple(names[i] for i in chosen) for names, chosen in pairs)
         return self.replace(**changes)
 
     def _map(self, function: Callable[[Tensor], Tensor]) -> Self:

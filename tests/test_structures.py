@@ -70,6 +70,11 @@ def test_selected_views_are_those_views() -> None:
     assert torch.equal(chosen.images, batch.images[:, [2, 0]])
     assert chosen.frame_ids == tuple((names[2], names[0]) for names in batch.frame_ids)
     assert torch.equal(chosen.scale, batch.scale)
+    own = batch.select_views([[3, 1], [0, 2]])
+    assert torch.equal(own.depth, torch.stack((batch.depth[0, [3, 1]], batch.depth[1, [0, 2]])))
+    assert own.frame_ids == tuple(
+        (batch.frame_ids[i][a], batch.frame_ids[i][b]) for i, (a, b) in enumerate([(3, 1), (0, 2)])
+    )
 
 
 @pytest.mark.parametrize(

@@ -186,9 +186,10 @@ class CurriculumScenes(SyntheticScenes):
 
         order = self._random("order", number, block * world_size + rank, turn).permutation(len(scenes))
         chosen = order[batch * stage.batch_size : (batch + 1) * stage.batch_size]
-        draw = self._random("views", step)
-        count = int(draw.integers(stage.views[0], stage.views[1] + 1))
-        views = draw.permutation(stage.num_rendered)[:count]
+        count = int(self._random("views", step).integers(stage.views[0], stage.views[1] + 1))
+        # each scene its own, or a step would hold nothing but near pairs of views, and the next nothing but far ones
+        every = np.broadcast_to(np.arange(stage.num_rendered), (stage.batch_size, stage.num_rendered))
+        views = self._random("view order", step, rank).permuted(every, axis=1)[:, :count]
         result = scenes.select_scenes(chosen.tolist()).select_views(views.tolist())
         if self.color_jitter == 0:
             return result

@@ -58,6 +58,7 @@ def test_every_scene_is_used_as_often_as_said_in_changing_company() -> None:
             names = [name for batch in block[2 * turn : 2 * turn + 2] for name in batch.scene_ids]
             assert len(set(names)) == 4
     assert len({batch.frame_ids[0] for block in blocks for batch in block}) > 2
+    assert any(len(set(batch.frame_ids)) > 1 for block in blocks for batch in block)  # not one choice for all scenes
     assert len({frozenset(batch.scene_ids) for batch in blocks[0]}) > 2
 
 
