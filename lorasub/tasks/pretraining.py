@@ -17,7 +17,7 @@ from torch.optim.lr_scheduler import LambdaLR
 from lorasub.adapters import AdapterSet, AdapterSpec, FullFineTuning, inject_adapters
 from lorasub.backbones import VGGT, Backbone
 from lorasub.errors import ConfigError
-from lorasub.losses import LossTerms, VGGTLoss, matching_loss, patch_matches
+from lorasub.losses import LossTerms, VGGTLoss, location_loss, matching_loss, patch_sightings
 from lorasub.structures import Predictions, SceneBatch
 from lorasub.tasks.geometry import GeometryTask
 from lorasub.tasks.schedule import warmup_hold_decay
@@ -28,13 +28,15 @@ GroupedOptimizerFactory = Callable[[Iterable[dict[str, Any]]], Optimizer]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MatchablePredictions(Predictions):
-    """Predictions, and the patch tokens from within the backbone that matching is learnt on.
+    """Predictions, and the patch tokens from within the backbone that correspondence is learnt on.
 
     Attributes:
-        patch_tokens: ``[B, S, P, C]`` without the special tokens.
+        matching_tokens: ``[B, S, P, C]`` without the special tokens, to be matched.
+        location_tokens: likewise, to tell locations in the first view.
     """
 
-    patch_tokens: Tensor
+    matching_tokens: Tensor
+    location_tokens: Tensor
 
 
 class PretrainingTask(GeometryTask):
@@ -52,12 +54,17 @@ class PretrainingTask(GeometryTask):
         matching_pair: the pair of blocks (counted from 0) after whose global attention patches are matched.
         matching_dim: width of the projection that the tokens are matched in. It is trained along and not exported.
         temperature: of the matching loss.
+        location_weight: weight of the loss that asks where in the first view a patch of a later one is seen; 0 leaves
+            it out.
+        location_pair: the pair of blocks after whose global attention it is asked: one after ``matching_pair``, so that
+            there is a block to carry places over from the patches that match.
         optimizer: called with two parameter groups: the weights of Linear and convolution layers, and everything else
             (biases, norms, scales, tokens, position embeddings), which gets no weight decay.
         warmup_steps: steps until the learning rate is at its peak.
         decay_steps: steps over which it falls to zero at the end of the fit; needs ``Trainer(max_steps=...)``.
 
-    Parts in the log, beside those of :class:`~lorasub.losses.VGGTLoss`: ``matching`` and ``matching_accuracy``.
+    Parts in the log, beside those of :class:`~lorasub.losses.VGGTLoss`: ``matching``,
+    ``matching_accuracy`` and ``location``.
     """
 
     def __init__(
@@ -68,17 +75,25 @@ class PretrainingTask(GeometryTask):
         matching_pair: int = 1,
         matching_dim: int = 96,
         temperature: float = 0.07,
+        location_weight: float = 0.0,
+        location_pair: int = 2,
         optimizer: GroupedOptimizerFactory = lambda groups: AdamW(groups, lr=5e-4, weight_decay=0.05),
         warmup_steps: int = 200,
         decay_steps: int = 0,
     ) -> None:
         super().__init__(backbone, adapter=None, loss=loss)
-        if not 0 <= matching_pair < backbone.config.num_pairs:
-            raise ConfigError(
-                f"matching_pair is {matching_pair}, but the backbone has {backbone.config.num_pairs} pairs of blocks, "
-                "counted from 0"
-            )
-        for name, value in (("matching_weight", matching_weight), ("temperature", temperature)):
+        pairs = backbone.config.num_pairs
+        for name, pair, weight in (
+            ("matching_pair", matching_pair, 1.0),
+            ("location_pair", location_pair, location_weight),
+        ):
+            if weight > 0 and not 0 <= pair < pairs:
+                raise ConfigError(f"{name} is {pair}, but the backbone has {pairs} pairs of blocks, counted from 0")
+        for name, value in (
+            ("matching_weight", matching_weight),
+            ("location_weight", location_weight),
+            ("temperature", temperature),
+        ):
             if value < 0 or (name == "temperature" and value == 0):
                 raise ConfigError(f"PretrainingTask {name} is {value}; it must be positive")
         # the dense heads' maps come as channels_last; with weights to match, their convolutions take a fifth less time
@@ -87,6 +102,9 @@ class PretrainingTask(GeometryTask):
         self.matching_pair = matching_pair
         self.temperature = temperature
         self.projection = nn.Linear(backbone.config.embed_dim, matching_dim, bias=False)
+        self.location_weight = location_weight
+        self.location_pair = location_pair if location_weight > 0 else matching_pair
+        self.locator = nn.Linear(backbone.config.embed_dim, 2) if location_weight > 0 else None
         self.grouped_optimizer = optimizer
         self.warmup_steps = warmup_steps
         self.decay_steps = decay_steps
@@ -98,24 +116,33 @@ class PretrainingTask(GeometryTask):
     def forward(self, images: Tensor) -> Predictions:
         """Run the backbone on ``images [B, S, 3, H, W]`` and keep its patch tokens beside what it predicts."""
         assert isinstance(self.backbone, VGGT)
-        with output_of(self.backbone.aggregator.global_blocks[self.matching_pair]) as outputs:
+        blocks = self.backbone.aggregator.global_blocks
+        with output_of(blocks[self.matching_pair]) as matching, output_of(blocks[self.location_pair]) as location:
             predictions = self.backbone(images)
-        tokens = torch.unflatten(outputs[0], 1, (images.shape[1], -1))
+        special = self.backbone.config.num_special_tokens
+        patches = [
+            torch.unflatten(found[0], 1, (images.shape[1], -1))[:, :, special:] for found in (matching, location)
+        ]
         values = {name: getattr(predictions, name) for name in Predictions.__dataclass_fields__}
-        return MatchablePredictions(**values, patch_tokens=tokens[:, :, self.backbone.config.num_special_tokens :])
+        return MatchablePredictions(**values, matching_tokens=patches[0], location_tokens=patches[1])
 
     def compute_loss(self, predictions: Predictions, batch: SceneBatch) -> LossTerms:
-        """VGGT's loss and the matching loss of each scene."""
+        """VGGT's loss and those of correspondence, of each scene."""
         terms = super().compute_loss(predictions, batch)
-        if self.matching_weight == 0:
+        if self.matching_weight == 0 and self.locator is None:
             return terms
         assert isinstance(predictions, MatchablePredictions)
-        matches = patch_matches(batch, self.backbone.patch_size)
-        found = matching_loss(self.projection(predictions.patch_tokens), matches, temperature=self.temperature)
-        return LossTerms(
-            terms.total + self.matching_weight * found.loss,
-            {**terms.parts, "matching": found.loss, "matching_accuracy": found.accuracy},
-        )
+        total, parts = terms.total, dict(terms.parts)
+        sightings = patch_sightings(batch, self.backbone.patch_size)
+        if self.matching_weight > 0:
+            matches = sightings.matches(self.backbone.patch_size)
+            found = matching_loss(self.projection(predictions.matching_tokens), matches, temperature=self.temperature)
+            total = total + self.matching_weight * found.loss
+            parts |= {"matching": found.loss, "matching_accuracy": found.accuracy}
+        if self.locator is not None:
+            parts["location"] = location_loss(self.locator(predictions.location_tokens), sightings)
+            total = total + self.location_weight * parts["location"]
+        return LossTerms(total, parts)
 
     def make_optimizer(self) -> Optimizer:
         """The optimiser over the two groups."""

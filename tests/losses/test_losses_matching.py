@@ -8,14 +8,19 @@ import numpy as np
 import pytest
 import torch
 from scene_examples import random_scenes
+from torch import Tensor
 from torch.nn import functional as F
 
-from lorasub.losses import matching_loss, patch_matches
+from lorasub.losses import location_loss, matching_loss, patch_sightings
 from lorasub.scenes.presets import SceneSampler
 from lorasub.scenes.rendering.renderer import Renderer
 from lorasub.structures import SceneBatch
 
 PATCH = 4
+
+
+def patch_matches(batch: SceneBatch, patch_size: int) -> Tensor:
+    return patch_sightings(batch, patch_size).matches(patch_size)
 
 
 def flat_wall(shift: float) -> SceneBatch:
@@ -148,3 +153,27 @@ def test_half_precision_features_are_compared_in_full() -> None:
     with torch.autocast("cpu", torch.bfloat16):
         found = matching_loss(features, matches)
     torch.testing.assert_close(found.loss, matching_loss(features.float(), matches).loss)
+
+
+def test_locations_are_held_against_the_first_view() -> None:
+    """The wall moves one patch to the left: what the second view shows stands one patch farther right in the first."""
+    sightings = patch_sightings(flat_wall(PATCH), PATCH)
+    x = (torch.arange(4) * PATCH + PATCH // 2 + 0.5 + PATCH) / 8 - 1
+    y = (torch.arange(3) * PATCH + PATCH // 2 + 0.5) / 6 - 1
+    right = torch.stack([x.expand(3, 4), y[:, None].expand(3, 4)], -1).view(1, 1, 12, 2)
+    said = torch.cat([torch.full((1, 1, 12, 2), math.nan), right], 1)  # of the first view's own patches nothing is read
+    assert location_loss(said, sightings).item() == pytest.approx(0.0, abs=1e-6)
+    said[0, 1, 3::4] = 9.0  # the last column is out of the first view
+    assert location_loss(said, sightings).item() == pytest.approx(0.0, abs=1e-6)
+    said[0, 1, 0, 0] += 0.9  # one coordinate of the nine patches that are seen
+    assert location_loss(said, sightings).item() == pytest.approx(0.9 / 18, abs=1e-6)
+
+
+def test_without_a_seen_patch_locations_cost_nothing() -> None:
+    sightings = patch_sightings(flat_wall(0).replace(pose_valid=torch.tensor([[True, False]])), PATCH)
+    said = torch.randn(1, 2, 12, 2, requires_grad=True)
+    loss = location_loss(said, sightings)
+    loss.sum().backward()
+    assert loss.item() == 0
+    assert said.grad is not None
+    assert not said.grad.any()

@@ -20,7 +20,7 @@ from lorasub.callbacks import BackboneExport, FinalCheckpoint, WarmWeightAveragi
 from lorasub.data import CurriculumScenes, Stage
 from lorasub.errors import ConfigError
 from lorasub.files import read_tensors
-from lorasub.losses import VGGTLoss, matching_loss, patch_matches
+from lorasub.losses import VGGTLoss, location_loss, matching_loss, patch_sightings
 from lorasub.tasks import PretrainingTask
 from lorasub.tasks.pretraining import parameter_groups
 from lorasub.tasks.schedule import warmup_hold_decay
@@ -169,7 +169,7 @@ def test_loss_adds_matching_of_projected_tokens(tiny_config: VGGTConfig) -> None
 
     views, patches = batch.num_views, 9
     tokens = captured[0].view(len(batch), views, -1, 16)[:, :, -patches:]
-    expected = matching_loss(tokens @ task.projection.weight.T, patch_matches(batch, 14))
+    expected = matching_loss(tokens @ task.projection.weight.T, patch_sightings(batch, 14).matches(14))
     plain = VGGTLoss()(task(batch.images), batch)
     torch.testing.assert_close(terms.total, plain.total + 0.25 * expected.loss)
     torch.testing.assert_close(terms.parts["matching_accuracy"], expected.accuracy)
@@ -177,6 +177,27 @@ def test_loss_adds_matching_of_projected_tokens(tiny_config: VGGTConfig) -> None
     assert task.projection.weight.grad.abs().sum() > 0
     assert task.backbone.aggregator.patch_embed.patch_embed.proj.weight.grad.abs().sum() > 0
     assert task.backbone.aggregator.global_blocks[3].mlp.fc1.weight.grad is None
+
+
+def test_loss_adds_locations_read_from_tokens_of_a_later_block(tiny_config: VGGTConfig) -> None:
+    task = make_task(tiny_config, matching_weight=0.0, location_weight=0.5, location_pair=1)
+    assert task.locator is not None
+    batch = task.prepare_batch(make_data().training_batch(4))
+    captured: list[torch.Tensor] = []
+    task.backbone.aggregator.global_blocks[1].register_forward_hook(lambda m, i, output: captured.append(output))
+    terms = task.compute_loss(task(batch.images), batch)
+
+    tokens = captured[0].view(len(batch), batch.num_views, -1, 16)[:, :, -9:]
+    expected = location_loss(task.locator(tokens), patch_sightings(batch, 14))
+    assert expected.sum() > 0
+    torch.testing.assert_close(terms.parts["location"], expected)
+    torch.testing.assert_close(terms.total, VGGTLoss()(task(batch.images), batch).total + 0.5 * expected)
+    assert "matching" not in terms.parts
+
+
+def test_a_pair_of_blocks_that_is_not_there_is_told(tiny_config: VGGTConfig) -> None:
+    with pytest.raises(ConfigError, match="location_pair is 9, but the backbone has 4 pairs"):
+        make_task(tiny_config, location_weight=1.0, location_pair=9)
 
 
 def test_everything_is_trained_and_only_weights_of_layers_decay(tiny_config: VGGTConfig) -> None:
