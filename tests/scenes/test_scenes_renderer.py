@@ -26,7 +26,7 @@ from lorasub.scenes.description import (
 )
 from lorasub.scenes.images import ImageAtlas
 from lorasub.scenes.presets import SceneSampler
-from lorasub.scenes.rendering.renderer import Layers, Renderer, tone_curve
+from lorasub.scenes.rendering.renderer import Layers, Renderer, tone_curve_
 
 
 def scene(
@@ -180,7 +180,7 @@ def test_light_and_shadow_by_hand() -> None:
     square = distance[lit].square() + 9
     expected = (3 / square.sqrt()) / square
     assert torch.allclose(shading[lit], expected, rtol=3e-3)
-    colour = tone_curve(0.5 * expected)
+    colour = tone_curve_(0.5 * expected)
     assert torch.allclose(seen.rgb[0, 0, 0][lit], colour, atol=3e-3)
 
 

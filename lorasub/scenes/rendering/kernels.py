@@ -127,7 +127,7 @@ def light_rays(
     directional = world.light_kind[:, light, None] == _DIRECTIONAL
     toward = torch.where(directional, place.expand_as(start), place - start)
     if samples > 1:
-        cell = (point * 512.0).floor().to(torch.int32)
+        cell = (point * 512.0 + 0.5).floor().to(torch.int32)  # the floor's height, 0, is in the middle of a cell
         turn = 2.0 * torch.pi * unit(hash_lattice(cell[0], cell[1], cell[2]))
         # Vogel's spiral fills the disc evenly
         reach = world.light_radius[:, light, None] * ((sample + 0.5) / samples) ** 0.5
@@ -170,7 +170,16 @@ def shade(
     return shading, gloss
 
 
-def tone_curve(linear: Tensor) -> Tensor:
-    """Linear light to sRGB in [0, 1]: a soft shoulder, then the sRGB transfer function (IEC 61966-2-1)."""
-    soft = 1.0 - torch.exp(-linear)
-    return torch.where(soft <= 0.0031308, 12.92 * soft, 1.055 * soft.clamp(min=1e-6).pow(1.0 / 2.4) - 0.055)
+def tone_curve_(linear: Tensor) -> Tensor:
+    """Linear light to sRGB in [0, 1], in place: a soft shoulder, then the sRGB transfer function (IEC 61966-2-1).
+
+    Args:
+        linear: of any shape, contiguous.
+    """
+    # small enough to stay in the processor's cache from one operation to the next
+    for part in torch.split(linear.view(-1), 1 << 16 if linear.device.type == "cpu" else max(linear.numel(), 1)):
+        soft = part.neg_().exp_().neg_().add_(1.0)
+        dark, straight = soft <= 0.0031308, 12.92 * soft
+        soft.clamp_(min=1e-6).log_().mul_(1.0 / 2.4).exp_().mul_(1.055).sub_(0.055)
+        torch.where(dark, straight, soft, out=soft)
+    return linear

@@ -11,7 +11,7 @@ from torch import Tensor
 from lorasub.scenes.description import SceneDescription
 from lorasub.scenes.images import ImageAtlas
 from lorasub.scenes.rendering.engines import EngineName, choose_engine
-from lorasub.scenes.rendering.kernels import HORIZON, tone_curve
+from lorasub.scenes.rendering.kernels import HORIZON, tone_curve_
 from lorasub.scenes.rendering.tracing import Compact, Look, look
 from lorasub.scenes.rendering.vectors import rotate
 from lorasub.scenes.rendering.world import World
@@ -163,7 +163,7 @@ class Renderer:
                 for some in torch.split(pixels, length)
             ]
         )
-        rgb = tone_curve(seen.linear * world.exposure[:, None])
+        rgb = tone_curve_(seen.linear * world.exposure[:, None])
         if self.antialias:
             self._smooth_edges(world, camera, seen, rgb, length)
 
@@ -197,7 +197,7 @@ class Renderer:
             # all samples in one go: a call costs as much as some ten thousand rays
             rays = torch.cat([camera.directions(some, offset) for offset in _EDGE_SAMPLES], dim=2)
             linear = look(world, camera.origin, rays, camera.pixel, 1).linear
-            colors = tone_curve(linear * world.exposure[:, None])
+            colors = tone_curve_(linear * world.exposure[:, None])
             part += torch.stack(torch.split(colors, some.shape[1], 2)).sum(0)
         few.put(rgb, total / (1 + len(_EDGE_SAMPLES)))
 

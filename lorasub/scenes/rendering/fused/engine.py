@@ -2,6 +2,7 @@
 
 import functools
 import logging
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -22,10 +23,10 @@ from lorasub.scenes.rendering.fused.pixels import (
     smooth_edges,
 )
 from lorasub.scenes.rendering.fused.scene import prepare
-from lorasub.scenes.rendering.kernels import tone_curve
+from lorasub.scenes.rendering.kernels import tone_curve_
 
 _logger = logging.getLogger(__name__)
-# Pieces that a pass is cut into on the CPU, for each thread: so one with many objects holds nobody up.
+# Pieces that the work is cut into on the CPU, for each thread: so one with many objects holds nobody up.
 _PIECES = 8
 
 
@@ -49,34 +50,45 @@ def render(
     device = scenes.cameras.fov.device
     scene, every, casters, kept = prepare(scenes, image_size, images)
     height, width = image_size
+    columns, rows = -(-width // TILE), -(-height // TILE)
+    lamps = scene.lamps.shape[1]
     views = len(scenes) * scenes.num_views
-    tiles = views * -(-height // TILE) * -(-width // TILE)
-    segments = views * height * -(-width // TILE)
-    rows = tiles * scene.lamps.shape[1]
+    tiles = views * rows * columns
     image, layers = _image((len(scenes), scenes.num_views), image_size, device)
     lists = Lists()
     for name, values in (
         ("all", every),
         ("casters", casters),
         ("seen", torch.empty(tiles, every.shape[1], dtype=torch.uint8, device=device)),
-        ("between", torch.empty(rows, every.shape[1], dtype=torch.uint8, device=device)),
+        ("between", torch.empty(tiles * lamps, every.shape[1], dtype=torch.uint8, device=device)),
         ("seen_many", torch.empty(tiles, dtype=torch.int32, device=device)),
-        ("between_many", torch.empty(rows, dtype=torch.int32, device=device)),
+        ("between_many", torch.empty(tiles * lamps, dtype=torch.int32, device=device)),
     ):
         kept.append(values)
         setattr(lists, name, wp.from_torch(values))
-    passes: list[tuple[Any, int, tuple[Any, ...]]] = [
-        (gather_bodies, tiles, ()),
-        (look, segments, ()),
-        (gather_casters, rows, ()),
-        (light, segments, (shadow_samples,)),
-    ]
-    _launch(passes, (scene, image, lists), device)
-    layers["rgb"].copy_(tone_curve(layers["rgb"]))
+    where = wp.device_from_torch(device)
+
+    def launch(program: Any, first: int, last: int, *more: Any) -> None:
+        inputs = [scene, image, lists, first, *more]
+        wp.launch(program, dim=last - first, inputs=inputs, device=where, record_tape=False)
+
+    def segment(row: int) -> int:
+        """The first segment of a row of tiles, counted over all views."""
+        view, below = divmod(row, rows)
+        return (view * height + below * TILE) * columns
+
+    def trace(first: int, last: int) -> None:
+        launch(gather_bodies, first * columns, last * columns)
+        launch(look, segment(first), segment(last))
+        launch(gather_casters, first * columns * lamps, last * columns * lamps)
+        launch(light, segment(first), segment(last), shadow_samples)
+
+    _spread(trace, views * rows, device)
+    tone_curve_(layers["rgb"])
     if edge_samples:
         kept.append(torch.tensor(edge_samples, device=device))
         offsets = wp.from_torch(kept[-1], dtype=wp.vec2)
-        _launch([(smooth_edges, segments, (offsets,))], (scene, image, lists), device)
+        _spread(lambda first, last: launch(smooth_edges, segment(first), segment(last), offsets), views * rows, device)
     return layers
 
 
@@ -106,30 +118,23 @@ def _image(
         ("solid", image_size, wp.int32),
     ):
         kind = torch.int32 if dtype is wp.int32 else torch.float32
-        layers[name] = torch.zeros(*front, *shape, dtype=kind, device=device)
+        layers[name] = torch.empty(*front, *shape, dtype=kind, device=device)
         flat = layers[name].view(-1, 3) if dtype is wp.vec3 else layers[name].view(-1)
         setattr(image, name, wp.from_torch(flat, dtype=dtype))
     return image, layers
 
 
-def _launch(passes: list[tuple[Any, int, tuple[Any, ...]]], inputs: tuple[Any, ...], device: torch.device) -> None:
-    where = wp.device_from_torch(device)
-
-    def piece(program: Any, first: int, many: int, more: tuple[Any, ...]) -> None:
-        wp.launch(program, dim=many, inputs=[*inputs, first, *more], device=where, record_tape=False)
-
+def _spread(work: Callable[[int, int], None], rows: int, device: torch.device) -> None:
+    """Work through all rows of tiles: in pieces, from a first row up to a last one, on all of torch's threads."""
     if device.type == "cuda":
         with wp.ScopedStream(wp.stream_from_torch(torch.cuda.current_stream(device))):
-            for program, total, more in passes:
-                piece(program, 0, total, more)
+            work(0, rows)
         return
-    wp.load_module("lorasub.scenes.rendering.fused.pixels", device=where)  # once, not by every thread
+    wp.load_module("lorasub.scenes.rendering.fused.pixels", device=wp.device_from_torch(device))  # not by every thread
     threads = torch.get_num_threads()
     if threads == 1:
-        for program, total, more in passes:
-            piece(program, 0, total, more)
+        work(0, rows)
         return
+    size = max(1, -(-rows // (_PIECES * threads)))
     with ThreadPoolExecutor(threads) as pool:
-        for program, total, more in passes:
-            size = max(64, -(-total // (_PIECES * threads)))
-            list(pool.map(lambda first: piece(program, first, min(size, total - first), more), range(0, total, size)))  # noqa: B023
+        list(pool.map(lambda first: work(first, min(first + size, rows)), range(0, rows, size)))

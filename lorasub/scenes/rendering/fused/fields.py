@@ -3,6 +3,7 @@
 import warp as wp
 
 from lorasub.scenes.description import Primitive
+from lorasub.scenes.rendering.fused.elementary import cosine, power, sine
 
 TORUS = wp.constant(int(Primitive.TORUS))
 SUPERQUADRIC = wp.constant(int(Primitive.SUPERQUADRIC))
@@ -10,6 +11,7 @@ BLOB = wp.constant(int(Primitive.BLOB))
 _STEPS = wp.constant(96)
 _POLISH = wp.constant(3)
 _CLOSE = wp.constant(1e-3)
+_EXACT = wp.constant(1e-5)
 _OCTAHEDRON = wp.constant(3.0**0.5)
 
 
@@ -34,13 +36,13 @@ def superquadric(shape: wp.vec4, p: wp.vec3):
     z = wp.max(wp.abs(p[2]), 1e-6)
     scale = wp.max(x, wp.max(y, z))  # keeps the powers in range
     # x^(east - 1) first: the others follow by products
-    x1 = wp.pow(x / scale, east - 1.0)
-    y1 = wp.pow(y / scale, east - 1.0)
-    z1 = wp.pow(z / scale, north - 1.0)
+    x1 = power(x / scale, east - 1.0)
+    y1 = power(y / scale, east - 1.0)
+    z1 = power(z / scale, north - 1.0)
     ring = x1 * x / scale + y1 * y / scale
-    ring1 = wp.pow(ring, north / east - 1.0)
+    ring1 = power(ring, north / east - 1.0)
     total = ring1 * ring + z1 * z / scale
-    common = wp.pow(total, 1.0 / north - 1.0)
+    common = power(total, 1.0 / north - 1.0)
     side = common * ring1
     gradient = wp.vec3(side * x1 * wp.sign(p[0]), side * y1 * wp.sign(p[1]), common * z1 * wp.sign(p[2]))
     return common * total * scale - 1.0, gradient
@@ -54,8 +56,8 @@ def blob(shape: wp.vec4, p: wp.vec3):
     a = shape[1] * unit[0] + shape[2]
     b = shape[1] * unit[1] + 2.3 * shape[2]
     c = shape[1] * unit[2] + 3.7 * shape[2]
-    value = length - 1.0 + shape[0] - shape[0] / 3.0 * (wp.sin(a) + wp.sin(b) + wp.sin(c))
-    slope = shape[0] * shape[1] / 3.0 * wp.vec3(wp.cos(a), wp.cos(b), wp.cos(c))
+    value = length - 1.0 + shape[0] - shape[0] / 3.0 * (sine(a) + sine(b) + sine(c))
+    slope = shape[0] * shape[1] / 3.0 * wp.vec3(cosine(a), cosine(b), cosine(c))
     return value, unit - (slope - wp.dot(slope, unit) * unit) / length
 
 
@@ -65,8 +67,8 @@ def terrain(shape: wp.vec4, p: wp.vec3):
     x = shape[1] * p[0] + shape[2]
     y = shape[1] * p[1] + 2.3 * shape[2]
     steep = shape[0] * shape[1]
-    value = p[2] - 1.0 + shape[0] * (2.0 - wp.sin(x) - wp.cos(y))
-    return value, wp.vec3(-steep * wp.cos(x), steep * wp.sin(y), 1.0)
+    value = p[2] - 1.0 + shape[0] * (2.0 - sine(x) - cosine(y))
+    return value, wp.vec3(-steep * cosine(x), steep * sine(y), 1.0)
 
 
 @wp.func
@@ -122,9 +124,12 @@ def march(kind: int, shape: wp.vec4, start: wp.vec3, along: wp.vec3, near: float
         value, gradient = field(kind, shape, start + here * along)
     if arrived == 0:
         return -1.0
-    for _step in range(_POLISH):
+    for step in range(_POLISH):
+        if step > 0:
+            value, gradient = field(kind, shape, start + here * along)
         slope = wp.dot(gradient, along)
         if slope < -1e-6:
             here = wp.clamp(here - value / slope, near, far)
-        value, gradient = field(kind, shape, start + here * along)
+        if wp.abs(value) < _EXACT:  # Newton's step doubles the digits: the next one would change nothing
+            break
     return here

@@ -1,12 +1,18 @@
 """What a point on a surface is made of and how it is lit, see :mod:`lorasub.scenes.rendering.kernels`."""
 
+import math
+
 import warp as wp
 
+from lorasub.scenes.rendering.fused.elementary import power
 from lorasub.scenes.rendering.fused.scene import BIAS, DIRECTIONAL, SUN_DISTANCE, Among, Lamp, Material, Place, Scene
 from lorasub.scenes.rendering.fused.solids import blocked
 from lorasub.scenes.rendering.fused.textures import IMAGE, hash_lattice, pattern_weights, picture_color, unit
 
-_PI = wp.constant(3.14159265358979)
+_TAU = wp.constant(2.0 * math.pi)
+_PER_PI = wp.constant(1.0 / math.pi)
+# Highlights are less than exp(-exponent (1 - cosine)); below exp(-25) nobody sees them, whatever stands before.
+_FAINT = wp.constant(25.0)
 
 
 @wp.func
@@ -62,15 +68,8 @@ def visible_share(scene: Scene, b: int, lamp: Lamp, among: Among, shadow_samples
     turn = float(0.0)
     if lamp.radius > 0.0 and shadow_samples > 1:
         samples = shadow_samples
-        turn = (
-            2.0
-            * _PI
-            * unit(
-                hash_lattice(
-                    int(wp.floor(point[0] * 512.0)), int(wp.floor(point[1] * 512.0)), int(wp.floor(point[2] * 512.0))
-                )
-            )
-        )
+        cell = 512.0 * point + wp.vec3(0.5, 0.5, 0.5)  # the floor's height, 0, is in the middle of a cell
+        turn = _TAU * unit(hash_lattice(int(wp.floor(cell[0])), int(wp.floor(cell[1])), int(wp.floor(cell[2]))))
     dark = float(0.0)
     for sample in range(samples):
         if blocked(scene, b, among, start, light_way(lamp, samples, sample, turn, start)):
@@ -104,13 +103,18 @@ def add_lamp(
     if lamp.kind != DIRECTIONAL:
         strength /= reach * reach
     strength *= visible_share(scene, b, lamp, among, shadow_samples, point, normal)
+    if strength == 0.0:
+        return wp.vec3(0.0, 0.0, 0.0), wp.vec3(0.0, 0.0, 0.0)
+    light = strength * lamp.color
     square = roughness * roughness
     # Blinn-Phong, normalised; the exponent has the width of a Beckmann lobe of this roughness (Walter et al. 2007)
     exponent = wp.clamp(2.0 / (square * square) - 2.0, 1.0, 400.0)
     half = wp.normalize(way / reach - wp.normalize(direction))
-    lobe = wp.pow(wp.max(wp.dot(normal, half), 1e-6), exponent)
-    light = strength * lamp.color
-    return light / _PI, light * (specular * lobe * (exponent + 8.0) / (8.0 * _PI))
+    cosine = wp.dot(normal, half)
+    if exponent * (1.0 - cosine) > _FAINT:
+        return _PER_PI * light, wp.vec3(0.0, 0.0, 0.0)
+    lobe = power(wp.max(cosine, 1e-6), exponent)
+    return _PER_PI * light, light * (_PER_PI * 0.125 * specular * lobe * (exponent + 8.0))
 
 
 @wp.func

@@ -12,7 +12,12 @@ from lorasub.scenes.rendering.fused.light import add_lamp, ambient, sky
 from lorasub.scenes.rendering.fused.scene import DIRECTIONAL, HORIZON, SUN_DISTANCE, Among, Scene
 from lorasub.scenes.rendering.fused.tracing import Color, Surface, color_by, follow, meet, paint, tone_curve
 
-wp.set_module_options({"enable_backward": False})
+# Clang joins no product and sum without being told, and shuffles more than it saves where it joins neighbours (SLP).
+# No result here is, or depends on, infinity or NaN.
+_CPU_FLAGS = "-ffp-contract=fast -fno-signed-zeros -menable-no-nans -menable-no-infs -fno-slp-vectorize"
+wp.set_module_options(
+    {"enable_backward": False, "cpu_compiler_flags": f"{wp.config.cpu_compiler_flags or '-march=native'} {_CPU_FLAGS}"}
+)
 #: Pixels along the side of a tile.
 TILE = 8
 _TILE = wp.constant(TILE)
@@ -164,14 +169,15 @@ def look(scene: Scene, image: Image, lists: Lists, first: int):
         place = place_of(image, p)
         direction = ray_through(scene, image, p, float(p.x) + 0.5, float(p.y) + 0.5)
         surface = meet(scene, p.b, among, eye, direction)
-        image.index[place] = -1
-        image.solid[place] = -1
-        if surface.depth < HORIZON:
-            image.depth[place] = surface.depth
-            image.normal[place] = surface.normal
-            image.point[place] = surface.point
-            image.index[place] = surface.index
-            image.solid[place] = surface.solid
+        if surface.depth >= HORIZON:
+            surface = Surface()
+            surface.index = -1
+            surface.solid = -1
+        image.depth[place] = surface.depth
+        image.normal[place] = surface.normal
+        image.point[place] = surface.point
+        image.index[place] = surface.index
+        image.solid[place] = surface.solid
         p.x += 1
 
 
@@ -235,6 +241,7 @@ def light_pixel(scene: Scene, image: Image, lists: Lists, p: Pixel, shadow_sampl
     direction = ray_through(scene, image, p, float(p.x) + 0.5, float(p.y) + 0.5)
     where = scene.places[p.b]
     linear = wp.vec3(0.0, 0.0, 0.0)
+    color = Color()
     if image.index[place] < 0:
         linear = sky(where, direction)
     else:
@@ -246,7 +253,6 @@ def light_pixel(scene: Scene, image: Image, lists: Lists, p: Pixel, shadow_sampl
         surface.solid = image.solid[place]
         pixel = scene.views[p.b, p.s].pixel
         material = scene.materials[p.b, surface.index]
-        color = Color()
         color.albedo = paint(scene, p.b, surface, direction, pixel)
         color.shading = ambient(where, surface.normal)
         lamps = scene.lamps.shape[1]
@@ -266,8 +272,6 @@ def light_pixel(scene: Scene, image: Image, lists: Lists, p: Pixel, shadow_sampl
             )
             color.shading += diffuse
             color.gloss += gloss
-        put(image.albedo, image, p, color.albedo)
-        put(image.shading, image, p, color.shading)
         if where.clear == 0:
             linear = wp.cw_mul(color.albedo, color.shading) + color.gloss
         else:
@@ -281,6 +285,8 @@ def light_pixel(scene: Scene, image: Image, lists: Lists, p: Pixel, shadow_sampl
                 direction,
                 pixel,
             )
+    put(image.albedo, image, p, color.albedo)
+    put(image.shading, image, p, color.shading)
     put(image.rgb, image, p, where.exposure * linear)
 
 

@@ -9,6 +9,7 @@ from lorasub.scenes.rendering.fused.scene import FAR, HORIZON, Among, Body, Plac
 #: Primitives from this number on are marched, those before have a closed form.
 FIRST_MARCHED = wp.constant(int(Primitive.TORUS))
 _TINY = wp.constant(1e-12)
+_ROUNDING = wp.constant(2e-6)
 
 
 @wp.func
@@ -122,15 +123,17 @@ def normal_at(body: Body, origin: wp.vec3, direction: wp.vec3, distance: float, 
     near, far = slabs(start, along)
     point = start + distance * along
     gradient = wp.vec3(0.0, 0.0, 0.0)
-    by_face = wp.max(near) >= distance
+    # the faces' distances were computed before, elsewhere, and so perhaps rounded otherwise
+    slack = _ROUNDING * distance
+    by_face = wp.max(near) >= distance - slack
     if leaving:
-        by_face = wp.min(far) <= distance
+        by_face = wp.min(far) <= distance + slack
     if by_face:
         for axis in range(3):
             if leaving:
-                if far[axis] <= distance:
+                if far[axis] <= distance + slack:
                     gradient[axis] = wp.sign(along[axis])
-            elif near[axis] >= distance:
+            elif near[axis] >= distance - slack:
                 gradient[axis] = -wp.sign(along[axis])
     elif body.kind < FIRST_MARCHED:
         gradient = wp.vec3(

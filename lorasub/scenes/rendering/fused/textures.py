@@ -4,6 +4,7 @@ import warp as wp
 
 from lorasub.scenes import images
 from lorasub.scenes.description import Pattern
+from lorasub.scenes.rendering.fused.elementary import sine, wave
 
 PLAIN = wp.constant(int(Pattern.PLAIN))
 NOISE = wp.constant(int(Pattern.NOISE))
@@ -18,6 +19,7 @@ ATLAS_SIZE = wp.constant(images.ATLAS_SIZE)
 _FINEST = wp.constant(images.ATLAS_SIZE.bit_length() - 1)
 _OCTAVES = wp.constant(3)
 _TURN = wp.constant(0.15915494)  # 1 / 2 pi
+_PER_255 = wp.constant(1.0 / 255.0)
 # constants of xxHash32 and MurmurHash3, as in the torch engine
 _PRIMES = [wp.constant(wp.uint32(prime)) for prime in (0x27D4EB2F, 0x9E3779B1, 0x165667B1, 0x85EBCA6B)]
 _PRIME_X, _PRIME_Y, _PRIME_Z, _PRIME_MIX = _PRIMES
@@ -35,16 +37,6 @@ def hash_lattice(x: int, y: int, z: int):
 def unit(value: wp.uint32):
     """The hash's lowest 24 bits as a number in [0, 1)."""
     return float(value & wp.uint32(0xFFFFFF)) * (1.0 / 16777216.0)
-
-
-@wp.func
-def wave(turns: float):
-    """``sin(2 pi turns)`` to 4e-6: Taylor's polynomial on a quarter turn. The C library's takes twice the time."""
-    rest = turns - wp.floor(turns + 0.5)
-    x = 6.2831855 * (0.25 - wp.abs(0.25 - wp.abs(rest)))
-    y = x * x
-    value = x * (1.0 - y / 6.0 * (1.0 - y / 20.0 * (1.0 - y / 42.0 * (1.0 - y / 72.0))))
-    return wp.where(rest < 0.0, -value, value)
 
 
 @wp.func
@@ -95,7 +87,7 @@ def cell_distance(p: wp.vec3, irregularity: float):
         square = wp.dot(gap, gap)
         if square < best:
             best = square
-            owner = float((number >> wp.uint32(24)) & mask) / 255.0
+            owner = float((number >> wp.uint32(24)) & mask) * _PER_255
     return wp.sqrt(best), owner
 
 
@@ -148,9 +140,9 @@ def pattern_weights(pattern: int, point: wp.vec3, warp: float, footprint: float)
         rings -= wp.floor(rings)
         main = rings * rings
     elif pattern == MARBLE:
-        main = 1.0 - wp.sqrt(wp.abs(wp.sin(3.1416 * (x + 1.7 * warp * noise))))
+        main = 1.0 - wp.sqrt(wp.abs(sine(3.1416 * (x + 1.7 * warp * noise))))
     else:
-        main = 0.5 + 0.5 * wp.sin(1.2 * z + 0.4 * x)
+        main = 0.5 + 0.5 * sine(1.2 * z + 0.4 * x)
     return wp.clamp(main, 0.0, 1.0), 0.6 * accent
 
 

@@ -1,5 +1,6 @@
 """What one ray sees, see :mod:`lorasub.scenes.rendering.tracing`."""
 
+import math
 from typing import Any
 
 import warp as wp
@@ -7,12 +8,15 @@ import warp as wp
 from lorasub.scenes.description import CEILING as _CEILING
 from lorasub.scenes.description import FLOOR as _FLOOR
 from lorasub.scenes.description import WALLS as _WALLS
+from lorasub.scenes.rendering.fused.elementary import exp2, power
 from lorasub.scenes.rendering.fused.light import add_lamp, albedo_at, ambient, sky
 from lorasub.scenes.rendering.fused.scene import BIAS, FAR, HORIZON, Among, Body, Scene
 from lorasub.scenes.rendering.fused.solids import nearest, normal_at, room_exit, stretch
 
 FLOOR, WALLS, CEILING = wp.constant(_FLOOR), wp.constant(_WALLS), wp.constant(_CEILING)
 _BOUNCES = wp.constant(3)
+_LOG2E = wp.constant(math.log2(math.e))
+_GAMMA = wp.constant(1.0 / 2.4)
 # A ray splits in two at most _BOUNCES times, and one half is followed at a time.
 _Waiting: Any = wp.types.matrix(shape=(5, 10), dtype=wp.float32)
 
@@ -196,10 +200,10 @@ def follow(
 @wp.func
 def tone(linear: float):
     """Linear light to sRGB in [0, 1]."""
-    soft = 1.0 - wp.exp(-linear)
+    soft = 1.0 - exp2(-_LOG2E * linear)
     if soft <= 0.0031308:
         return 12.92 * soft
-    return 1.055 * wp.pow(soft, 1.0 / 2.4) - 0.055
+    return 1.055 * power(soft, _GAMMA) - 0.055
 
 
 @wp.func
