@@ -7,7 +7,7 @@ spread over processes.
 """
 
 from lorasub.losses.camera import CameraLoss, camera_loss
-from lorasub.losses.matching import MatchingLoss, PatchSightings, location_loss, matching_loss, patch_sightings
+from lorasub.losses.matching import MatchingLoss, attention_loss, matching_loss, patch_matches
 from lorasub.losses.regression import RegressionLoss, gradient_loss, regression_loss
 from lorasub.losses.vggt import LossTerms, VGGTLoss
 
@@ -15,13 +15,12 @@ __all__ = [
     "CameraLoss",
     "LossTerms",
     "MatchingLoss",
-    "PatchSightings",
     "RegressionLoss",
     "VGGTLoss",
+    "attention_loss",
     "camera_loss",
     "gradient_loss",
-    "location_loss",
     "matching_loss",
-    "patch_sightings",
+    "patch_matches",
     "regression_loss",
 ]

@@ -20,6 +20,8 @@ from lorasub.structures import SceneBatch
 
 #: Stands for a patch without a counterpart.
 NO_MATCH = -1
+# A logarithm of nothing whose gradient is finite.
+_NOTHING = -1e9
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,30 +37,9 @@ class MatchingLoss:
     accuracy: Tensor
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PatchSightings:
-    """Where what the middle of a patch shows is seen in every view.
-
-    Attributes:
-        pixels: ``[B, S, S, P, 2]`` x and y, in pixels of view b (third axis), of patch p of view a (second axis), row
-            by row. Means something where it is visible.
-        visible: ``[B, S, S, P]`` bool. A view does not count as seen in itself.
-        image_size: (H, W) of the views.
-    """
-
-    pixels: Tensor
-    visible: Tensor
-    image_size: tuple[int, int]
-
-    def matches(self, patch_size: int) -> Tensor:
-        """``[B, S, S, P]`` int64: which patch of the other view it falls onto, or :data:`NO_MATCH`."""
-        column, row = (torch.where(self.visible[..., None], self.pixels, 0.0).long() // patch_size).unbind(-1)
-        return torch.where(self.visible, row * (self.image_size[1] // patch_size) + column, NO_MATCH)
-
-
 @torch.no_grad()
-def patch_sightings(batch: SceneBatch, patch_size: int, *, tolerance: float = 0.05) -> PatchSightings:
-    """Where every other view shows what the middle of a patch shows, from known depth and poses.
+def patch_matches(batch: SceneBatch, patch_size: int, *, tolerance: float = 0.05) -> Tensor:
+    """Which patch of each other view shows what the middle of a patch shows, from known depth and poses.
 
     The world point at the pixel just below and right of the patch's middle is projected into the other view. It is
     seen there if it falls onto a pixel whose depth is known and agrees with the point's; otherwise something stands in
@@ -68,6 +49,10 @@ def patch_sightings(batch: SceneBatch, patch_size: int, *, tolerance: float = 0.
         batch: scenes, normalised or not. H and W are multiples of ``patch_size``.
         patch_size: pixels.
         tolerance: by how much the two depths may differ, as a share of the point's.
+
+    Returns:
+        ``[B, S, S, P]`` int64: for patch p of view a (second axis), the patch of view b (third axis), row by row, or
+        :data:`NO_MATCH`. A view has no match in itself.
     """
     height, width = batch.image_size
     middle = slice(patch_size // 2, None, patch_size)
@@ -88,7 +73,9 @@ def patch_sightings(batch: SceneBatch, patch_size: int, *, tolerance: float = 0.
     measured = batch.points_valid.flatten(2).gather(2, index).view(b, s, s, p).transpose(1, 2)
     visible = inside & known[:, :, None] & measured & ((depth - z).abs() < tolerance * z)
     visible &= ~torch.eye(s, dtype=torch.bool, device=z.device)[None, :, :, None]
-    return PatchSightings(pixels=pixels, visible=visible, image_size=(height, width))
+
+    matches = (row // patch_size) * (width // patch_size) + column // patch_size
+    return torch.where(visible, matches, NO_MATCH)
 
 
 @full_precision
@@ -101,7 +88,7 @@ def matching_loss(features: Tensor, matches: Tensor, *, temperature: float = 0.0
 
     Args:
         features: ``[B, S, P, D]`` of any length.
-        matches: ``[B, S, S, P]`` of :meth:`PatchSightings.matches`.
+        matches: ``[B, S, S, P]`` of :func:`patch_matches`.
         temperature: small values ask for a clear difference between the counterpart and the rest.
 
     Returns:
@@ -118,21 +105,27 @@ def matching_loss(features: Tensor, matches: Tensor, *, temperature: float = 0.0
 
 
 @full_precision
-def location_loss(locations: Tensor, sightings: PatchSightings) -> Tensor:
-    """L1 distance between where patches are said to be seen in the first view and where they are.
+def attention_loss(queries: Tensor, keys: Tensor, matches: Tensor) -> Tensor:
+    """Asks a head of attention over all views to look from each patch at its counterparts.
 
-    Matching says which patch is the counterpart; this asks to carry its place over, which is what a pose is made of.
+    A projection that tells counterparts apart does not make the network use them: it also has to learn to fetch what
+    they hold. Here the attention weights themselves are the prediction.
 
     Args:
-        locations: ``[B, S, P, 2]`` x and y in the first view, from -1 at its left and upper border to 1 at the others.
-            What is said of the first view's own patches is not read.
-        sightings: of the same patches.
+        queries: ``[B, S, N, D]`` of one head; the last P of a view's N tokens are its patches.
+        keys: likewise.
+        matches: ``[B, S, S, P]`` of :func:`patch_matches`.
 
     Returns:
-        ``[B]``: the mean over coordinates of all patches of later views that the first view sees, 0 without any.
+        ``[B]``: minus the logarithm of the weight on all counterparts of a patch together, the mean over patches that
+        have any; 0 for scenes without.
     """
-    height, width = sightings.image_size
-    visible = sightings.visible[:, 1:, 0]
-    half = torch.tensor([width, height], device=locations.device) / 2
-    target = torch.where(visible[..., None], sightings.pixels[:, 1:, 0].to(locations) / half - 1, 0.0)
-    return masked_mean((locations[:, 1:] - target).abs().mean(-1), visible)
+    b, s, n, d = queries.shape
+    p = matches.shape[-1]
+    logits = queries[:, :, n - p :].reshape(b, s * p, d) @ keys.reshape(b, s * n, d).mT / d**0.5
+    log_weights = logits.log_softmax(-1).view(b, s, p, s, n)[..., n - p :].transpose(2, 3)  # [B, a, b, P, P]
+    visible = matches != NO_MATCH
+    found = log_weights.gather(-1, matches.clamp(min=0)[..., None]).squeeze(-1)
+    together = torch.where(visible, found, _NOTHING).logsumexp(2)
+    some = visible.any(2)
+    return masked_mean(-torch.where(some, together, 0.0), some)

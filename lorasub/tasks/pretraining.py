@@ -16,8 +16,9 @@ from torch.optim.lr_scheduler import LambdaLR
 
 from lorasub.adapters import AdapterSet, AdapterSpec, FullFineTuning, inject_adapters
 from lorasub.backbones import VGGT, Backbone
+from lorasub.backbones.vggt.blocks import Attention
 from lorasub.errors import ConfigError
-from lorasub.losses import LossTerms, VGGTLoss, location_loss, matching_loss, patch_sightings
+from lorasub.losses import LossTerms, VGGTLoss, attention_loss, matching_loss, patch_matches
 from lorasub.structures import Predictions, SceneBatch
 from lorasub.tasks.geometry import GeometryTask
 from lorasub.tasks.schedule import warmup_hold_decay
@@ -28,15 +29,17 @@ GroupedOptimizerFactory = Callable[[Iterable[dict[str, Any]]], Optimizer]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MatchablePredictions(Predictions):
-    """Predictions, and the patch tokens from within the backbone that correspondence is learnt on.
+    """Predictions, and what correspondence is learnt on within the backbone.
 
     Attributes:
-        matching_tokens: ``[B, S, P, C]`` without the special tokens, to be matched.
-        location_tokens: likewise, to tell locations in the first view.
+        patch_tokens: ``[B, S, P, C]`` without the special tokens.
+        queries: ``[B, S, N, D]`` of a head of attention over all tokens of all views, None where it is not taught.
+        keys: likewise.
     """
 
-    matching_tokens: Tensor
-    location_tokens: Tensor
+    patch_tokens: Tensor
+    queries: Tensor | None = None
+    keys: Tensor | None = None
 
 
 class PretrainingTask(GeometryTask):
@@ -54,17 +57,17 @@ class PretrainingTask(GeometryTask):
         matching_pair: the pair of blocks (counted from 0) after whose global attention patches are matched.
         matching_dim: width of the projection that the tokens are matched in. It is trained along and not exported.
         temperature: of the matching loss.
-        location_weight: weight of the loss that asks where in the first view a patch of a later one is seen; 0 leaves
-            it out.
-        location_pair: the pair of blocks after whose global attention it is asked: one after ``matching_pair``, so that
-            there is a block to carry places over from the patches that match.
+        attention_weight: weight of the loss that teaches a head of attention to look at counterparts; 0 leaves it out.
+        attention_pair: the pair of blocks whose global attention is taught: one after ``matching_pair``, where
+            counterparts can be told apart, and before the last, so that there is a block to make poses of what it
+            fetches.
         optimizer: called with two parameter groups: the weights of Linear and convolution layers, and everything else
             (biases, norms, scales, tokens, position embeddings), which gets no weight decay.
         warmup_steps: steps until the learning rate is at its peak.
         decay_steps: steps over which it falls to zero at the end of the fit; needs ``Trainer(max_steps=...)``.
 
     Parts in the log, beside those of :class:`~lorasub.losses.VGGTLoss`: ``matching``,
-    ``matching_accuracy`` and ``location``.
+    ``matching_accuracy`` and ``attention``.
     """
 
     def __init__(
@@ -75,36 +78,30 @@ class PretrainingTask(GeometryTask):
         matching_pair: int = 1,
         matching_dim: int = 96,
         temperature: float = 0.07,
-        location_weight: float = 0.0,
-        location_pair: int = 2,
+        attention_weight: float = 0.0,
+        attention_pair: int = 2,
         optimizer: GroupedOptimizerFactory = lambda groups: AdamW(groups, lr=5e-4, weight_decay=0.05),
         warmup_steps: int = 200,
         decay_steps: int = 0,
     ) -> None:
         super().__init__(backbone, adapter=None, loss=loss)
         pairs = backbone.config.num_pairs
-        for name, pair, weight in (
-            ("matching_pair", matching_pair, 1.0),
-            ("location_pair", location_pair, location_weight),
-        ):
-            if weight > 0 and not 0 <= pair < pairs:
+        for name, pair in (("matching_pair", matching_pair), ("attention_pair", attention_pair)):
+            if not 0 <= pair < pairs and (name == "matching_pair" or attention_weight > 0):
                 raise ConfigError(f"{name} is {pair}, but the backbone has {pairs} pairs of blocks, counted from 0")
-        for name, value in (
-            ("matching_weight", matching_weight),
-            ("location_weight", location_weight),
-            ("temperature", temperature),
-        ):
-            if value < 0 or (name == "temperature" and value == 0):
-                raise ConfigError(f"PretrainingTask {name} is {value}; it must be positive")
+        for name, value in (("matching_weight", matching_weight), ("attention_weight", attention_weight)):
+            if value < 0:
+                raise ConfigError(f"PretrainingTask {name} is {value}; it must not be negative (0 leaves it out)")
+        if temperature <= 0:
+            raise ConfigError(f"PretrainingTask temperature is {temperature}; it must be positive")
         # the dense heads' maps come as channels_last; with weights to match, their convolutions take a fifth less time
         nn.utils.convert_conv2d_weight_memory_format(backbone, torch.channels_last)
         self.matching_weight = matching_weight
         self.matching_pair = matching_pair
         self.temperature = temperature
+        self.attention_weight = attention_weight
+        self.attention_pair = attention_pair
         self.projection = nn.Linear(backbone.config.embed_dim, matching_dim, bias=False)
-        self.location_weight = location_weight
-        self.location_pair = location_pair if location_weight > 0 else matching_pair
-        self.locator = nn.Linear(backbone.config.embed_dim, 2) if location_weight > 0 else None
         self.grouped_optimizer = optimizer
         self.warmup_steps = warmup_steps
         self.decay_steps = decay_steps
@@ -114,34 +111,39 @@ class PretrainingTask(GeometryTask):
         return inject_adapters(backbone, FullFineTuning(targets="all"))
 
     def forward(self, images: Tensor) -> Predictions:
-        """Run the backbone on ``images [B, S, 3, H, W]`` and keep its patch tokens beside what it predicts."""
+        """Run the backbone on ``images [B, S, 3, H, W]`` and keep what correspondence is learnt on."""
         assert isinstance(self.backbone, VGGT)
         blocks = self.backbone.aggregator.global_blocks
-        with output_of(blocks[self.matching_pair]) as matching, output_of(blocks[self.location_pair]) as location:
+        attention = blocks[self.attention_pair].get_submodule("attn") if self.attention_weight > 0 else None
+        with output_of(blocks[self.matching_pair]) as outputs, inputs_of(attention) as inputs:
             predictions = self.backbone(images)
-        special = self.backbone.config.num_special_tokens
-        patches = [
-            torch.unflatten(found[0], 1, (images.shape[1], -1))[:, :, special:] for found in (matching, location)
-        ]
+        views = images.shape[1]
+        tokens = torch.unflatten(outputs[0], 1, (views, -1))
+        queries = keys = None
+        if isinstance(attention, Attention):
+            queries, keys = (
+                torch.unflatten(values[:, 0], 1, (views, -1))
+                for values in attention.queries_keys_values(*inputs[0])[:2]
+            )
         values = {name: getattr(predictions, name) for name in Predictions.__dataclass_fields__}
-        return MatchablePredictions(**values, matching_tokens=patches[0], location_tokens=patches[1])
+        patches = tokens[:, :, self.backbone.config.num_special_tokens :]
+        return MatchablePredictions(**values, patch_tokens=patches, queries=queries, keys=keys)
 
     def compute_loss(self, predictions: Predictions, batch: SceneBatch) -> LossTerms:
         """VGGT's loss and those of correspondence, of each scene."""
         terms = super().compute_loss(predictions, batch)
-        if self.matching_weight == 0 and self.locator is None:
+        if self.matching_weight == 0 and self.attention_weight == 0:
             return terms
         assert isinstance(predictions, MatchablePredictions)
         total, parts = terms.total, dict(terms.parts)
-        sightings = patch_sightings(batch, self.backbone.patch_size)
+        matches = patch_matches(batch, self.backbone.patch_size)
         if self.matching_weight > 0:
-            matches = sightings.matches(self.backbone.patch_size)
-            found = matching_loss(self.projection(predictions.matching_tokens), matches, temperature=self.temperature)
+            found = matching_loss(self.projection(predictions.patch_tokens), matches, temperature=self.temperature)
             total = total + self.matching_weight * found.loss
             parts |= {"matching": found.loss, "matching_accuracy": found.accuracy}
-        if self.locator is not None:
-            parts["location"] = location_loss(self.locator(predictions.location_tokens), sightings)
-            total = total + self.location_weight * parts["location"]
+        if predictions.queries is not None and predictions.keys is not None:
+            parts["attention"] = attention_loss(predictions.queries, predictions.keys, matches)
+            total = total + self.attention_weight * parts["attention"]
         return LossTerms(total, parts)
 
     def make_optimizer(self) -> Optimizer:
@@ -192,5 +194,19 @@ def output_of(module: nn.Module) -> Iterator[list[Tensor]]:
     handle = module.register_forward_hook(lambda _module, _inputs, output: outputs.append(output))
     try:
         yield outputs
+    finally:
+        handle.remove()
+
+
+@contextlib.contextmanager
+def inputs_of(module: nn.Module | None) -> Iterator[list[tuple[Any, ...]]]:
+    """Within the block, the arguments of every call of ``module`` are added to the list; of None, nothing is."""
+    inputs: list[tuple[Any, ...]] = []
+    if module is None:
+        yield inputs
+        return
+    handle = module.register_forward_pre_hook(lambda _module, arguments: inputs.append(arguments))
+    try:
+        yield inputs
     finally:
         handle.remove()

@@ -8,19 +8,14 @@ import numpy as np
 import pytest
 import torch
 from scene_examples import random_scenes
-from torch import Tensor
 from torch.nn import functional as F
 
-from lorasub.losses import location_loss, matching_loss, patch_sightings
+from lorasub.losses import attention_loss, matching_loss, patch_matches
 from lorasub.scenes.presets import SceneSampler
 from lorasub.scenes.rendering.renderer import Renderer
 from lorasub.structures import SceneBatch
 
 PATCH = 4
-
-
-def patch_matches(batch: SceneBatch, patch_size: int) -> Tensor:
-    return patch_sightings(batch, patch_size).matches(patch_size)
 
 
 def flat_wall(shift: float) -> SceneBatch:
@@ -155,25 +150,27 @@ def test_half_precision_features_are_compared_in_full() -> None:
     torch.testing.assert_close(found.loss, matching_loss(features.float(), matches).loss)
 
 
-def test_locations_are_held_against_the_first_view() -> None:
-    """The wall moves one patch to the left: what the second view shows stands one patch farther right in the first."""
-    sightings = patch_sightings(flat_wall(PATCH), PATCH)
-    x = (torch.arange(4) * PATCH + PATCH // 2 + 0.5 + PATCH) / 8 - 1
-    y = (torch.arange(3) * PATCH + PATCH // 2 + 0.5) / 6 - 1
-    right = torch.stack([x.expand(3, 4), y[:, None].expand(3, 4)], -1).view(1, 1, 12, 2)
-    said = torch.cat([torch.full((1, 1, 12, 2), math.nan), right], 1)  # of the first view's own patches nothing is read
-    assert location_loss(said, sightings).item() == pytest.approx(0.0, abs=1e-6)
-    said[0, 1, 3::4] = 9.0  # the last column is out of the first view
-    assert location_loss(said, sightings).item() == pytest.approx(0.0, abs=1e-6)
-    said[0, 1, 0, 0] += 0.9  # one coordinate of the nine patches that are seen
-    assert location_loss(said, sightings).item() == pytest.approx(0.9 / 18, abs=1e-6)
+def test_attention_is_held_against_all_counterparts_of_a_patch_together() -> None:
+    """Against a loop over patches; the first two of five tokens of a view are no patches, but can be looked at."""
+    torch.manual_seed(2)
+    queries, keys = torch.randn(2, 2, 3, 5, 4, dtype=torch.float64)
+    matches = torch.randint(-1, 3, (2, 3, 3, 3))
+    matches[:, [0, 1, 2], [0, 1, 2]] = -1
+    found = attention_loss(queries, keys, matches)
+    for scene in range(2):
+        losses = []
+        for a, p in np.ndindex(3, 3):
+            weights = (keys[scene] @ queries[scene, a, 2 + p] / 2).flatten().softmax(0).view(3, 5)
+            counterparts = [weights[b, 2 + m] for b, m in enumerate(matches[scene, a, :, p].tolist()) if m >= 0]
+            if counterparts:
+                losses.append(-math.log(sum(counterparts)))
+        assert found[scene].item() == pytest.approx(np.mean(losses), rel=1e-9)
 
 
-def test_without_a_seen_patch_locations_cost_nothing() -> None:
-    sightings = patch_sightings(flat_wall(0).replace(pose_valid=torch.tensor([[True, False]])), PATCH)
-    said = torch.randn(1, 2, 12, 2, requires_grad=True)
-    loss = location_loss(said, sightings)
+def test_attention_of_a_scene_without_counterparts_costs_nothing() -> None:
+    queries = torch.randn(1, 2, 4, 3, requires_grad=True)
+    loss = attention_loss(queries, torch.randn(1, 2, 4, 3), torch.full((1, 2, 2, 3), -1))
     loss.sum().backward()
     assert loss.item() == 0
-    assert said.grad is not None
-    assert not said.grad.any()
+    assert queries.grad is not None
+    assert not queries.grad.any()

@@ -56,13 +56,17 @@ class Attention(nn.Module):
 
     def forward(self, x: Tensor, rope: RotaryTable | None = None) -> Tensor:
         """``[B, N, dim]`` to the same; every token attends to all N."""
+        attended = nn.functional.scaled_dot_product_attention(*self.queries_keys_values(x, rope))
+        return self.proj(attended.transpose(1, 2).flatten(2))  # type: ignore[no-any-return]
+
+    def queries_keys_values(self, x: Tensor, rope: RotaryTable | None = None) -> tuple[Tensor, Tensor, Tensor]:
+        """What attention is computed from, ``[B, heads, N, dim / heads]`` each, normalised and rotated."""
         qkv = self.qkv(x).unflatten(-1, (3, self.num_heads, -1))  # [B, N, 3, heads, head_dim]
         q, k, v = qkv.permute(2, 0, 3, 1, 4).unbind(0)
         q, k = self.q_norm(q), self.k_norm(k)
         if rope is not None:
             q, k = apply_rotary(q, rope), apply_rotary(k, rope)
-        attended = nn.functional.scaled_dot_product_attention(q, k, v)
-        return self.proj(attended.transpose(1, 2).flatten(2))  # type: ignore[no-any-return]
+        return q, k, v
 
 
 class Block(nn.Module):

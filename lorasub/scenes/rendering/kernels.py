@@ -177,7 +177,7 @@ def tone_curve_(linear: Tensor) -> Tensor:
         linear: of any shape, contiguous.
     """
     # small enough to stay in the processor's cache from one operation to the next
-    for part in torch.split(linear.view(-1), 1 << 16 if linear.device.type == "cpu" else max(linear.numel(), 1)):
+    for part in torch.split(linear.view(-1), 1 << 18 if linear.device.type == "cpu" else max(linear.numel(), 1)):
         soft = part.neg_().exp_().neg_().add_(1.0)
         dark, straight = soft <= 0.0031308, 12.92 * soft
         soft.clamp_(min=1e-6).log_().mul_(1.0 / 2.4).exp_().mul_(1.055).sub_(0.055)
