@@ -5,10 +5,11 @@
     python -m benchmarks adapters --dtype bfloat16 --device cuda
 
 Same weights, targets (every Linear of the frame and global blocks), rank, batch, dtype and optimiser on both sides.
-PEFT has no projected form, so our projected adapters (D = 16, 64, 256) stand beside PEFT's LoRA of rank 16, as our
-LoRA does; ``base`` is the frozen model without adapters, ``merged`` is ours after merging. Times are medians over
-interleaved rounds; ratios are taken round by round to ``peft``. Peak memory is that of the training step alone, each
-case in a process of its own: on the CPU what the process needed at most beyond what it needed before the step.
+PEFT has no projected form, so our projected adapters (D = 16, 64, 256 where the model is as wide) stand beside PEFT's
+LoRA of rank 16, as our LoRA does; ``base`` is the frozen model without adapters, ``merged`` is ours after merging.
+Times are medians over interleaved rounds; ratios are taken round by round to ``peft``. Peak memory is that of the
+training step alone, each case in a process of its own: on the CPU what the process needed at most beyond what it needed
+before.
 """
 
 from __future__ import annotations
@@ -48,6 +49,8 @@ MODELS: dict[str, Callable[[], VGGT]] = {
     "nano": lambda: VGGT.from_preset("nano"),
     "medium": lambda: VGGT(MEDIUM),
 }
+#: Channels of their tokens: a basis cannot have more dimensions.
+WIDTHS = {"nano": 192, "medium": MEDIUM.embed_dim}
 CASES = ("base", "peft", "lora", "projected 16", "projected 64", "projected 256", "merged")
 #: Those that train.
 TRAINED = tuple(case for case in CASES if case not in ("base", "merged"))
@@ -63,12 +66,16 @@ def adapted(case: str, model: VGGT) -> Any:
         return inject_adapter_in_model(config, model)
     if case == "base":
         return inject_adapters(model, [])
-    kind, _, dim = case.partition(" ")
-    spec = RandomBasis(dim=int(dim)) if kind == "projected" else LoRA(r=RANK)
+    spec = RandomBasis(dim=dimensions(case)) if dimensions(case) else LoRA(r=RANK)
     adapters = inject_adapters(model, spec)
     if case == "merged":
         adapters.merge()
     return adapters
+
+
+def dimensions(case: str) -> int:
+    """D of a projected case, 0 for others."""
+    return int(case.partition(" ")[2] or 0)
 
 
 def objective(predictions: Predictions) -> Tensor:
@@ -177,7 +184,7 @@ def peak_in_own_process(name: str, options: argparse.Namespace, model: str) -> i
 
 def measure(model: str, options: argparse.Namespace) -> dict[str, Any]:
     """All rows of one model."""
-    cases = {name: Case(name, options, model) for name in options.cases}
+    cases = {name: Case(name, options, model) for name in options.cases if dimensions(name) <= WIDTHS[model]}
     forward = interleaved({name: case.forward for name, case in cases.items()}, rounds=options.rounds)
     trained = {name: case for name, case in cases.items() if case.optimizer is not None}
     steps = interleaved({name: case.step for name, case in trained.items()}, rounds=options.rounds)

@@ -1,7 +1,7 @@
 """Figures: functions that take results and return a matplotlib figure. Nothing here computes what it shows."""
 
 from lorasub.figures.calibration import CalibrationCurves, calibration_figure
-from lorasub.figures.overlap import angle_histogram, depth_profile, overlap_heatmap
+from lorasub.figures.overlap import angle_histogram, depth_profile, explained_heatmap, overlap_heatmap
 from lorasub.figures.saving import save_figure
 from lorasub.figures.spectra import spectra_figure, spectra_rows
 from lorasub.figures.study import learning_curves, parameters_figure
@@ -12,6 +12,7 @@ __all__ = [
     "angle_histogram",
     "calibration_figure",
     "depth_profile",
+    "explained_heatmap",
     "learning_curves",
     "overlap_heatmap",
     "parameters_figure",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import torch
 from matplotlib.axes import Axes
@@ -10,7 +11,15 @@ from matplotlib.figure import Figure
 
 from lorasub.errors import ConfigError
 from lorasub.figures.style import COLORS, MARKERS, NULL_COLOR, SEQUENTIAL, new_figure
-from lorasub.subspaces import Measurement, OverlapMatrix, OverlapReport, Side, layer_kind, random_angles
+from lorasub.subspaces import (
+    HeldOutExplained,
+    Measurement,
+    OverlapMatrix,
+    OverlapReport,
+    Side,
+    layer_kind,
+    random_angles,
+)
 
 _TITLES: dict[Side, str] = {"output": "output side (U)", "input": "input side (V)"}
 _SIDES: tuple[Side, Side] = ("output", "input")
@@ -60,6 +69,45 @@ def overlap_heatmap(matrix: OverlapMatrix, *, measure: str = "phi") -> Figure:
     within = any(first == second for first, second in matrix.reports)
     diagonal = "; diagonal: halves of one attribute" if within else ""
     figure.suptitle(f"{measure} between attributes (in brackets: chance){diagonal}", fontsize="medium")
+    return figure
+
+
+def explained_heatmap(rows: Sequence[HeldOutExplained], *, layers: str = "all") -> Figure:
+    """How much of each attribute's adapters (columns) lies in subspaces mined from others' (rows).
+
+    Every cell has the share and, below it in brackets, what chance gives.
+
+    Args:
+        rows: of :func:`lorasub.subspaces.held_out_explained`.
+        layers: which kind of layer is shown.
+
+    Raises:
+        ConfigError: there is no row of that kind of layer.
+    """
+    shown = {(row.basis, row.adapters): row for row in rows if row.layers == layers}
+    if not shown:
+        raise ConfigError(f"no row is of the layers '{layers}'; there are {', '.join({row.layers for row in rows})}")
+    names = list(dict.fromkeys(basis for basis, _ in shown))
+    figure, (axis,) = new_figure(1.0 * len(names) + 2.4, 0.85 * len(names) + 1.6)
+    values = [[shown[basis, adapters].explained for adapters in names] for basis in names]
+    top = max(map(max, values))
+    image = axis.imshow(values, cmap=SEQUENTIAL, vmin=0, vmax=top)
+    axis.grid(False)
+    axis.set_xticks(range(len(names)), names, rotation=30, ha="right")
+    axis.set_yticks(range(len(names)), names)
+    axis.set_xlabel("held-out adapters of")
+    axis.set_ylabel("subspace of")
+    for (basis, adapters), row in shown.items():
+        axis.text(
+            names.index(adapters),
+            names.index(basis),
+            f"{row.explained:.3f}\n({row.chance:.3f})",
+            ha="center",
+            va="center",
+            fontsize="small",
+            color="white" if row.explained < 0.55 * top else "black",
+        )
+    figure.colorbar(image, ax=axis, shrink=0.8, label="explained share")
     return figure
 
 

@@ -1,8 +1,8 @@
 """The whole experiment: a plan of steps from one YAML, a runner that goes on where it was stopped, and a report."""
 
-from lorasub.study.plan import Cell, Plan, plan_study
+from lorasub.study.plan import Cell, Plan, RemovalCell, plan_study
 from lorasub.study.runner import Outcome, Progress, run_graph
-from lorasub.study.settings import Ablation, AdapterFits, Basis, Downstream, Method, Mining, Study
+from lorasub.study.settings import Ablation, AdapterFits, Basis, Downstream, Method, Mining, Removal, Study
 from lorasub.study.steps import Graph, Step
 from lorasub.study.store import Record, Store
 from lorasub.study.training_scenes import TrainingScenes
@@ -22,6 +22,8 @@ __all__ = [
     "ProcessWorkers",
     "Progress",
     "Record",
+    "Removal",
+    "RemovalCell",
     "Step",
     "Store",
     "Study",

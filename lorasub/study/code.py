@@ -31,6 +31,8 @@ PARTS: dict[str, tuple[str, ...]] = {
     "split": _MINING,
     "combine": _MINING,
     "overlap": _MINING,
+    "explain": _MINING,
+    "remove": (*_MINING, "study/removal.py"),
     "try": _TRAINING,
     "choose": ("study/training_steps.py",),
     "tune": _TRAINING,

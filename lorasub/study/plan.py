@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -55,6 +56,23 @@ class Cell:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class RemovalCell:
+    """One result of the causal test: an adapter without a subspace, on scenes in which one attribute varies.
+
+    Attributes:
+        removed: attribute whose subspace was taken out, ``random``, or empty for the whole adapter.
+        tested: attribute that varies.
+        step: key of the test.
+        remove: key of the removal; None for the whole adapter.
+    """
+
+    removed: str
+    tested: str
+    step: str
+    remove: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
     """What a study will do.
 
@@ -64,6 +82,9 @@ class Plan:
         cells: what the steps' results are of.
         overlaps: variant -> key of the step that compares the attributes.
         bases: (variant, name) -> key of the step that combines it.
+        explained: variant -> key of the step that holds subspaces against adapters they were not mined from; variants
+            with fewer than four partitions have none.
+        removals: results of the causal test.
     """
 
     study: Study
@@ -71,6 +92,8 @@ class Plan:
     cells: tuple[Cell, ...]
     overlaps: dict[str, str]
     bases: dict[tuple[str, str], str]
+    explained: dict[str, str]
+    removals: tuple[RemovalCell, ...]
 
 
 def plan_study(study: Study) -> Plan:
@@ -82,7 +105,9 @@ def plan_study(study: Study) -> Plan:
     graph = Graph()
     main = _Planner(study, graph, variant="")
     cells = list(main.cells(dict(study.downstream)))
-    overlaps, bases = {"": main.overlap()}, dict(main.bases)
+    overlaps, explained = {"": main.overlap()}, main.explain()
+    removals = tuple(main.removals())
+    bases = dict(main.bases)
     for ablation in study.ablations.values():
         for value in ablation.values:
             variant = f"{ablation.setting}={value}"
@@ -95,7 +120,16 @@ def plan_study(study: Study) -> Plan:
             cells += [cell for cell in planner.cells(chosen) if cell.tune is not None]
             bases |= planner.bases
             overlaps[variant] = planner.overlap()
-    return Plan(study=study, graph=graph, cells=tuple(cells), overlaps=overlaps, bases=bases)
+            explained |= planner.explain()
+    return Plan(
+        study=study,
+        graph=graph,
+        cells=tuple(cells),
+        overlaps=overlaps,
+        bases=bases,
+        explained=explained,
+        removals=removals,
+    )
 
 
 class _Planner:
@@ -109,22 +143,21 @@ class _Planner:
 
     def fits(self, attribute: str) -> dict[str, str]:
         """The adapters of an attribute: role -> key."""
+        return {f"{attribute}/{number}": self._fit(attribute, number) for number in range(self.study.partitions)}
+
+    def _fit(self, attribute: str, partition: int) -> str:
         settings = self.study.adapters
-        found = {}
-        for partition in range(self.study.partitions):
-            config = fit_config(
-                self.study,
-                task=settings.task,
-                adapter=[settings.adapter],
-                optimizer=_ADAPTER_OPTIMIZER,
-                learning_rate=settings.learning_rate,
-                data=with_arguments(settings.data, attribute=attribute, partition=partition),
-                steps=settings.steps,
-                seed=settings.seed,
-            )
-            name = f"fit {attribute} {partition}"
-            found[f"{attribute}/{partition}"] = self._add("fit", name, config, work=settings.steps)
-        return found
+        config = fit_config(
+            self.study,
+            task=settings.task,
+            adapter=[settings.adapter],
+            optimizer=_ADAPTER_OPTIMIZER,
+            learning_rate=settings.learning_rate,
+            data=with_arguments(settings.data, attribute=attribute, partition=partition),
+            steps=settings.steps,
+            seed=settings.seed,
+        )
+        return self._add("fit", f"fit {attribute} {partition}", config, work=settings.steps)
 
     def overlap(self) -> str:
         """Attributes against each other and against themselves."""
@@ -137,6 +170,35 @@ class _Planner:
         }
         inputs = {role: key for attribute in self.study.attributes for role, key in self.fits(attribute).items()}
         return self._add("overlap", "overlap of attributes", config, inputs)
+
+    def explain(self) -> dict[str, str]:
+        """Adapters of all attributes, explained by subspaces that were mined from others; nothing for less than 4."""
+        if self.study.partitions < 4:
+            return {}
+        mining = self.study.mining
+        config = {"dim": mining.overlap_dim, "alpha": mining.alpha, "layers": mining.layers}
+        inputs = {role: key for attribute in self.study.attributes for role, key in self.fits(attribute).items()}
+        return {self.variant: self._add("explain", "explain held-out adapters", config, inputs)}
+
+    def removals(self) -> Iterator[RemovalCell]:
+        """The causal test, if it is wanted."""
+        wanted = self.study.removal
+        if wanted is None:
+            return
+        whole = self._fit(wanted.attribute, wanted.partition)
+        models: dict[str, str] = {"": whole}
+        bases = {name: self._mine(name, Basis(dim=wanted.dim)) for name in self.study.attributes}
+        for name, basis, random in (
+            *((name, basis, False) for name, basis in bases.items()),
+            ("random", next(iter(bases.values())), True),
+        ):
+            config = {"random": random, "seed": self.study.adapters.seed}
+            models[name] = self._add("remove", f"remove {name}", config, {"fit": whole, "basis": basis})
+        for (removed, model), tested in itertools.product(models.items(), self.study.attributes):
+            data = with_arguments(self.study.adapters.data, attribute=tested, partition=wanted.partition)
+            name = f"test {tested} without {removed or 'nothing'}"
+            step = self._add("test", name, scoring_config(self.study, data), {"fit": model})
+            yield RemovalCell(removed=removed, tested=tested, step=step, remove=model if removed else None)
 
     def basis(self, name: str) -> str:
         """The step that combines one of the study's bases."""

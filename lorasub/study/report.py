@@ -4,27 +4,28 @@ from __future__ import annotations
 
 import dataclasses
 import math
-import shutil
 import statistics
 import time
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from lorasub.figures import learning_curves, parameters_figure, save_figure
-from lorasub.files import atomic_path, read_json, write_csv
+from lorasub.files import atomic_path, write_csv
 from lorasub.study.plan import Plan
 from lorasub.study.scores import RESAMPLES, StudyResults, Summary
 from lorasub.study.store import Store, machine, version
+from lorasub.study.subspace_sections import subspace_sections
+from lorasub.study.text import Rows, markdown, page
 
-REPORT_FILE = "report.md"
-
-Rows = Sequence[Mapping[str, Any]]
+REPORT_FILE, PAGE_FILE = "report.md", "report.html"
 
 
 def write_report(plan: Plan, store: Store, *, command: str, failed: Mapping[str, str] | None = None) -> Path:
     """Write ``reports/<name>/report.md`` with its figures and tables below the store's folder.
+
+    ``report.html`` beside it is the same in one file, figures included.
 
     What is not done yet is left out, and the report says how much that is.
 
@@ -47,14 +48,15 @@ def write_report(plan: Plan, store: Store, *, command: str, failed: Mapping[str,
         report.differences(),
         report.curves(),
         report.costs(),
-        report.overlaps(),
+        *subspace_sections(plan, store, folder),
         report.ablations(),
         report.protocol(),
     ]
-    path = folder / REPORT_FILE
-    with atomic_path(path) as temporary:
-        temporary.write_text("\n\n".join(section for section in sections if section) + "\n", encoding="utf-8")
-    return path
+    text = "\n\n".join(section for section in sections if section) + "\n"
+    for name, content in ((REPORT_FILE, text), (PAGE_FILE, page(text, folder))):
+        with atomic_path(folder / name) as temporary:
+            temporary.write_text(content, encoding="utf-8")
+    return folder / REPORT_FILE
 
 
 class _Report:
@@ -191,26 +193,6 @@ class _Report:
             f"its grid, a better one may lie beyond it.\n\n{markdown(rows)}"
         )
 
-    def overlaps(self) -> str:
-        """Within and between attributes, against chance."""
-        parts = []
-        for variant, key in self.plan.overlaps.items():
-            folder = self.store.folder(self.plan.graph[key])
-            if not self.store.done(self.plan.graph[key]) or variant:
-                continue
-            shutil.copyfile(folder / "overlap.png", self.folder / "overlap.png")
-            rows = overlap_rows(read_json(folder / "overlap.json"))
-            self._csv("overlaps.csv", rows)
-            shown = [{k: f"{v:.4g}" if isinstance(v, float) else v for k, v in row.items()} for row in rows]
-            parts.append(f"{markdown(shown)}\n\n![overlaps](overlap.png)")
-        if not parts:
-            return ""
-        return (
-            "## Overlaps of attributes\n\nMeans over pairs and layers of phi, the mean squared cosine of the principal "
-            "angles. A subspace belongs to an attribute only if halves of one attribute's adapters overlap clearly "
-            "more than halves of different attributes do.\n\n" + "\n\n".join(parts)
-        )
-
     def ablations(self) -> str:
         """Each ablation beside the study itself."""
         if not self.study.ablations:
@@ -281,42 +263,11 @@ class _Report:
             write_csv(self.folder / name, rows)
 
 
-def overlap_rows(matrix: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """From ``overlap.json``: phi within and between attributes with its null, on either side, means over pairs."""
-    groups: dict[tuple[str, str], list[Mapping[str, Any]]] = {}
-    for report in matrix["reports"]:
-        pairs = "within an attribute" if report["first"] == report["second"] else "between attributes"
-        for row in report["summary"]["all"]:
-            if row["measure"] == "phi":
-                groups.setdefault((row["side"], pairs), []).append(row)
-    return [
-        {
-            "side": side,
-            "pairs": pairs,
-            "number": len(rows),
-            "phi": statistics.fmean(row["value"] for row in rows),
-            "chance": statistics.fmean(row["null_mean"] for row in rows),
-        }
-        for (side, pairs), rows in sorted(groups.items())
-    ]
-
-
 def mean_and_spread(summary: Summary) -> str:
     """``0.1420 ± 0.0031``; without the spread for a single seed."""
     if math.isnan(summary.deviation):
         return f"{summary.mean:.4f}"
     return f"{summary.mean:.4f} ± {summary.deviation:.4f}"
-
-
-def markdown(rows: Rows, columns: Iterable[str] | None = None) -> str:
-    """A Markdown table."""
-    names = list(columns or rows[0])
-    lines = [names, ["---"] * len(names), *([_cell(row.get(name)) for name in names] for row in rows)]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
-
-
-def _cell(value: Any) -> str:
-    return "" if value is None else str(value).replace("|", "\\|")
 
 
 def _by_group(table: Mapping[str, Mapping[str, Any]]) -> str:

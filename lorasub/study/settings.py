@@ -166,6 +166,28 @@ class Downstream:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Removal:
+    """What does a model lose without one attribute's subspace?
+
+    An adapter is fitted to scenes in which everything varies. Each attribute's subspace is taken out of its update on
+    both sides (:func:`lorasub.subspaces.project_out`), as is, for a control, a random one of the same dimensions; what
+    remains is tested on scenes in which one attribute varies. If a subspace is what an attribute needs, its removal
+    hurts that attribute's scenes most.
+
+    Attributes:
+        attribute: what varies in the scenes that the adapter is fitted to.
+        partition: of that attribute, and of those that are tested on: best one that nothing was mined from.
+        dim: dimensions of the subspaces; None for those of ``mining``.
+        results: names of the results that the report shows.
+    """
+
+    attribute: str = "all"
+    partition: int = 1000
+    dim: int | str | None = None
+    results: list[str] = field(default_factory=lambda: ["abs_rel", "rotation_deg"])
+
+
+@dataclass(frozen=True, kw_only=True)
 class Ablation:
     """The study again with one setting changed; whatever does not depend on it is shared.
 
@@ -204,6 +226,7 @@ class Study:
         seeds: of the fits that are reported; at least 3 for figures that are worth publishing.
         trainer: Lightning's settings for all fits and tests.
         ablations: name -> the study again with one setting changed.
+        removal: whether attributes' subspaces are taken out of an adapter to see what that does, and how.
         budget_hours: no step is begun after so many hours of running; None for no limit.
     """
 
@@ -223,6 +246,7 @@ class Study:
     seeds: list[int] = field(default_factory=lambda: [0, 1, 2])
     trainer: dict[str, Any] = field(default_factory=dict)
     ablations: dict[str, Ablation] = field(default_factory=dict)
+    removal: Removal | None = None
     budget_hours: float | None = None
 
     def __post_init__(self) -> None:

@@ -12,9 +12,10 @@ from lorasub.errors import ConfigError
 from lorasub.files import hash_file
 from lorasub.metrics.results import hash_json
 
-#: ``fit`` adapters to attributes; ``mine``, ``split``, ``combine`` and ``overlap`` their subspaces; ``try`` learning
-#: rates and ``choose`` one; ``tune``: fine-tune; ``test``.
-Kind = Literal["fit", "mine", "split", "combine", "overlap", "try", "choose", "tune", "test"]
+#: ``fit`` adapters to attributes; ``mine``, ``split``, ``combine`` and ``overlap`` their subspaces; ``explain`` other
+#: adapters by them, ``remove`` one from an adapter; ``try`` learning rates and ``choose`` one; ``tune``: fine-tune;
+#: ``test``.
+Kind = Literal["fit", "mine", "split", "combine", "overlap", "explain", "remove", "try", "choose", "tune", "test"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
 
 #: Files that a step's settings name: path -> hash, as they were when this process first looked.

@@ -9,7 +9,7 @@ from typing import Any
 from lorasub.adapters.mining import read_adapter
 from lorasub.errors import ArtefactError
 from lorasub.files import write_json
-from lorasub.study.store import BASIS, RUN, OpenStep
+from lorasub.study.store import BASIS, EXPLAINED_FILE, RUN, OpenStep
 from lorasub.subspaces import (
     AdapterSource,
     AdapterUpdates,
@@ -17,6 +17,7 @@ from lorasub.subspaces import (
     attribute_overlaps,
     attribute_survival,
     combine_subspaces,
+    held_out_explained,
     mine_subspace,
     split_common_specific,
     survival_rows,
@@ -69,6 +70,17 @@ def overlap(step: OpenStep) -> dict[str, Any]:
     matrix = attribute_overlaps(groups, dim=config["dim"], alpha=config["alpha"], draws=config["draws"])
     write_json(step.folder / "overlap.json", matrix.to_dict())
     save_figure(overlap_heatmap(matrix), step.folder / "overlap.png", matrix.rows("all"))
+    return {}
+
+
+def explain(step: OpenStep) -> dict[str, Any]:
+    """See how much of each attribute's adapters lies in subspaces that were mined from others."""
+    from lorasub.figures import explained_heatmap, save_figure
+
+    groups, _ = _adapters(step)
+    rows = held_out_explained(groups, dim=step.config["dim"], alpha=step.config["alpha"])
+    write_json(step.folder / EXPLAINED_FILE, [row.row() for row in rows])
+    save_figure(explained_heatmap(rows), step.folder / "explained.png", [row.row() for row in rows])
     return {}
 
 

@@ -6,6 +6,7 @@ from lorasub.subspaces.combine import LayerSurvival, attribute_survival, combine
 from lorasub.subspaces.compare import OverlapMatrix, attribute_overlaps, overlap_matrix
 from lorasub.subspaces.controls import principal_basis, random_basis
 from lorasub.subspaces.dimension import DimensionRule, null_spectrum
+from lorasub.subspaces.held_out import HeldOutExplained, held_out_explained
 from lorasub.subspaces.irls import RobustLowRank, UpdateCores
 from lorasub.subspaces.joint import (
     CommonSpecific,
@@ -40,6 +41,7 @@ __all__ = [
     "CommonTest",
     "DimensionRule",
     "ExplainedFraction",
+    "HeldOutExplained",
     "LayerKind",
     "LayerOverlap",
     "LayerSubspace",
@@ -65,6 +67,7 @@ __all__ = [
     "common_subspace",
     "energy_null",
     "explained_fraction",
+    "held_out_explained",
     "layer_kind",
     "mine_subspace",
     "null_spectrum",

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from studies import projected
 
-from lorasub.study import AdapterFits, Basis, Downstream, Method, Mining, Study
+from lorasub.study import AdapterFits, Basis, Downstream, Method, Mining, Removal, Study
 
 SIZES = {
     "num_scenes": 8,
@@ -32,7 +32,7 @@ def tiny_study(tiny_weights: Path, tmp_path: Path) -> Study:
         folder=str(tmp_path / "study"),
         backbone={"class_path": "lorasub.VGGT.from_pretrained", "init_args": {"source": str(tiny_weights)}},
         attributes=["lighting", "camera"],
-        partitions=2,
+        partitions=4,
         adapters=AdapterFits(
             adapter={"class_path": "LoRA", "init_args": {"r": 2, "targets": "blocks"}}, data=scenes(), steps=2
         ),
@@ -53,6 +53,7 @@ def tiny_study(tiny_weights: Path, tmp_path: Path) -> Study:
             )
         },
         references=["lora"],
+        removal=Removal(),
         seeds=[0, 1],
         trainer={"accelerator": "cpu", "enable_model_summary": False},
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import csv
 import json
 import re
@@ -10,13 +11,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from studies import small_study
 
 from lorasub.files import write_json
 from lorasub.metrics.results import Results, SceneResult, SetResult
-from lorasub.study import Ablation, Plan, Record, Store, plan_study
-from lorasub.study.report import overlap_rows, write_report
+from lorasub.study import Ablation, Plan, Record, Removal, Store, plan_study
+from lorasub.study.report import write_report
 from lorasub.study.scores import StudyResults, averaged
+from lorasub.study.subspace_sections import explained_rows, overlap_rows
+from lorasub.study.text import page
+from lorasub.subspaces import LowRankUpdate, SubspaceBasis, mine_subspace
 
 SCENES = 6
 
@@ -41,6 +46,29 @@ def overlap_file() -> dict[str, object]:
     return {"names": ["geometry", "texture"], "reports": [report(*pair) for pair in pairs]}
 
 
+def explained_file() -> list[dict[str, object]]:
+    def row(basis: str, adapters: str, layers: str, explained: float) -> dict[str, object]:
+        return {"basis": basis, "adapters": adapters, "layers": layers, "explained": explained, "chance": 0.01}
+
+    values = {("geometry", "geometry"): 0.5, ("geometry", "texture"): 0.2, ("texture", "geometry"): 0.1}
+    return [row(*pair, layers, value) for layers in ("all", "frame_blocks qkv") for pair, value in values.items()] + [
+        row("texture", "texture", "all", 0.7)
+    ]
+
+
+def made_up_basis() -> SubspaceBasis:
+    generator = torch.Generator().manual_seed(0)
+    adapters = [
+        {
+            "blocks.0.qkv": LowRankUpdate(
+                torch.randn(12, 2, generator=generator), torch.randn(2, 10, generator=generator)
+            )
+        }
+        for _ in range(3)
+    ]
+    return mine_subspace(adapters, dim=2)
+
+
 def fill(plan: Plan, store: Store, *, without: tuple[str, ...] = ()) -> None:
     """What a run would leave, for every step but some."""
     rng = np.random.default_rng(0)
@@ -56,6 +84,13 @@ def fill(plan: Plan, store: Store, *, without: tuple[str, ...] = ()) -> None:
         elif step.kind == "overlap":
             write_json(folder / "overlap.json", overlap_file())
             (folder / "overlap.png").write_bytes(b"")
+        elif step.kind == "mine":
+            made_up_basis().save(folder / "basis")
+        elif step.kind == "explain":
+            write_json(folder / "explained.json", explained_file())
+            (folder / "explained.png").write_bytes(b"")
+        elif step.kind == "remove":
+            measured = {"removed": 0.25}
         elif step.kind == "tune":
             measured = {
                 "trainable": 100 + number,
@@ -179,7 +214,9 @@ def test_every_file_that_the_report_shows_is_there(plan: Plan, tmp_path: Path) -
     fill(plan, store)
     path = write_report(plan, store, command="x")
     shown = re.findall(r"!\[.*?\]\((.*?)\)", path.read_text())
-    assert set(shown) == {"parameters_room.png", "overlap.png"}
+    assert set(shown) == {
+        *("parameters_room.png", "overlap.png", "spectra_geometry.png", "spectra_texture.png", "spectra_all.png")
+    }
     assert all((path.parent / name).is_file() for name in shown)
     assert "0.01 (end of the grid)" in path.read_text()
     assert "frame_blocks: 64 M" in path.read_text()
@@ -191,3 +228,45 @@ def test_overlaps_are_averaged_within_and_between_attributes() -> None:
         {"side": "output", "pairs": "between attributes", "number": 1, "phi": 0.1, "chance": 0.05},
         {"side": "output", "pairs": "within an attribute", "number": 2, "phi": pytest.approx(0.3), "chance": 0.05},
     ]
+
+
+def test_held_out_adapters_are_averaged_over_own_and_other_attributes() -> None:
+    everywhere, qkv = explained_rows(explained_file())
+    assert everywhere["own attribute"] == pytest.approx((0.5 + 0.7) / 2)
+    assert everywhere["other attributes"] == pytest.approx((0.2 + 0.1) / 2)
+    assert (qkv["layers"], qkv["own attribute"], qkv["chance"]) == ("frame_blocks qkv", 0.5, 0.01)
+
+
+def test_held_out_adapters_and_removals_have_their_sections(tmp_path: Path) -> None:
+    plan = plan_study(small_study(partitions=4, removal=Removal(results=["abs_rel"])))
+    store = Store(tmp_path)
+    fill(plan, store)
+    text = write_report(plan, store, command="x").read_text()
+    assert table_after(text, "## Adapters that were held out")[1][:3] == ["all", "0.6", "0.15"]
+    removals = table_after(text, "### abs_rel")[1:]
+    assert [row[0] for row in removals] == ["nothing", "geometry", "texture", "random"]
+    assert [row[1] for row in removals] == ["", "0.25", "0.25", "0.25"]
+    with (store.root / "reports/small/removals.csv").open() as file:
+        for row in csv.DictReader(file):
+            found = Results.load((store.root / row["file"]).parent).sets["test"].overall
+            assert float(row["abs_rel"]) == found["abs_rel"]
+            shown = next(line for line in removals if line[0] == row["removed"])
+            place = 2 + ["geometry", "texture"].index(row["scenes vary in"])
+            assert float(shown[place]) == pytest.approx(found["abs_rel"], rel=1e-3)
+
+
+def test_the_page_holds_its_pictures_and_says_what_the_text_says(plan: Plan, tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    fill(plan, store)
+    path = write_report(plan, store, command="x <y>")
+    shown = path.with_suffix(".html").read_text()
+    pictures = re.findall(r'src="data:image/png;base64,([^"]*)"', shown)
+    names = re.findall(r"!\[.*?\]\((.*?)\)", path.read_text())
+    assert [base64.b64decode(data) for data in pictures] == [(path.parent / name).read_bytes() for name in names]
+    assert "src=" not in re.sub(r'src="data:[^"]*"', "", shown)
+    assert "x &lt;y&gt;" in shown
+    assert shown.count("<table>") == len(re.findall(r"(?m)^\| ---", path.read_text()))
+
+
+def test_a_page_does_not_run_what_a_name_says(tmp_path: Path) -> None:
+    assert "<script>" not in page("# A <script>x</script> study\n\n<script>y</script>\n", tmp_path)

@@ -18,7 +18,7 @@ from lorasub.study.report import write_report
 def test_every_kind_of_step_and_the_report(tiny_study: Study) -> None:
     plan, store = plan_study(tiny_study), Store(tiny_study.folder)
     assert {step.kind for step in plan.graph} == {
-        *("fit", "mine", "split", "combine", "overlap", "try", "choose", "tune", "test")
+        *("fit", "mine", "split", "combine", "overlap", "explain", "remove", "try", "choose", "tune", "test")
     }
     outcome = run_graph(plan.graph, store, ThisProcess(), retries=0)
     assert outcome.failed == {}
@@ -47,7 +47,9 @@ def test_every_kind_of_step_and_the_report(tiny_study: Study) -> None:
 
     text = write_report(plan, store, command="x").read_text()
     assert f"{len(plan.graph)} of {len(plan.graph)} steps are done" in text
-    for title in ("## Accuracy", "## Differences", "## Costs", "## Overlaps", "## Protocol"):
+    for title in ("## Accuracy", "## Differences", "## Costs", "## Overlaps", "## Adapters that were held out"):
+        assert title in text
+    for title in ("## Without a subspace", "## Spectra", "## Protocol"):
         assert title in text
 
 

@@ -11,8 +11,9 @@ from torch import Tensor, nn
 from lorasub.adapters import LoRA, ProjectedLoRA, inject_adapters
 from lorasub.errors import ArtefactError
 from lorasub.files import read_json
+from lorasub.study.removal import remove
 from lorasub.study.store import OpenStep
-from lorasub.study.subspace_steps import combine, mine, overlap, split
+from lorasub.study.subspace_steps import combine, explain, mine, overlap, split
 from lorasub.subspaces import SubspaceBasis
 
 ATTRIBUTES = ("geometry", "camera")
@@ -31,10 +32,10 @@ def direction(attribute: str, size: int) -> Tensor:
 
 @pytest.fixture
 def runs(tmp_path: Path) -> dict[str, Path]:
-    """Two adapters of each attribute: its own direction, strong, and something else."""
+    """Four adapters of each attribute: its own direction, strong, and something else."""
     found = {}
     for attribute in ATTRIBUTES:
-        for partition in range(2):
+        for partition in range(4):
             adapters = inject_adapters(network(), LoRA(r=3, targets="all"))
             generator = torch.Generator().manual_seed(10 * partition + ATTRIBUTES.index(attribute))
             with torch.no_grad():
@@ -66,7 +67,7 @@ def mined(attribute: str, runs: dict[str, Path], tmp_path: Path, layers: tuple[s
 def test_a_mined_basis_holds_its_attributes_direction(runs: dict[str, Path], tmp_path: Path) -> None:
     basis = SubspaceBasis.load(mined("camera", runs, tmp_path) / "basis")
     assert basis.attributes == ("camera",)
-    assert [source.name for source in basis.sources] == ["camera/0", "camera/1"]
+    assert [source.name for source in basis.sources] == [f"camera/{partition}" for partition in range(4)]
     for layer in basis.layers.values():
         for side in (layer.U, layer.V):
             assert float((side.T @ direction("camera", len(side))).norm()) > 0.99
@@ -114,3 +115,43 @@ def test_overlap_is_larger_within_an_attribute(runs: dict[str, Path], tmp_path: 
     assert phi["camera", "camera"] > 0.95
     assert phi["geometry", "camera"] < 0.1
     assert (tmp_path / "overlap" / "overlap.png").stat().st_size > 0
+
+
+def test_a_subspace_explains_new_adapters_of_its_own_attribute(runs: dict[str, Path], tmp_path: Path) -> None:
+    done(explain, tmp_path / "explain", {"dim": 1, "alpha": 1.0, "layers": ["*"]}, runs)
+    rows = read_json(tmp_path / "explain" / "explained.json")
+    found = {(row["basis"], row["adapters"]): row for row in rows if row["layers"] == "all"}
+    assert {row["adapters_measured"] for row in rows} == {4}
+    for basis, adapters in found:
+        share = found[basis, adapters]["explained"]
+        assert share > 0.9 if basis == adapters else share < 0.1
+        assert found[basis, adapters]["chance"] == pytest.approx(1 / 20 / 24, rel=0.01)
+    assert (tmp_path / "explain" / "explained.png").stat().st_size > 0
+
+
+@pytest.mark.parametrize("random", [False, True])
+def test_what_is_removed_is_gone_and_nothing_else(random: bool, runs: dict[str, Path], tmp_path: Path) -> None:
+    fitted = runs["camera/0"]
+    adapters = inject_adapters(network(), LoRA(r=3, targets="all"))
+    adapters.load(fitted / "run" / "adapter")
+    state = {f"backbone.{name}": factor.detach() for name, factor in adapters.trainable_parameters().items()}
+    (fitted / "run" / "checkpoints").mkdir()
+    torch.save({"state_dict": state | {"other": torch.ones(1)}}, fitted / "run" / "checkpoints" / "last.ckpt")
+    basis = mined("camera", runs, tmp_path)
+    made = done(remove, tmp_path / "rest", {"random": random, "seed": 3}, {"fit": fitted, "basis": basis})
+    rest = torch.load(tmp_path / "rest/run/checkpoints/last.ckpt", weights_only=True)["state_dict"]
+    assert rest.keys() == state.keys() | {"other"}
+    removed = 0.0
+    subspaces = SubspaceBasis.load(basis / "basis").layers
+    for path, subspace in subspaces.items():
+        B, A = (state[f"backbone.{path}.lora_{side}.weight"] for side in "BA")
+        left_B, left_A = (rest[f"backbone.{path}.lora_{side}.weight"] for side in "BA")
+        if random:
+            assert left_B.shape == B.shape
+        else:
+            expected = (torch.eye(len(B)) - subspace.U @ subspace.U.T) @ B @ A
+            expected = expected @ (torch.eye(A.shape[1]) - subspace.V @ subspace.V.T)
+            torch.testing.assert_close(left_B @ left_A, expected, atol=1e-5, rtol=1e-4)
+        removed += 1 - float((left_B @ left_A).square().sum() / (B @ A).square().sum())
+    assert made["removed"] == pytest.approx(removed / 2, abs=0.05)
+    assert made["removed"] < 0.5 if random else made["removed"] > 0.9
