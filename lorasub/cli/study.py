@@ -11,7 +11,7 @@ from tqdm import tqdm
 
 from lorasub.cli.arguments import show, table, verb_parser
 from lorasub.errors import ConfigError, LorasubError
-from lorasub.study import Plan, ProcessWorkers, Progress, Store, ThisProcess, plan_study, run_graph
+from lorasub.study import Plan, ProcessWorkers, Progress, RayWorkers, Store, ThisProcess, Workers, plan_study, run_graph
 from lorasub.study.reading import read_study
 from lorasub.study.report import write_report
 from lorasub.study.runner import estimated_seconds
@@ -40,6 +40,11 @@ def run(verb: str, arguments: Sequence[str]) -> None:
         parser.add_argument("--steps", action="store_true", help="list every step, not only their kinds")
     if action == "run":
         parser.add_argument("--jobs", type=int, default=1, help="steps at once, each a process; 0: here, one by one")
+        parser.add_argument(
+            "--ray", nargs="?", const="", default=None, help="on Ray: a cluster's address, or none: here"
+        )
+        parser.add_argument("--cpus", type=int, default=1, help="cores that a step takes, with --ray")
+        parser.add_argument("--gpus", type=float, default=0.0, help="GPUs that a step takes, with --ray")
     parsed = parser.parse_args(list(arguments[1:]))
     study = read_study(parsed.file)
     plan = plan_study(study)
@@ -47,7 +52,7 @@ def run(verb: str, arguments: Sequence[str]) -> None:
     if action == "plan":
         _show_plan(plan, store, every_step=parsed.steps, as_json=parsed.json)
         return
-    failed = _run(plan, store, parsed.jobs) if action == "run" else {}
+    failed = _run(plan, store, _workers(parsed)) if action == "run" else {}
     path = write_report(plan, store, command=f"lorasub study run {parsed.file}", failed=failed)
     show({"report": str(path), "failed": failed}, f"report: {path}", as_json=parsed.json)
     if failed:
@@ -80,9 +85,15 @@ def _show_plan(plan: Plan, store: Store, *, every_step: bool, as_json: bool) -> 
     show({"kinds": kinds, "steps": steps, "seconds_left": total}, "\n".join(text), as_json=as_json)
 
 
-def _run(plan: Plan, store: Store, jobs: int) -> dict[str, str]:
+def _workers(parsed: Any) -> Workers:
+    """Where the command line wants steps to be done."""
+    if parsed.ray is not None:
+        return RayWorkers(max(parsed.jobs, 1), address=parsed.ray or None, cpus=parsed.cpus, gpus=parsed.gpus)
+    return ProcessWorkers(parsed.jobs) if parsed.jobs else ThisProcess()
+
+
+def _run(plan: Plan, store: Store, workers: Workers) -> dict[str, str]:
     """Do the steps; name -> error of those that failed."""
-    workers = ProcessWorkers(jobs) if jobs else ThisProcess()
     with tqdm(total=len(plan.graph), unit="step", disable=not sys.stderr.isatty()) as bar:
 
         def tell(progress: Progress) -> None:

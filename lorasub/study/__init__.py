@@ -1,6 +1,7 @@
 """The whole experiment: a plan of steps from one YAML, a runner that goes on where it was stopped, and a report."""
 
 from lorasub.study.plan import Cell, Plan, RemovalCell, plan_study
+from lorasub.study.ray_workers import RayWorkers
 from lorasub.study.runner import Outcome, Progress, run_graph
 from lorasub.study.settings import Ablation, AdapterFits, Basis, Downstream, Method, Mining, Removal, Study
 from lorasub.study.steps import Graph, Step
@@ -21,6 +22,7 @@ __all__ = [
     "Plan",
     "ProcessWorkers",
     "Progress",
+    "RayWorkers",
     "Record",
     "Removal",
     "RemovalCell",

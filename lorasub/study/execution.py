@@ -67,7 +67,8 @@ def _end_with_runner() -> None:
     os._exit(1)
 
 
-def _main(folder: str) -> int:
+def main(folder: str) -> int:
+    """Do the step of a folder; 0, or 1 after writing down why it failed."""
     try:
         execute(folder)
     except Exception as error:
@@ -81,7 +82,7 @@ def _main(folder: str) -> int:
 
 if __name__ == "__main__":
     threading.Thread(target=_end_with_runner, daemon=True).start()
-    code = _main(sys.argv[1])
+    code = main(sys.argv[1])
     sys.stdout.flush()
     sys.stderr.flush()
     # at once: an ordinary end would wait for the thread above, and that for the runner

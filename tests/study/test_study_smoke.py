@@ -6,10 +6,15 @@ import json
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
+import torch
+from safetensors.torch import load_file
 
-from lorasub.study import Store, Study, ThisProcess, plan_study, run_graph
+from lorasub.errors import ConfigError
+from lorasub.metrics.results import Results
+from lorasub.study import Graph, RayWorkers, Step, Store, Study, ThisProcess, plan_study, run_graph
 from lorasub.study.report import write_report
 
 
@@ -82,3 +87,43 @@ def test_a_real_step_ends_with_its_runner(tiny_study: Study) -> None:
     process.stdin.close()  # what the system does when the runner is killed
     assert process.wait(timeout=600) == 1
     assert not store.done(step)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_ray_and_this_process_find_the_same_numbers(tiny_study: Study, tmp_path: Path) -> None:
+    """The steps of one fit, its mining and a test; what an error in a Ray task says reaches the report."""
+    pytest.importorskip("ray", reason="Ray is not installed")
+    plan = plan_study(tiny_study)
+    wanted = {"fit lighting 0", "fit lighting 1", "fit lighting 2", "fit lighting 3", "mine lighting dim=2"}
+    graph = Graph()
+    for step in plan.graph:
+        if step.name in wanted or step.name == "test glass none":
+            graph.add(step)
+    stores = {"here": Store(tmp_path / "here"), "ray": Store(tmp_path / "ray")}
+    workers = {"here": ThisProcess(), "ray": RayWorkers(2)}
+    for place, store in stores.items():
+        outcome = run_graph(graph, store, workers[place], retries=0)
+        assert outcome.failed == {}
+        assert len(outcome.done) == len(graph) == 6
+    for step in graph:
+        here, ray = (store.folder(step) for store in stores.values())
+        if step.kind == "fit":
+            one, two = (load_file(folder / "run/adapter/adapter_model.safetensors") for folder in (here, ray))
+            assert one.keys() == two.keys()
+            for name, tensor in one.items():
+                torch.testing.assert_close(two[name], tensor, rtol=1e-5, atol=1e-7)
+        if step.kind == "test":
+            one, two = (Results.load(folder / "run").sets["test"].overall for folder in (here, ray))
+            assert one == pytest.approx(two, rel=1e-6, nan_ok=True)
+
+    broken = Step(kind="choose", name="broken", config={"metric": "x", "larger_is_better": False}, code="")
+    graph = Graph()
+    graph.add(broken)
+    outcome = run_graph(graph, stores["ray"], RayWorkers(1), retries=0)
+    assert "no rate of []" in outcome.failed[broken.key]
+
+
+def test_ray_workers_need_room() -> None:
+    with pytest.raises(ConfigError, match="jobs \\(0\\)"):
+        RayWorkers(0)
