@@ -17,6 +17,8 @@ from lorasub.study.report import write_report
 from lorasub.study.runner import estimated_seconds
 from lorasub.study.store import GUESSES
 
+#: Operations a second that a data-centre GPU of 2023 may sustain in bfloat16 training: a third of its peak.
+_SUSTAINED = 300e12
 _DOES = {
     "plan": "Print the steps of a study, which of them are done, and how long the others will take.",
     "run": "Do the steps of a study that are not done yet, then write its report.",
@@ -38,6 +40,7 @@ def run(verb: str, arguments: Sequence[str]) -> None:
     parser.add_argument("--folder", type=str, default=None, help="where steps are kept, instead of what the YAML says")
     if action == "plan":
         parser.add_argument("--steps", action="store_true", help="list every step, not only their kinds")
+        parser.add_argument("--dry_run", action="store_true", help="build every model without storage; count its load")
     if action == "run":
         parser.add_argument("--jobs", type=int, default=1, help="steps at once, each a process; 0: here, one by one")
         parser.add_argument(
@@ -49,6 +52,9 @@ def run(verb: str, arguments: Sequence[str]) -> None:
     study = read_study(parsed.file)
     plan = plan_study(study)
     store = Store(parsed.folder or study.folder)
+    if action == "plan" and parsed.dry_run:
+        _show_loads(plan, as_json=parsed.json)
+        return
     if action == "plan":
         _show_plan(plan, store, every_step=parsed.steps, as_json=parsed.json)
         return
@@ -83,6 +89,21 @@ def _show_plan(plan: Plan, store: Store, *, every_step: bool, as_json: bool) -> 
     if plan.study.budget_hours is not None and total > 3600 * plan.study.budget_hours:
         text.append(f"the budget is {plan.study.budget_hours:g} h: more jobs, or less to do, would be needed")
     show({"kinds": kinds, "steps": steps, "seconds_left": total}, "\n".join(text), as_json=as_json)
+
+
+def _show_loads(plan: Plan, *, as_json: bool) -> None:
+    """Memory and arithmetic of all fits, and what a GPU would need for them."""
+    from lorasub.cli.dry_run import dry_run, load_rows
+
+    loads = dry_run(plan)
+    flops = sum(load.total_flops for load in loads)
+    hours = flops / (_SUSTAINED * 3600)
+    text = (
+        f"{table(load_rows(loads))}\n{sum(load.fits for load in loads)} fits take {flops / 1e18:.3g} EFLOP: about "
+        f"{hours:.0f} hours of a GPU that sustains {_SUSTAINED / 1e12:.0f} TFLOP/s. Validation, tests, mining and "
+        "loading come on top."
+    )
+    show({"loads": [vars(load) for load in loads], "flops": flops, "gpu_hours": hours}, text, as_json=as_json)
 
 
 def _workers(parsed: Any) -> Workers:

@@ -29,10 +29,27 @@ from torch.optim import Optimizer
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
+from torch.utils.flop_counter import FlopCounterMode, sdpa_backward_flop_count, sdpa_flop_count
 
 from lorasub.adapters import ParameterTable, count_parameters
 from lorasub.errors import ConfigError
 from lorasub.tasks.base import SceneTask
+
+
+def _attention_flops(query: Any, key: Any, value: Any, *more: Any, **options: Any) -> int:
+    """From the shapes of what goes in; every query meets every key, and every weight every value."""
+    return int(sdpa_flop_count(query, key, value))  # type: ignore[no-untyped-call]
+
+
+def _attention_backward_flops(gradient: Any, query: Any, key: Any, value: Any, *more: Any, **options: Any) -> int:
+    return int(sdpa_backward_flop_count(gradient, query, key, value))  # type: ignore[no-untyped-call]
+
+
+#: torch itself counts the fused attention of GPUs only.
+_CPU_ATTENTION = {
+    torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: _attention_flops,
+    torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward: _attention_backward_flops,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,10 +60,13 @@ class Activations:
         saved: kept from the forward for the backward pass.
         peak: the most that is held at once in forward and backward: what is saved, temporaries, and what gradient
             checkpointing computes again.
+        flops: floating point operations of its matrix products, convolutions and attention; a product and its sum are
+            two.
     """
 
     saved: int
     peak: int
+    flops: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,6 +102,7 @@ class MemoryEstimate:
             "gradients": self.gradients,
             "optimizer": self.optimizer,
             "activations": {"saved": self.activations.saved, "peak": self.activations.peak},
+            "flops": self.activations.flops,
             "total": self.total,
             "batch": dict(zip(("scenes", "views", "height", "width"), self.batch, strict=True)),
         }
@@ -99,6 +120,7 @@ class MemoryEstimate:
             f"memory of a step with {scenes} x {views} views of {height} x {width} (scenes x views, height x width)",
             *(f"{name:<24}{_readable(size):>12}" for name, size in (*rows, ("total", self.total))),
             f"of the activations, {_readable(self.activations.saved)} are kept for the backward pass",
+            f"forward and backward take {self.activations.flops / 1e12:.3g} TFLOP",
         ]
         if self.optimizer is None:
             lines.append("the optimizer's state is not in it: it cannot be told without values")
@@ -184,11 +206,12 @@ def activation_bytes(module: nn.Module, *shapes: tuple[int, ...], autocast: torc
         weights |= {name: _fake(buffer) for name, buffer in step.named_buffers()}
         inputs = tuple(torch.empty(shape) for shape in shapes)
         held.ignore(weights.values())
-        with held, _FusedAttention():
+        counter = FlopCounterMode(display=False, custom_mapping=_CPU_ATTENTION)
+        with counter, held, _FusedAttention():
             for tensor in inputs:
                 held.add(tensor)
             saved = torch.func.functional_call(step, weights, inputs)
-    return Activations(saved=saved, peak=held.peak)
+    return Activations(saved=saved, peak=held.peak, flops=counter.get_total_flops())
 
 
 class _Step(nn.Module):

@@ -139,3 +139,23 @@ def test_models_without_weights_read_and_download_none(monkeypatch: pytest.Monke
         hub = VGGT.from_pretrained("someone/some-model")
     assert all(parameter.is_meta for parameter in (*named.parameters(), *hub.parameters()))
     assert (named.model_id, named.point_head, hub.config) == ("nano", None, VGGTConfig())
+
+
+def test_operations_of_layers_and_attention_are_those_of_the_formula() -> None:
+    """2 m n k for a product; backward the same again for the weights, and for the input where that is needed."""
+    layers = nn.Sequential(nn.Linear(16, 32), nn.Linear(32, 8))
+    forward = 2 * 5 * (16 * 32 + 32 * 8)
+    assert activation_bytes(layers, (5, 16)).flops == 2 * forward + 2 * 5 * 32 * 8
+
+    class Attention(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.scale = nn.Parameter(torch.ones(16))
+
+        def forward(self, x: Tensor) -> Tensor:
+            x = x * self.scale
+            return nn.functional.scaled_dot_product_attention(x, x, x)
+
+    once = 2 * (2 * 3) * 10 * 10 * 16  # batch and heads, queries, keys, channels
+    # two products forward; backward those of values, weights, queries and keys, and the scores once more
+    assert activation_bytes(Attention(), (2, 3, 10, 16)).flops == (2 + 5) * once

@@ -1,0 +1,134 @@
+"""``study plan --dry_run``: every model of a study built without storage, its memory and arithmetic counted."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from jsonargparse import ArgumentParser
+
+from lorasub.cli.memory import batch_shape, precision_dtypes
+from lorasub.errors import ConfigError
+from lorasub.study import Plan, Step
+from lorasub.study.training_config import INPUT, RATE, resolve, with_arguments
+from lorasub.tasks import SceneTask, estimate_memory
+
+_GIB = 2**30
+
+
+@dataclass
+class Load:
+    """Fits of a study that train the same model on batches of the same size.
+
+    Attributes:
+        name: of the first of them.
+        fits: how many.
+        steps: optimiser steps of all of them.
+        parameters: trained.
+        memory: bytes of one fit.
+        flops: of one step.
+    """
+
+    name: str
+    parameters: int
+    memory: int
+    flops: int
+    fits: int = 0
+    steps: float = 0.0
+    names: list[str] = field(default_factory=list)
+
+    @property
+    def total_flops(self) -> float:
+        """Of all steps of all fits."""
+        return self.steps * self.flops
+
+
+def dry_run(plan: Plan) -> list[Load]:
+    """Build the model of every fit on the meta device, where nothing is loaded or allocated, and count.
+
+    A basis that is yet to be mined is replaced by a random one of as many dimensions as its parts can have.
+
+    Raises:
+        ConfigError: a model cannot be built, or its data does not tell the size of a batch.
+    """
+    loads: dict[str, Load] = {}
+    for step in plan.graph:
+        if step.kind not in ("fit", "try", "tune"):
+            continue
+        config = _without_inputs(plan, step)
+        data = config["data"]["init_args"].get("data", config["data"])  # within the chosen training scenes
+        shape = batch_shape(data)
+        trainer = config["trainer"]
+        key = json.dumps([_without_rate(config["model"]), shape, trainer.get("precision")], sort_keys=True)
+        if key not in loads:
+            autocast, dtype = precision_dtypes(trainer.get("precision") or "32-true")
+            scenes, views, size = shape
+            try:
+                task = _on_meta(config["model"]).to(dtype)
+            except Exception as error:
+                raise ConfigError(f"the model of '{step.name}' cannot be built: {error}") from error
+            found = estimate_memory(task, scenes=scenes, views=views, image_size=size, autocast=autocast)
+            loads[key] = Load(
+                name=step.name,
+                parameters=found.parameters.trainable,
+                memory=found.total,
+                flops=found.activations.flops,
+            )
+        loads[key].fits += 1
+        loads[key].steps += step.work
+    return list(loads.values())
+
+
+def load_rows(loads: list[Load]) -> list[dict[str, Any]]:
+    """A table of them."""
+    return [
+        {
+            "first of": load.name,
+            "fits": load.fits,
+            "trained": f"{load.parameters:,}",
+            "memory": f"{load.memory / _GIB:.2f} GiB",
+            "a step": f"{load.flops / 1e12:.3g} TFLOP",
+            "all": f"{load.total_flops / 1e15:.3g} PFLOP",
+        }
+        for load in loads
+    ]
+
+
+def _without_inputs(plan: Plan, step: Step) -> dict[str, Any]:
+    """A fit's settings with something of the right shape in place of what earlier steps will have made."""
+    config = dict(step.config.get("fit", step.config))
+    model = config["model"]
+    adapters = model["init_args"]["adapter"]
+    config["model"] = with_arguments(model, adapter=[_without_basis(plan, adapter) for adapter in adapters])
+    resolved: dict[str, Any] = resolve(config, {RATE: 1e-3})
+    return resolved
+
+
+def _without_basis(plan: Plan, adapter: Mapping[str, Any]) -> Mapping[str, Any]:
+    arguments = dict(adapter.get("init_args", {}))
+    basis = arguments.pop("basis", None)
+    if not isinstance(basis, str) or not basis.startswith(INPUT):
+        return adapter
+    wanted = plan.study.bases[basis.removeprefix(f"{INPUT}basis ")]
+    dim = plan.study.mining.dim if wanted.dim is None else wanted.dim
+    if not isinstance(dim, int):
+        raise ConfigError(f"how many dimensions '{dim}' gives is known only when adapters are there: use a number")
+    parts = len(wanted.attributes or plan.study.attributes)
+    return {"class_path": "RandomBasis", "init_args": {**arguments, "dim": dim * parts}}
+
+
+def _without_rate(model: Mapping[str, Any]) -> dict[str, Any]:
+    return with_arguments(model, optimizer=model["init_args"]["optimizer"]["class_path"])
+
+
+def _on_meta(settings: Mapping[str, Any]) -> SceneTask:
+    parser = ArgumentParser(exit_on_error=False)
+    parser.add_subclass_arguments(SceneTask, "model", fail_untyped=False)
+    parsed = parser.parse_object({"model": dict(settings)})
+    with torch.device("meta"):
+        task = parser.instantiate_classes(parsed).model
+    assert isinstance(task, SceneTask)
+    return task
