@@ -30,6 +30,8 @@ def give_bank_seeds(model: Namespace, seed: int, data: Any) -> None:
         data: the data module's settings in plain values.
     """
     adapter = (model.get("init_args") or {}).get("adapter")
+    if isinstance(adapter, list) and len(adapter) == 1:
+        adapter = adapter[0]
     members = data["init_args"].get("members") if isinstance(data, Mapping) and "init_args" in data else None
     if not members or not isinstance(adapter, Namespace) or not adapter.class_path.endswith("LoRABank"):
         return
