@@ -16,6 +16,7 @@ import sys
 #: name -> (module, what it measures)
 BENCHMARKS: dict[str, tuple[str, str]] = {
     "adapters": ("benchmarks.adapters", "adapter layers against PEFT's: forward, training step, memory, files"),
+    "adapter_bank": ("benchmarks.adapter_bank", "n adapters fitted at once against one after the other"),
     "vggt": ("benchmarks.vggt", "VGGT against the released implementation: time and memory over views"),
     "memory": ("benchmarks.memory", "memory of fits of VGGT-1B over views and methods, counted"),
     "encoder_cache": ("benchmarks.encoder_cache", "training steps with and without cached encoder tokens"),

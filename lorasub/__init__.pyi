@@ -1,5 +1,6 @@
 from .adapters import PEFT as PEFT
 from .adapters import PSV as PSV
+from .adapters import AdapterBank as AdapterBank
 from .adapters import AdapterInfo as AdapterInfo
 from .adapters import AdapterLayer as AdapterLayer
 from .adapters import AdapterSet as AdapterSet
@@ -7,6 +8,7 @@ from .adapters import AdapterSpec as AdapterSpec
 from .adapters import FullFineTuning as FullFineTuning
 from .adapters import LayerSpec as LayerSpec
 from .adapters import LoRA as LoRA
+from .adapters import LoRABank as LoRABank
 from .adapters import ParameterTable as ParameterTable
 from .adapters import ProjectedLoRA as ProjectedLoRA
 from .adapters import RandomBasis as RandomBasis
@@ -33,6 +35,7 @@ from .data.frames import Frame as Frame
 from .data.readers.base import Reader as Reader
 from .data.readers.discovery import find_captures as find_captures
 from .data.real import PosedRGBD as PosedRGBD
+from .data.scene_bank import SceneBank as SceneBank
 from .data.sources import CaptureSource as CaptureSource
 from .data.sources import EvaluationSet as EvaluationSet
 from .data.synthetic import SyntheticScenes as SyntheticScenes

@@ -1,16 +1,19 @@
 """Adapters of frozen models: LoRA, projected-subspace LoRA and friends, on any ``nn.Module``."""
 
+from lorasub.adapters.adapter_bank import AdapterBank
 from lorasub.adapters.adapter_set import AdapterSet, attached_adapters
 from lorasub.adapters.config import PSV, AdapterSpec, FullFineTuning, LayerSpec, LoRA, ProjectedLoRA, RandomBasis
 from lorasub.adapters.folder import AdapterInfo, load_adapter_updates
 from lorasub.adapters.inject import inject_adapters, load_adapters
 from lorasub.adapters.layer import AdapterLayer
+from lorasub.adapters.lora_bank import LoRABank
 from lorasub.adapters.peft_layer import PEFT
 from lorasub.adapters.table import ParameterTable, count_parameters
 
 __all__ = [
     "PEFT",
     "PSV",
+    "AdapterBank",
     "AdapterInfo",
     "AdapterLayer",
     "AdapterSet",
@@ -18,6 +21,7 @@ __all__ = [
     "FullFineTuning",
     "LayerSpec",
     "LoRA",
+    "LoRABank",
     "ParameterTable",
     "ProjectedLoRA",
     "RandomBasis",

@@ -32,6 +32,9 @@ class AdapterSet:
         base_model_hash: hash of the base model's weights, None on the meta device.
     """
 
+    #: How many adapters are trained at once; more than one in an :class:`~lorasub.adapters.AdapterBank`.
+    count: int = 1
+
     def __init__(
         self,
         model: nn.Module,

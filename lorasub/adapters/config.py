@@ -80,6 +80,13 @@ class LayerSpec(AdapterSpec):
             base_model_hash: hash of the model's weights, None if unknown.
         """
 
+    def initialize(self, layers: Mapping[str, AdapterLayer]) -> None:
+        """Set the first values of what is trained where that cannot be done layer by layer.
+
+        Args:
+            layers: path -> what :meth:`wrap` made, all of them, in the model's order.
+        """
+
 
 @dataclass(frozen=True, kw_only=True)
 class LoRA(LayerSpec):
@@ -136,9 +143,14 @@ class LoRA(LayerSpec):
         Raises:
             ConfigError: a PiSSA start of a rank above that of the weight.
         """
+        r, alpha = self.rank_and_alpha(path)
+        return lora_layer(base_layer, r=r, lora_alpha=alpha, dropout=self.dropout, init=self.init)
+
+    def rank_and_alpha(self, path: str) -> tuple[int, float]:
+        """Rank and lora_alpha of the layer at ``path``, the patterns taken into account."""
         r = self.rank_pattern.get(match_pattern(self.rank_pattern, path) or "", self.r)
         alpha = self.alpha_pattern.get(match_pattern(self.alpha_pattern, path) or "", self.lora_alpha or 2.0 * r)
-        return lora_layer(base_layer, r=r, lora_alpha=alpha, dropout=self.dropout, init=self.init)
+        return r, alpha
 
 
 class ProjectedSpec(LayerSpec):

@@ -9,10 +9,12 @@ from pathlib import Path
 
 from torch import Tensor, nn
 
+from lorasub.adapters.adapter_bank import AdapterBank
 from lorasub.adapters.adapter_set import AdapterSet, attached_adapters
 from lorasub.adapters.config import AdapterSpec, LayerSpec, LoRA, ProjectedLoRA, as_tuple
 from lorasub.adapters.folder import AdapterInfo, check_same, load_adapter_updates, read_info, read_native
 from lorasub.adapters.layer import AdapterLayer
+from lorasub.adapters.lora_bank import LoRABank
 from lorasub.adapters.peft_format import common_and_patterns, lora_state
 from lorasub.adapters.saving import adapter_info
 from lorasub.adapters.targets import base_modules, base_parameters, resolve, shorten
@@ -32,7 +34,7 @@ def inject_adapters(model: nn.Module, specs: AdapterSpec | Sequence[AdapterSpec]
         specs: what to adapt and how; several must not meet in one layer. None at all freezes the whole model.
 
     Returns:
-        the adapters, which also hang on the model (:func:`attached_adapters`).
+        the adapters, which also hang on the model (:func:`attached_adapters`); an :class:`AdapterBank` for a LoRABank.
 
     Raises:
         ConfigError: a target matches nothing, two specs meet, a layer cannot be adapted, or the model already carries
@@ -44,6 +46,10 @@ def inject_adapters(model: nn.Module, specs: AdapterSpec | Sequence[AdapterSpec]
         raise ConfigError(f"inject_adapters needs adapters such as LoRA(r=16), not {specs!r}")
     if attached_adapters(model) is not None:
         raise ConfigError(f"{type(model).__name__} already carries adapters; unload() them first")
+    if len(specs) > 1 and any(isinstance(spec, LoRABank) for spec in specs):
+        raise ConfigError(
+            "a LoRABank must be the only adapter of a model: what is trained beside it would be shared by its adapters"
+        )
     base_model_hash = _base_model_hash(model)
     modules, parameters = base_modules(model), base_parameters(model)
     taken: dict[str, AdapterSpec] = {}
@@ -57,7 +63,9 @@ def inject_adapters(model: nn.Module, specs: AdapterSpec | Sequence[AdapterSpec]
         if isinstance(spec, LayerSpec):
             paths = _adaptable(model, [path for path in modules if path in chosen], spec)
             spec.check_layers(paths, base_model_hash)
-            layers |= {path: _wrap(spec, path, modules[path]) for path in paths}
+            wrapped = {path: _wrap(spec, path, modules[path]) for path in paths}
+            spec.initialize(wrapped)
+            layers |= wrapped
         else:
             full |= {name: parameters[name] for name in parameters if name in chosen}
             paths = list(dict.fromkeys(name.rpartition(".")[0] for name in parameters if name in chosen))
@@ -75,7 +83,8 @@ def inject_adapters(model: nn.Module, specs: AdapterSpec | Sequence[AdapterSpec]
             taken[path] = spec
     trained_before = frozenset(name for name, parameter in model.named_parameters() if parameter.requires_grad)
     _put_in_place(model, layers, full)
-    return AdapterSet(model, layers, full, base_model_hash=base_model_hash, trained_before=trained_before)
+    kind = AdapterBank if any(isinstance(spec, LoRABank) for spec in specs) else AdapterSet
+    return kind(model, layers, full, base_model_hash=base_model_hash, trained_before=trained_before)
 
 
 def load_adapters(

@@ -20,6 +20,7 @@ from lorasub.adapters.folder import (
     write_folder,
 )
 from lorasub.adapters.lora import LoRALayer
+from lorasub.adapters.lora_bank import LoRABankLinear
 from lorasub.adapters.peft_format import WEIGHTS_FILE, lora_state, peft_config, peft_tensors
 from lorasub.adapters.projected import ProjectedLayer
 from lorasub.adapters.targets import base_modules, shorten
@@ -110,7 +111,7 @@ def _stored_as_peft(adapters: AdapterSet) -> set[str]:
     return {
         f"{path}.{name}"
         for path, layer in adapters.layers.items()
-        if isinstance(layer, LoRALayer) and not layer.frozen_state()
+        if isinstance(layer, LoRALayer | LoRABankLinear) and not layer.frozen_state()
         for name in layer.adapter_parameters()
     }
 

@@ -13,7 +13,10 @@ log = logging.getLogger(__name__)
 
 
 class AdapterExport(Callback):
-    """Writes ``adapter/`` at the end of a fit: weights, configuration and a card. Any module with adapters will do."""
+    """Writes ``adapter/`` at the end of a fit: weights, configuration and a card. Any module with adapters will do.
+
+    A bank's adapters go to ``adapter/adapter_0``, ``adapter/adapter_1``, ...
+    """
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Save on the first rank."""

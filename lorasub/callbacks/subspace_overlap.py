@@ -10,7 +10,7 @@ from typing import Any
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.loggers import TensorBoardLogger
 
-from lorasub.adapters import attached_adapters
+from lorasub.adapters import AdapterBank, AdapterSet, attached_adapters
 from lorasub.callbacks.run_folder import run_folder
 from lorasub.errors import ConfigError
 from lorasub.figures import overlap_heatmap, save_figure
@@ -111,21 +111,23 @@ class SubspaceOverlap(Callback):
 
     def _measure(self, pl_module: LightningModule) -> OverlapMatrix | None:
         adapters = attached_adapters(pl_module)
-        updates: dict[str, LowRankUpdate] = {} if adapters is None else adapters.updates()
-        if not updates or not self._bases:
+        fitted = {} if adapters is None else _fitted(adapters)
+        if not any(fitted.values()) or not self._bases:
             return None
-        own = adapter_subspace(updates, dim=self.dim, name=_OWN)
         reports = {}
-        for name, basis in self._bases.items():
-            report = subspace_overlap(own, basis, strict=False, draws=self.draws)
-            reports[_OWN, name] = replace(report, first=_OWN, second=name)
-        return OverlapMatrix(names=(_OWN, *self._bases), reports=reports)
+        for first, updates in fitted.items():
+            own = adapter_subspace(updates, dim=self.dim, name=first)
+            for name, basis in self._bases.items():
+                report = subspace_overlap(own, basis, strict=False, draws=self.draws)
+                reports[first, name] = replace(report, first=first, second=name)
+        return OverlapMatrix(names=(*fitted, *self._bases), reports=reports)
 
     def _log_scalars(self, trainer: Trainer, matrix: OverlapMatrix | None) -> None:
         if matrix is None:
             return
         scalars = {}
-        for (_, name), report in matrix.reports.items():
+        for (first, second), report in matrix.reports.items():
+            name = second if first == _OWN else f"{first}_{second}"
             for side in _SIDES:
                 if (mean := report.mean("phi", side)) is not None:
                     scalars[f"overlap/{name}_{side}"] = mean.value
@@ -134,13 +136,23 @@ class SubspaceOverlap(Callback):
             logger.log_metrics(scalars, step=trainer.global_step)
 
 
+def _fitted(adapters: AdapterSet) -> dict[str, dict[str, LowRankUpdate]]:
+    """Name -> updates of what was fitted; the adapters of a bank one by one."""
+    if not isinstance(adapters, AdapterBank):
+        return {_OWN: adapters.updates()}
+    found = {}
+    for index in range(adapters.count):
+        with adapters.only(index):
+            found[f"adapter_{index}"] = adapters.updates()
+    return found
+
+
 def overlap_table(matrix: OverlapMatrix) -> str:
     """One line for each reference, side and measure: the mean over layers, what chance gives, and the z-score."""
     lines = [f"{'overlap with':<16} {'side':<7} {'measure':<9} {'found':>8} {'chance':>8} {'z':>8}"]
     for row in matrix.rows("all"):
         if row["measure"] in _MEASURES:
             found, chance, z = row["value"], row["null_mean"], row["z"]
-            lines.append(
-                f"{row['second']:<16} {row['side']:<7} {row['measure']:<9} {found:>8.3f} {chance:>8.3f} {z:>8.1f}"
-            )
+            name = row["second"] if row["first"] == _OWN else f"{row['first']}, {row['second']}"
+            lines.append(f"{name:<16} {row['side']:<7} {row['measure']:<9} {found:>8.3f} {chance:>8.3f} {z:>8.1f}")
     return "\n".join(lines)

@@ -7,8 +7,6 @@ differs between data sets (adapters that start from the same random numbers woul
 
 from __future__ import annotations
 
-import hashlib
-import json
 import logging
 import sys
 import tempfile
@@ -40,6 +38,7 @@ from lorasub.callbacks import (
 from lorasub.cli.checkpoint_recipe import checkpoint_argument, read_recipe
 from lorasub.cli.memory import batch_shape, precision_dtypes
 from lorasub.cli.run_settings import RunSettings
+from lorasub.cli.seeds import give_bank_seeds, mixed_seed
 from lorasub.tasks import SceneTask, estimate_memory
 
 log = logging.getLogger("lorasub")
@@ -116,6 +115,7 @@ class TrainingCLI(LightningCLI):
         """Seed with the data's identity mixed in: partitions of one attribute must not start from the same adapter."""
         seed = self._get(self.config, "seed_everything")
         data = _plain(self._get(self.config, "data"))
+        give_bank_seeds(self._get(self.config, "model"), int(seed), data)
         seed_everything(mixed_seed(int(seed), data), workers=True, verbose=False)
 
     def instantiate_classes(self) -> None:
@@ -196,17 +196,6 @@ class TrainingCLI(LightningCLI):
 
 def _safely(kwargs: dict[str, Any]) -> dict[str, Any]:
     return {**kwargs, "weights_only": True if kwargs.get("weights_only") is None else kwargs["weights_only"]}
-
-
-def mixed_seed(seed: int, data: Any) -> int:
-    """A seed that depends on which data is trained on: 32 bits of SHA-256 over the seed and the data's settings.
-
-    How the data is loaded does not count (workers, batch size), so that a run can be repeated on another machine.
-    """
-    settings = data.get("init_args", {}) if isinstance(data, Mapping) else {}
-    identity = {key: value for key, value in settings.items() if key not in ("num_workers", "batch_size", "cache")}
-    text = json.dumps([seed, identity], sort_keys=True, default=str)
-    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:4], "big")
 
 
 def default_precision(accelerator: Any) -> str:

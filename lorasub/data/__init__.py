@@ -2,6 +2,7 @@
 
 from lorasub.data.curriculum import CurriculumScenes, Stage
 from lorasub.data.real import PosedRGBD
+from lorasub.data.scene_bank import SceneBank
 from lorasub.data.synthetic import SyntheticScenes
 
-__all__ = ["CurriculumScenes", "PosedRGBD", "Stage", "SyntheticScenes"]
+__all__ = ["CurriculumScenes", "PosedRGBD", "SceneBank", "Stage", "SyntheticScenes"]

@@ -9,12 +9,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from lorasub.study.code import code_version
-from lorasub.study.settings import Basis, Downstream, Method, Study, replaced
+from lorasub.study.settings import Basis, ClassSettings, Downstream, Method, Study, replaced
 from lorasub.study.steps import Graph, Kind, Step
 from lorasub.study.training_config import (
     BASELINE,
     INPUT,
     RATE,
+    as_bank,
     basis_names,
     fit_config,
     scoring_config,
@@ -142,22 +143,36 @@ class _Planner:
         self.bases: dict[tuple[str, str], str] = {}
 
     def fits(self, attribute: str) -> dict[str, str]:
-        """The adapters of an attribute: role -> key."""
-        return {f"{attribute}/{number}": self._fit(attribute, number) for number in range(self.study.partitions)}
+        """The adapters of an attribute: role -> key; where they are fitted together, all roles have the same."""
+        partitions = range(self.study.partitions)
+        if not self.study.adapters.together:
+            return {f"{attribute}/{partition}": self._fit(attribute, partition) for partition in partitions}
+        settings = self.study.adapters
+        bank, scenes = as_bank(settings.adapter, [self._scenes(attribute, partition) for partition in partitions])
+        key = self._add_fit(f"fit {attribute}", bank, scenes, work=settings.steps * len(partitions))
+        return {f"{attribute}/{partition}": key for partition in partitions}
 
     def _fit(self, attribute: str, partition: int) -> str:
+        settings = self.study.adapters
+        name = f"fit {attribute} {partition}"
+        return self._add_fit(name, settings.adapter, self._scenes(attribute, partition), work=settings.steps)
+
+    def _scenes(self, attribute: str, partition: int) -> ClassSettings:
+        return with_arguments(self.study.adapters.data, attribute=attribute, partition=partition)
+
+    def _add_fit(self, name: str, adapter: ClassSettings, data: ClassSettings, work: float) -> str:
         settings = self.study.adapters
         config = fit_config(
             self.study,
             task=settings.task,
-            adapter=[settings.adapter],
+            adapter=[adapter],
             optimizer=_ADAPTER_OPTIMIZER,
             learning_rate=settings.learning_rate,
-            data=with_arguments(settings.data, attribute=attribute, partition=partition),
+            data=data,
             steps=settings.steps,
             seed=settings.seed,
         )
-        return self._add("fit", f"fit {attribute} {partition}", config, work=settings.steps)
+        return self._add("fit", name, config, work=work)
 
     def overlap(self) -> str:
         """Attributes against each other and against themselves."""

@@ -32,6 +32,8 @@ class AdapterFits:
         learning_rate: of all of them.
         steps: optimiser steps of each.
         seed: mixed with attribute and partition, so that no two adapters start alike.
+        together: fit all adapters of an attribute at once, as a :class:`~lorasub.LoRABank`: the same adapters to float
+            tolerance, in one step of the study. ``adapter`` must then be a LoRA of Linear layers.
     """
 
     task: ClassSettings = field(default_factory=lambda: {"class_path": "GeometryTask"})
@@ -42,10 +44,14 @@ class AdapterFits:
     learning_rate: float = 1e-3
     steps: int = 300
     seed: int = 0
+    together: bool = False
 
     def __post_init__(self) -> None:
         _at_least("adapters.steps", self.steps, 1)
         _above_zero("adapters.learning_rate", self.learning_rate)
+        kind = str(self.adapter.get("class_path"))
+        if self.together and kind.rpartition(".")[2] != "LoRA":
+            raise ConfigError(f"adapters.together fits LoRA adapters only, not {kind}")
 
 
 @dataclass(frozen=True, kw_only=True)

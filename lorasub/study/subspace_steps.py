@@ -89,8 +89,9 @@ def _adapters(step: OpenStep) -> tuple[dict[str, list[AdapterUpdates]], dict[str
     groups: dict[str, list[AdapterUpdates]] = {}
     sources: dict[str, list[AdapterSource]] = {}
     for role, folder in step.inputs.items():
-        attribute = role.rpartition("/")[0]
-        updates, source = read_adapter(folder / RUN, attribute=attribute)
+        attribute, _, partition = role.rpartition("/")
+        member = folder / RUN / "adapter" / f"adapter_{partition}"  # where those of an attribute were fitted together
+        updates, source = read_adapter(member if member.is_dir() else folder / RUN, attribute=attribute)
         patterns = step.config["layers"]
         kept = {p: u for p, u in updates.items() if any(fnmatch.fnmatchcase(p, pattern) for pattern in patterns)}
         if not kept:

@@ -25,6 +25,12 @@ def with_arguments(settings: Mapping[str, Any], **arguments: Any) -> ClassSettin
     return {**found, "init_args": {**found.get("init_args", {}), **arguments}}
 
 
+def as_bank(adapter: ClassSettings, data: Sequence[ClassSettings]) -> tuple[ClassSettings, ClassSettings]:
+    """The adapter and the data of one fit in place of one for each of ``data``."""
+    bank = {**with_arguments(adapter, count=len(data)), "class_path": "LoRABank"}
+    return bank, {"class_path": "SceneBank", "init_args": {"members": list(data)}}
+
+
 def fit_config(
     study: Study,
     *,

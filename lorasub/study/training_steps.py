@@ -23,9 +23,11 @@ STEP_ZERO_TOLERANCE = 1e-3
 
 
 def fit(step: OpenStep) -> dict[str, Any]:
-    """Fit an adapter to an attribute."""
+    """Fit an adapter to an attribute, or all of its adapters together."""
     _lightning(step, "fit", step.config)
-    adapter_folder(step.folder / RUN)
+    members = sorted((step.folder / RUN / "adapter").glob("adapter_*/"))
+    for folder in members or [step.folder / RUN]:
+        adapter_folder(folder)
     return _costs(step)
 
 
@@ -97,7 +99,7 @@ def _basis_folders(step: OpenStep) -> dict[str, str]:
 def _costs(step: OpenStep) -> dict[str, Any]:
     """What the fit cost, as its callback wrote it down, and the size of what it leaves."""
     costs: dict[str, Any] = read_json(step.folder / RUN / COSTS_FILE)
-    files = [path for path in (step.folder / RUN / "adapter").iterdir() if path.suffix == ".safetensors"]
+    files = list((step.folder / RUN / "adapter").rglob("*.safetensors"))
     return costs | {"adapter_bytes": sum(path.stat().st_size for path in files)}
 
 

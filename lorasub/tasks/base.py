@@ -7,6 +7,7 @@ nothing was loaded wrongly) comes with the base.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
@@ -18,12 +19,13 @@ from torch import Tensor, nn
 from torch.optim import AdamW, Optimizer
 from torchmetrics import MetricCollection
 
-from lorasub.adapters import AdapterSet, AdapterSpec, inject_adapters
+from lorasub.adapters import AdapterBank, AdapterSet, AdapterSpec, inject_adapters
 from lorasub.backbones import Backbone
 from lorasub.errors import ArtefactError, ConfigError, NumericalError
 from lorasub.geometry import normalize_scene
 from lorasub.losses import LossTerms
 from lorasub.structures import Predictions, SceneBatch
+from lorasub.tasks.adapter_bank import check_independence, check_scene_groups
 from lorasub.tasks.schedule import warmup_cosine
 
 log = logging.getLogger(__name__)
@@ -110,38 +112,52 @@ class SceneTask(LightningModule):
         return predictions
 
     def training_step(self, batch: SceneBatch, batch_idx: int) -> Tensor:
-        """Mean loss over the scenes. Every scene weighs the same, on however many processes they are spread."""
+        """Mean loss over the scenes. Every scene weighs the same, on however many processes they are spread.
+
+        With a bank it is the sum over adapters of the mean over their own scenes: each sees its own loss only.
+        """
         batch = self.prepare_batch(batch)
         terms = self.compute_loss(self(batch.images), batch)
         self._refuse_non_finite(terms.total, batch)
         self._log_loss("train", terms, len(batch))
-        return terms.total.mean()
+        # a bank's groups of scenes are equally large, so n times the mean of all is the sum of the n means
+        return terms.total.mean() * self.adapters.count
 
     # Lightning passes whatever these steps return on to callbacks; its annotation is narrower than that.
     def validation_step(  # type: ignore[override]
         self, batch: SceneBatch, batch_idx: int, dataloader_idx: int = 0
     ) -> SceneOutput:
         """Loss and metrics of one validation batch."""
-        return self._evaluate(batch, self.evaluation_name("val", dataloader_idx))
+        return self._evaluate(batch, "val", dataloader_idx)
 
     def test_step(  # type: ignore[override]
         self, batch: SceneBatch, batch_idx: int, dataloader_idx: int = 0
     ) -> SceneOutput:
         """Loss and metrics of one test batch."""
-        return self._evaluate(batch, self.evaluation_name("test", dataloader_idx))
+        return self._evaluate(batch, "test", dataloader_idx)
 
     def predict_step(self, batch: SceneBatch, batch_idx: int, dataloader_idx: int = 0) -> SceneOutput:
         """Predictions beside the batch they are for; ground truth in it may be absent."""
         batch = self.prepare_batch(batch)
-        return SceneOutput(batch, self(batch.images))
+        with self._adapter_of(dataloader_idx):
+            return SceneOutput(batch, self(batch.images))
 
-    def _evaluate(self, batch: SceneBatch, name: str) -> SceneOutput:
+    def _evaluate(self, batch: SceneBatch, stage: str, dataloader_idx: int) -> SceneOutput:
+        name = self.evaluation_name(stage, dataloader_idx)
         batch = self.prepare_batch(batch)
-        predictions = self(batch.images)
+        with self._adapter_of(dataloader_idx):
+            predictions = self(batch.images)
         self._log_loss(name, self.compute_loss(predictions, batch), len(batch))
         metrics = self._metrics_of(name)
         metrics.update(predictions, batch)
         return SceneOutput(batch, predictions)
+
+    def _adapter_of(self, dataloader_idx: int) -> contextlib.AbstractContextManager[None]:
+        """The i-th evaluation set of a bank is that of its i-th adapter."""
+        if not isinstance(self.adapters, AdapterBank):
+            return contextlib.nullcontext()
+        check_scene_groups(self.adapters, self._data_module)
+        return self.adapters.only(dataloader_idx)
 
     # -------------------------------------------------------------------------------------------------------- metrics
 
@@ -155,10 +171,14 @@ class SceneTask(LightningModule):
 
     def evaluation_name(self, stage: str, dataloader_idx: int) -> str:
         """``val`` for the first loader; for others the name that the data module gives (``evaluation_names``)."""
-        names = getattr(getattr(self._trainer, "datamodule", None), "evaluation_names", ())
+        names = getattr(self._data_module, "evaluation_names", ())
         if dataloader_idx == 0:
             return stage
         return names[dataloader_idx] if dataloader_idx < len(names) else f"{stage}{dataloader_idx}"
+
+    @property
+    def _data_module(self) -> Any:
+        return getattr(self._trainer, "datamodule", None)
 
     def _metrics_of(self, name: str) -> MetricCollection:
         if name not in self.metrics:
@@ -178,6 +198,9 @@ class SceneTask(LightningModule):
     def _log_loss(self, name: str, terms: LossTerms, scenes: int) -> None:
         training = name == "train"
         values = {f"{name}/loss": terms.total, **{f"{name}/{part}": value for part, value in terms.parts.items()}}
+        if training and self.adapters.count > 1:
+            own = terms.total.chunk(self.adapters.count)
+            values |= {f"{name}/loss_adapter_{index}": total for index, total in enumerate(own)}
         self.log_dict(
             {key: value.detach().mean() for key, value in values.items()},
             batch_size=scenes,
@@ -208,7 +231,8 @@ class SceneTask(LightningModule):
         """That optimiser, with warm-up and cosine stepped every step.
 
         Raises:
-            ConfigError: nothing is trainable, or the fit has no end that a schedule could aim at.
+            ConfigError: nothing is trainable, the fit has no end that a schedule could aim at, or the adapters of a
+                bank would depend on each other.
         """
         if not any(parameter.requires_grad for parameter in self.parameters()):
             raise ConfigError("there is nothing to train: give the task an adapter, for example LoRA(r=16)")
@@ -216,8 +240,24 @@ class SceneTask(LightningModule):
         if total == float("inf"):
             raise ConfigError("the fit has no end: set max_steps or max_epochs, since the learning rate ends at zero")
         optimizer = self.make_optimizer()
+        check_scene_groups(self.adapters, self._data_module)
+        if isinstance(self.adapters, AdapterBank):
+            own = {f"backbone.{name}" for name in self.adapters.state_dict()}
+            check_independence(self._saved_names() - own, optimizer, str(self.trainer.precision))
         scheduler = warmup_cosine(optimizer, int(total), self.warmup)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+
+    def configure_gradient_clipping(
+        self,
+        optimizer: Optimizer,
+        gradient_clip_val: float | None = None,
+        gradient_clip_algorithm: str | None = None,
+    ) -> None:
+        """As Lightning; but the norm of a bank's gradients is that of each adapter, not of all together."""
+        if isinstance(self.adapters, AdapterBank) and gradient_clip_val and gradient_clip_algorithm != "value":
+            self.adapters.clip_gradients(gradient_clip_val)
+        else:
+            self.clip_gradients(optimizer, gradient_clip_val, gradient_clip_algorithm)
 
     # ---------------------------------------------------------------------------------------------------- checkpoints
 

@@ -14,7 +14,8 @@ import yaml
 
 from lorasub.cli.main import main
 from lorasub.cli.memory import batch_shape, precision_dtypes
-from lorasub.cli.training import default_precision, mixed_seed, several_processes
+from lorasub.cli.seeds import mixed_seed
+from lorasub.cli.training import default_precision, several_processes
 from lorasub.errors import ConfigError
 from lorasub.files import read_json, read_tensors
 
@@ -36,6 +37,8 @@ def test_every_config_says_how_it_is_run_and_runs(
     assert text.startswith("# ")
     assert f"--config configs/{config.name}" in text
     words = ["fit", "--config", str(config), *SMALL, *tiny(tiny_weights), "--trainer.fast_dev_run=1"]
+    if "members:" in text:  # data modules in a data module are not reached by flags
+        words.remove("--data.image_size=28")
     if "stages:" in text:
         words += ["--data.pool=1", "--data.val_scenes=2", "--data.num_views=2"]
     if "base_folder:" in text:
