@@ -19,6 +19,7 @@ BENCHMARKS: dict[str, tuple[str, str]] = {
     "adapter_bank": ("benchmarks.adapter_bank", "n adapters fitted at once against one after the other"),
     "vggt": ("benchmarks.vggt", "VGGT against the released implementation: time and memory over views"),
     "memory": ("benchmarks.memory", "memory of fits of VGGT-1B over views and methods, counted"),
+    "scaling": ("benchmarks.scaling", "how a training step grows with views, size, rank, dimensions, adapters"),
     "encoder_cache": ("benchmarks.encoder_cache", "training steps with and without cached encoder tokens"),
     "mining": ("benchmarks.mining", "mining and overlap at the size of VGGT-1B, against dense SVDs"),
     "rendering": ("benchmarks.rendering", "views per second of the renderer"),
