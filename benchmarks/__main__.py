@@ -19,6 +19,8 @@ BENCHMARKS: dict[str, tuple[str, str]] = {
     "vggt": ("benchmarks.vggt", "VGGT against the released implementation: time and memory over views"),
     "memory": ("benchmarks.memory", "memory of fits of VGGT-1B over views and methods, counted"),
     "encoder_cache": ("benchmarks.encoder_cache", "training steps with and without cached encoder tokens"),
+    "framework": ("benchmarks.framework", "what fit adds to a step, against a bare loop over the same step"),
+    "startup": ("benchmarks.startup", "where the time goes before the first step of a fit"),
     "mining": ("benchmarks.mining", "mining and overlap at the size of VGGT-1B, against dense SVDs"),
     "rendering": ("benchmarks.rendering", "views per second of the renderer"),
     "reading": ("benchmarks.reading_captures", "frames per second from a capture"),

@@ -21,6 +21,7 @@ from .backbones import Backbone as Backbone
 from .backbones import ConstantGeometry as ConstantGeometry
 from .backbones import VGGTConfig as VGGTConfig
 from .callbacks import BackboneExport as BackboneExport
+from .callbacks import CompileBlocks as CompileBlocks
 from .callbacks import EncoderCache as EncoderCache
 from .callbacks import ResultsWriter as ResultsWriter
 from .callbacks import SubspaceOverlap as SubspaceOverlap

@@ -75,7 +75,9 @@ class SubspaceOverlap(Callback):
             ConfigError: scalars are wanted during a fit whose adapters are sharded over processes.
         """
         if self.every_n_steps and isinstance(trainer.strategy, ModelParallelStrategy):
-            raise ConfigError("overlap.every_n_steps needs whole adapters, which fsdp2 has at the end only; set it to 0")
+            raise ConfigError(
+                "overlap.every_n_steps needs whole adapters, which fsdp2 has at the end only; set it to 0"
+            )
         adapters = attached_adapters(pl_module)
         base = None if adapters is None else adapters.base_model_hash
         if self.references is None:

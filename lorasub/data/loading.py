@@ -176,8 +176,8 @@ def evaluation_loader(
     Args:
         dataset: a map-style data set with a length.
         batch_size: scenes a process takes in one step.
-        trainer: the data module's trainer. None on one process; on several it leaves the split to Lightning, which hands
-            out some items twice.
+        trainer: the data module's trainer. None on one process; on several it leaves the split to Lightning, which
+            hands out some items twice.
         num_workers: worker processes.
         collate_fn: as for ``torch.utils.data.DataLoader``.
     """

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
 import lightning.pytorch as pl
+import torch
 from lightning.pytorch.strategies import ModelParallelStrategy
 from torch import nn
 from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict
@@ -47,6 +49,8 @@ class FullyShardedStrategy(ModelParallelStrategy):
         if trainer.state.fn != "fit":
             raise ConfigError("the strategy fsdp2 is for fits; validate, test and predict with ddp, or on one process")
         shard_backbone(task, self.device_mesh["data_parallel"])
+        # heads return views; nothing changes them in place
+        warnings.filterwarnings("ignore", message=r"FSDP2-wrapped module .* returned a view tensor")
         # Lightning insists that this hook has done the sharding. It is no hook of the task's own: other strategies and
         # weight averaging would take that for a sharded model
         task.configure_model = lambda: None
@@ -60,6 +64,12 @@ class FullyShardedStrategy(ModelParallelStrategy):
         assert self.model is not None
         options = StateDictOptions(full_state_dict=True, cpu_offload=True, ignore_frozen_params=True)
         return get_model_state_dict(self.model, options=options)
+
+    def load_checkpoint(self, checkpoint_path: Any, weights_only: bool | None = None) -> dict[str, Any]:
+        """As Lightning, which takes the tensors out; the task wants to see that they were all there."""
+        checkpoint = super().load_checkpoint(checkpoint_path, weights_only)
+        stored = torch.load(self.broadcast(checkpoint_path), map_location="cpu", mmap=True, weights_only=weights_only)
+        return checkpoint | {"state_dict": stored["state_dict"]}
 
     def on_train_end(self) -> None:
         """Gather the weights on every process."""
@@ -85,7 +95,10 @@ def shard_backbone(task: nn.Module, mesh: DeviceMesh) -> None:
     outside = [n for n, p in task.named_parameters() if p.requires_grad and not n.startswith("backbone.")]
     if outside:
         raise ConfigError(f"fsdp2 shards the backbone only, but '{outside[0]}' is trained, too; use the strategy ddp")
-    for block in backbone.repeated_blocks():
-        if block is not backbone:
-            fully_shard(block, mesh=mesh)
+    # Gathering before the backward pass hangs on a module's outputs. Blocks and heads return tensors and tuples of
+    # them; the dataclass that the backbone itself returns hides its tensors from older versions of torch
+    inner = (*backbone.repeated_blocks(), *backbone.children())
+    for module in inner:
+        if module is not backbone and not isinstance(module, FSDPModule | nn.ModuleList | nn.ModuleDict):
+            fully_shard(module, mesh=mesh)
     fully_shard(backbone, mesh=mesh)

@@ -1,0 +1,101 @@
+"""Where the time goes between ``lorasub fit`` and its first step: imports, settings, model.
+
+    python -m benchmarks startup
+    python -m benchmarks startup --rounds 9 --json startup.json
+
+Each round is a fresh process, with files in the system's cache. ``python -X importtime -c "import lorasub.cli.training"``
+says more about the imports.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+PHASES = {
+    "torch": "import torch",
+    "lightning": "import lightning.pytorch (brings torchmetrics)",
+    "lorasub": "import lorasub.cli.training (brings kornia)",
+    "parsers": "make the command line's parsers",
+    "settings": "read the command line and the config",
+    "objects": "make task, data and trainer; weights are read and hashed, adapters injected",
+}
+
+
+def phases(config: str) -> dict[str, float]:
+    """Seconds of each phase, in this process, which must not have imported anything yet."""
+    seconds: dict[str, float] = {}
+
+    @contextlib.contextmanager
+    def clock(name: str) -> Iterator[None]:
+        started = time.perf_counter()
+        yield
+        seconds[name] = time.perf_counter() - started
+
+    with clock("torch"):
+        import torch  # noqa: F401
+    with clock("lightning"):
+        import lightning.pytorch  # noqa: F401
+    with clock("lorasub"):
+        from lorasub.cli.training import TrainingCLI
+
+    class Clocked(TrainingCLI):
+        def setup_parser(self, *args: Any, **kwargs: Any) -> None:
+            with clock("parsers"):
+                super().setup_parser(*args, **kwargs)
+
+        def parse_arguments(self, *args: Any, **kwargs: Any) -> None:
+            with clock("settings"):
+                super().parse_arguments(*args, **kwargs)
+
+        def instantiate_classes(self) -> None:
+            with clock("objects"):
+                super().instantiate_classes()
+
+        def fit(self, **kwargs: Any) -> None:
+            """The first step would come now."""
+
+        def after_fit(self) -> None:
+            """Nothing was fitted."""
+
+    Clocked(["fit", "--config", config, "--trainer.fast_dev_run=1", "--trainer.accelerator=cpu"])
+    return seconds
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--config", default="configs/geometry.yaml")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--json", type=Path)
+    parser.add_argument("--one", action="store_true", help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.one:
+        print(json.dumps(phases(options.config)))
+        return
+    rows = []
+    for _ in range(options.rounds + 1):
+        started = time.perf_counter()
+        words = [sys.executable, "-m", "benchmarks.startup", "--one", "--config", options.config]
+        done = subprocess.run(words, capture_output=True, text=True, check=False)
+        if done.returncode:
+            raise SystemExit(f"the process that was to be timed failed:\n{done.stderr[-2000:]}")
+        total = time.perf_counter() - started
+        rows.append({**json.loads(done.stdout.splitlines()[-1]), "process": total})
+    from benchmarks.report import summary, write_report
+
+    found = {name: summary([row[name] for row in rows[1:]]) for name in rows[0]}  # the first fills the system's cache
+    for name, text in {**PHASES, "process": "the whole process, its end included"}.items():
+        print(f"{found[name]['median']:7.2f} s  {text}")
+    write_report(options.json, "startup", {"settings": {"config": options.config}, "seconds": found})
+
+
+if __name__ == "__main__":
+    main()
