@@ -199,10 +199,10 @@ def main() -> None:
     results = {}
     for model in options.models:
         results[model] = row = measure(model, options)
-        seconds = row["seconds"]
+        medians = {name: 1000 * values["median"] for name, values in row["seconds"].items()}
         print(
-            f"{model:<6} {options.scenes} x {options.views} views: fit {1000 * seconds['fit']['median']:.1f} ms a step, "
-            f"bare {1000 * seconds['bare']['median']:.1f} ms; added {1000 * row['added_seconds']['median']:.1f} ms; "
+            f"{model:<6} {options.scenes} x {options.views} views: fit {medians['fit']:.1f} ms a step, "
+            f"bare {medians['bare']:.1f} ms; added {1000 * row['added_seconds']['median']:.1f} ms; "
             f"fit / bare {spread(row['fit_to_bare'])}",
             flush=True,
         )

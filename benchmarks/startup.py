@@ -3,8 +3,8 @@
     python -m benchmarks startup
     python -m benchmarks startup --rounds 9 --json startup.json
 
-Each round is a fresh process, with files in the system's cache. ``python -X importtime -c "import lorasub.cli.training"``
-says more about the imports.
+Each round is a fresh process, with files in the system's cache. More about the imports:
+``python -X importtime -c "import lorasub.cli.training"``.
 """
 
 from __future__ import annotations

@@ -75,6 +75,7 @@ from .subspaces import shipped_bases as shipped_bases
 from .subspaces import split_common_specific as split_common_specific
 from .subspaces import subspace_overlap as subspace_overlap
 from .subspaces import write_space_file as write_space_file
+from .tasks import FullyShardedStrategy as FullyShardedStrategy
 from .tasks import GeometryTask as GeometryTask
 from .tasks import IndoorTask as IndoorTask
 from .tasks import MemoryEstimate as MemoryEstimate
