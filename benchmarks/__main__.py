@@ -21,6 +21,8 @@ BENCHMARKS: dict[str, tuple[str, str]] = {
     "memory": ("benchmarks.memory", "memory of fits of VGGT-1B over views and methods, counted"),
     "scaling": ("benchmarks.scaling", "how a training step grows with views, size, rank, dimensions, adapters"),
     "encoder_cache": ("benchmarks.encoder_cache", "training steps with and without cached encoder tokens"),
+    "framework": ("benchmarks.framework", "what fit adds to a step, against a bare loop over the same step"),
+    "startup": ("benchmarks.startup", "where the time goes before the first step of a fit"),
     "mining": ("benchmarks.mining", "mining and overlap at the size of VGGT-1B, against dense SVDs"),
     "rendering": ("benchmarks.rendering", "views per second of the renderer"),
     "reading": ("benchmarks.reading_captures", "frames per second from a capture"),

@@ -31,7 +31,9 @@ from benchmarks.adapters import MEDIUM, Held, objective
 from benchmarks.report import interleaved, ratio, spread, summary, write_report
 from lorasub import VGGT, Predictions, VGGTConfig
 
-CONFIGS = {"medium": MEDIUM, "vggt-1b": VGGTConfig()}
+#: The released aggregator keeps the tokens after these pairs, whatever its depth.
+KEPT = (4, 11, 17, 23)
+CONFIGS = {"medium": MEDIUM.replace(num_pairs=24, taps=KEPT), "vggt-1b": VGGTConfig()}
 #: The released image encoders of these widths.
 ENCODERS = {384: "dinov2_vits14_reg", 1024: "dinov2_vitl14_reg"}
 MODES = ("forward", "step")
@@ -67,8 +69,9 @@ def released_model(package: Path, config: VGGTConfig) -> nn.Module:
     from vggt.models.vggt import VGGT as Released  # noqa: N811
 
     dim = config.embed_dim
-    with torch.device("meta"):  # only its forward is wanted: the parts below replace what it makes
-        model = Released(enable_camera=False, enable_point=False, enable_depth=False, enable_track=False)
+    model = Released.__new__(Released)  # only its forward is wanted; its constructor makes a billion parameters
+    nn.Module.__init__(model)
+    model.track_head = None
     model.aggregator = Aggregator(
         img_size=config.image_size,
         patch_size=config.patch_size,
@@ -81,7 +84,7 @@ def released_model(package: Path, config: VGGTConfig) -> nn.Module:
     dense: dict[str, Any] = {
         "features": config.dense_features,
         "out_channels": list(config.dense_channels),
-        "intermediate_layer_idx": list(config.taps),
+        "intermediate_layer_idx": list(range(len(KEPT))),
     }
     model.point_head = DPTHead(2 * dim, output_dim=4, activation="inv_log", conf_activation="expp1", **dense)
     model.depth_head = DPTHead(2 * dim, output_dim=2, activation="exp", conf_activation="expp1", **dense)

@@ -23,6 +23,7 @@ from .backbones import Backbone as Backbone
 from .backbones import ConstantGeometry as ConstantGeometry
 from .backbones import VGGTConfig as VGGTConfig
 from .callbacks import BackboneExport as BackboneExport
+from .callbacks import CompileBlocks as CompileBlocks
 from .callbacks import EncoderCache as EncoderCache
 from .callbacks import ResultsWriter as ResultsWriter
 from .callbacks import SubspaceOverlap as SubspaceOverlap
@@ -77,6 +78,7 @@ from .subspaces import shipped_bases as shipped_bases
 from .subspaces import split_common_specific as split_common_specific
 from .subspaces import subspace_overlap as subspace_overlap
 from .subspaces import write_space_file as write_space_file
+from .tasks import FullyShardedStrategy as FullyShardedStrategy
 from .tasks import GeometryTask as GeometryTask
 from .tasks import IndoorTask as IndoorTask
 from .tasks import MemoryEstimate as MemoryEstimate

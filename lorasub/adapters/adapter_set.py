@@ -27,7 +27,6 @@ class AdapterSet:
     Attributes:
         model: the adapted model.
         layers: layer path -> adapter layer. Paths are those of the model before injection.
-        full_parameters: name -> parameter that is fine-tuned itself.
         base_model_id: name of the base model, None if it has none.
         base_model_hash: hash of the base model's weights, None on the meta device.
     """
@@ -46,7 +45,7 @@ class AdapterSet:
     ) -> None:
         self.model = model
         self.layers = layers
-        self.full_parameters = full_parameters
+        self._full_names = tuple(full_parameters)
         self.base_model_id: str | None = getattr(model, "model_id", None)
         self.base_model_hash = base_model_hash
         self._trained_before = trained_before
@@ -56,6 +55,12 @@ class AdapterSet:
         return f"AdapterSet of {type(self.model).__name__}, {len(self.layers)} layers\n{self.table()}"
 
     # -- tensors ------------------------------------------------------------------------------------------------------
+
+    @property
+    def full_parameters(self) -> dict[str, nn.Parameter]:
+        """Name -> parameter that is fine-tuned itself."""
+        # asked for anew each time: sharding puts other parameters in their places
+        return {name: self.model.get_parameter(name) for name in self._full_names}
 
     def trainable_parameters(self) -> dict[str, nn.Parameter]:
         """Everything that is trained, by name: ``blocks.0.attn.qkv.lora_A.weight``, ``blocks.0.attn.qkv.M``, ..."""

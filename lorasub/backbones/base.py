@@ -8,7 +8,7 @@ layers of any ``nn.Module``, and read from a backbone just ``groups`` (where ada
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from torch import Tensor, nn
 
@@ -74,6 +74,13 @@ class Backbone(nn.Module, ABC):
                 f"images are {height} x {width} (height x width), but {self.model_id} needs multiples of its patch "
                 f"size {self.patch_size}; the nearest size that fits is {fitting[0]} x {fitting[1]}"
             )
+
+    def repeated_blocks(self) -> Iterable[nn.Module]:
+        """The modules that do most of the work, for ``torch.compile``: each is called as a whole, many are alike.
+
+        The backbone itself unless a subclass knows better.
+        """
+        return (self,)
 
     def weights_hash(self) -> str:
         """SHA-256 of the base weights: the identity that adapters and bases carry with them.

@@ -3,6 +3,7 @@
 from lorasub.callbacks.adapter_export import AdapterExport
 from lorasub.callbacks.backbone_export import BackboneExport
 from lorasub.callbacks.before_after import BeforeAfter
+from lorasub.callbacks.compile_blocks import CompileBlocks
 from lorasub.callbacks.encoder_cache import EncoderCache
 from lorasub.callbacks.evaluation_figures import EvaluationFigures
 from lorasub.callbacks.final_checkpoint import FinalCheckpoint
@@ -17,6 +18,7 @@ __all__ = [
     "AdapterExport",
     "BackboneExport",
     "BeforeAfter",
+    "CompileBlocks",
     "EncoderCache",
     "EvaluationFigures",
     "FinalCheckpoint",

@@ -9,6 +9,7 @@ from typing import Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.loggers import TensorBoardLogger
+from lightning.pytorch.strategies import ModelParallelStrategy
 
 from lorasub.adapters import AdapterBank, AdapterSet, attached_adapters
 from lorasub.callbacks.run_folder import run_folder
@@ -68,7 +69,15 @@ class SubspaceOverlap(Callback):
         self._bases: dict[str, SubspaceBasis] = {}
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Read the references now: a wrong path should not wait for the end of the fit."""
+        """Read the references now: a wrong path should not wait for the end of the fit.
+
+        Raises:
+            ConfigError: scalars are wanted during a fit whose adapters are sharded over processes.
+        """
+        if self.every_n_steps and isinstance(trainer.strategy, ModelParallelStrategy):
+            raise ConfigError(
+                "overlap.every_n_steps needs whole adapters, which fsdp2 has at the end only; set it to 0"
+            )
         adapters = attached_adapters(pl_module)
         base = None if adapters is None else adapters.base_model_hash
         if self.references is None:

@@ -19,7 +19,7 @@ from jsonargparse import Namespace
 from lightning.pytorch import Callback, LightningDataModule, Trainer, seed_everything
 from lightning.pytorch.callbacks import LearningRateMonitor, ModelCheckpoint
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI, SaveConfigCallback
-from lightning.pytorch.strategies import DDPStrategy
+from lightning.pytorch.utilities import rank_zero_only
 
 import lorasub.adapters
 import lorasub.backbones
@@ -28,6 +28,7 @@ import lorasub.tasks  # noqa: F401 - imported so that `--model GeometryTask`, `-
 from lorasub.callbacks import (
     AdapterExport,
     BeforeAfter,
+    CompileBlocks,
     EvaluationFigures,
     FinalCheckpoint,
     PredictionWriter,
@@ -36,6 +37,8 @@ from lorasub.callbacks import (
     SubspaceOverlap,
 )
 from lorasub.cli.checkpoint_recipe import checkpoint_argument, read_recipe
+from lorasub.cli.compute import ComputeSettings, choose_arithmetic
+from lorasub.cli.distribution import choose_strategy
 from lorasub.cli.memory import batch_shape, precision_dtypes
 from lorasub.cli.run_settings import RunSettings
 from lorasub.cli.seeds import give_bank_seeds, mixed_seed
@@ -88,6 +91,7 @@ class TrainingCLI(LightningCLI):
             "--estimate", action="store_true", help="print the memory that fit would take, and end; nothing is loaded"
         )
         parser.add_class_arguments(RunSettings, "run")
+        parser.add_class_arguments(ComputeSettings, "compute")
         parser.add_lightning_class_args(ModelCheckpoint, "checkpoint")
         parser.set_defaults({"checkpoint.save_last": True, "checkpoint.every_n_train_steps": 100})
         parser.add_lightning_class_args(ScenePanels, "panels")
@@ -135,7 +139,7 @@ class TrainingCLI(LightningCLI):
         """Make the task alone, on the meta device, and count."""
         parser = self._parser(self.subcommand)
         trainer = self._get(self.config, "trainer", default={})
-        autocast, dtype = precision_dtypes(trainer["precision"] or default_precision(trainer["accelerator"]))
+        autocast, dtype = precision_dtypes(choose_arithmetic(trainer["accelerator"], trainer["precision"]).precision)
         scenes, views, image_size = batch_shape(_plain(self._get(self.config, "data")))
         only_model = Namespace(model=self._get(self.config, "model"))  # type: ignore[no-untyped-call]
         with torch.device("meta"):
@@ -148,12 +152,12 @@ class TrainingCLI(LightningCLI):
         settings: RunSettings = self._get(self.config_init, "run")
         if config.get("logger") in (None, True) and not config.get("fast_dev_run"):
             config["logger"] = settings.logger()
-        if config.get("precision") is None:
-            config["precision"] = default_precision(config.get("accelerator", "auto"))
-            log.info("precision: %s", config["precision"])
-        if config.get("strategy") in ("auto", "ddp") and several_processes(config):
-            # frozen bases are buffers; broadcasting them in every forward would be pure cost
-            config["strategy"] = DDPStrategy(broadcast_buffers=False)
+        compute: ComputeSettings = self._get(self.config_init, "compute")
+        arithmetic = choose_arithmetic(config.get("accelerator", "auto"), config.get("precision"), compute)
+        config["precision"] = arithmetic.precision
+        torch.set_float32_matmul_precision(arithmetic.matmul)
+        rank_zero_only(log.info)("%s", arithmetic)
+        config["strategy"] = choose_strategy(config)
         parser = self._parser(self.subcommand)
         callbacks: list[Callback] = [self._get(self.config_init, key) for key in parser.callback_keys]
         for callback in callbacks:
@@ -161,6 +165,8 @@ class TrainingCLI(LightningCLI):
                 callback.save_last = False  # else a last checkpoint is written even in a quick check
         settings_of_both = {part: _plain(self._get(self.config, part)) for part in ("model", "data")}
         callbacks += [BeforeAfter(), AdapterExport(), ResultsWriter(settings_of_both)]
+        if arithmetic.compile:
+            callbacks.append(CompileBlocks())
         # first: it must see the weights that were trained, before averaged ones replace them
         config["callbacks"] = [FinalCheckpoint(), *_as_list(config.get("callbacks"))]
         if config.get("logger"):
@@ -196,25 +202,6 @@ class TrainingCLI(LightningCLI):
 
 def _safely(kwargs: dict[str, Any]) -> dict[str, Any]:
     return {**kwargs, "weights_only": True if kwargs.get("weights_only") is None else kwargs["weights_only"]}
-
-
-def default_precision(accelerator: Any) -> str:
-    """bfloat16 autocast on GPUs that have it; float32 elsewhere, where it is exact and often as fast."""
-    wants_gpu = accelerator in ("auto", "gpu", "cuda")
-    return "bf16-mixed" if wants_gpu and torch.cuda.is_available() and torch.cuda.is_bf16_supported() else "32-true"
-
-
-def several_processes(trainer: Mapping[str, Any]) -> bool:
-    """Whether these trainer settings mean more than one process."""
-    devices = trainer.get("devices", "auto")
-    if devices in ("auto", -1, "-1"):
-        on_gpu = trainer.get("accelerator", "auto") in ("auto", "gpu", "cuda")
-        count = torch.cuda.device_count() if on_gpu else 1
-    elif isinstance(devices, str):
-        count = len(devices.split(",")) if "," in devices else int(devices)
-    else:
-        count = devices if isinstance(devices, int) else len(devices)
-    return count * int(trainer.get("num_nodes", 1)) > 1
 
 
 def _as_list(value: Any) -> list[Any]:

@@ -28,6 +28,8 @@ from typing import Any
 
 import lightning.pytorch as pl
 import torch
+from lightning.pytorch.overrides.distributed import UnrepeatedDistributedSampler
+from lightning.pytorch.strategies import ModelParallelStrategy
 from torch.utils.data import DataLoader, Dataset, DistributedSampler
 
 from lorasub.errors import ConfigError
@@ -162,20 +164,27 @@ def evaluation_loader(
     dataset: Dataset[Any],
     *,
     batch_size: int,
+    trainer: pl.Trainer | None = None,
     num_workers: int = 0,
     collate_fn: Callable[[list[Any]], Any] | None = None,
 ) -> DataLoader[Any]:
-    """A loader in the data set's own order, for validation, test and prediction; Lightning splits it over ranks.
+    """A loader in the data set's own order, for validation, test and prediction.
+
+    On W processes rank r takes items ``r, r + W, ...``; each item comes once. Where that would leave a process without
+    any, or where all must take the same number of steps because weights are sharded, some items come twice.
 
     Args:
         dataset: a map-style data set with a length.
         batch_size: scenes a process takes in one step.
+        trainer: the data module's trainer. None on one process; on several it leaves the split to Lightning, which
+            hands out some items twice.
         num_workers: worker processes.
         collate_fn: as for ``torch.utils.data.DataLoader``.
     """
     return DataLoader(
         dataset,
         batch_size=batch_size,
+        sampler=_evaluation_sampler(dataset, trainer),
         num_workers=num_workers,
         persistent_workers=num_workers > 0,
         collate_fn=collate_fn,
@@ -183,6 +192,16 @@ def evaluation_loader(
         # which begins its epochs and validations at other moments, differ from one that was never stopped.
         generator=torch.Generator(),
     )
+
+
+def _evaluation_sampler(dataset: Dataset[Any], trainer: pl.Trainer | None) -> DistributedSampler[Any] | None:
+    """This rank's share; Lightning leaves a sampler of this kind as it is."""
+    if trainer is None or trainer.world_size == 1:
+        return None
+    size: int = len(dataset)  # type: ignore[arg-type]
+    lockstep = isinstance(trainer.strategy, ModelParallelStrategy) or size < trainer.world_size
+    sampler_class = DistributedSampler if lockstep else UnrepeatedDistributedSampler
+    return sampler_class(dataset, num_replicas=trainer.world_size, rank=trainer.global_rank, shuffle=False)
 
 
 def trained_batches(trainer: pl.Trainer) -> int:

@@ -253,5 +253,9 @@ class PosedRGBD(pl.LightningDataModule):
 
     def _loader(self, dataset: Dataset[Any], batch_size: int) -> DataLoader[SceneBatch]:
         return evaluation_loader(
-            dataset, batch_size=batch_size, num_workers=self.num_workers, collate_fn=SceneBatch.concatenate
+            dataset,
+            batch_size=batch_size,
+            trainer=self.trainer,
+            num_workers=self.num_workers,
+            collate_fn=SceneBatch.concatenate,
         )

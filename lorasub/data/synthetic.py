@@ -176,6 +176,7 @@ class SyntheticScenes(pl.LightningDataModule):
         return evaluation_loader(
             SceneDescriptions(self.val_sampler, self.val_scenes),
             batch_size=self.batch_size,
+            trainer=self.trainer,
             num_workers=self.num_workers,
             collate_fn=SceneDescription.concatenate,
         )

@@ -1,6 +1,6 @@
 """Coloured point clouds from views, as PLY and GLB files."""
 
-# trimesh is typed in part only
+# trimesh is typed in part only, and takes a fifth of a second to import, which every command would pay
 # mypy: disable-error-code="no-untyped-call,attr-defined"
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-import trimesh
 from torch import Tensor
 
 from lorasub.errors import DataError
@@ -113,6 +112,8 @@ def point_cloud_from_points(
 
 def write_ply(path: str | os.PathLike[str], cloud: PointCloud) -> None:
     """Write a binary PLY file, in OpenCV axes like everything of ours."""
+    import trimesh
+
     content = trimesh.PointCloud(cloud.points.numpy(), colors=_opaque(cloud.colors)).export(file_type="ply")
     with atomic_path(path) as temporary:
         temporary.write_bytes(content)
@@ -135,6 +136,8 @@ def write_glb(
         intrinsics: ``[S, 3, 3]``.
         image_size: (H, W) that ``intrinsics`` belong to.
     """
+    import trimesh
+
     scene = trimesh.Scene()
     scene.add_geometry(trimesh.PointCloud(cloud.points.numpy(), colors=_opaque(cloud.colors)), geom_name="points")
     if cam_from_world is not None and intrinsics is not None and image_size is not None:
@@ -155,6 +158,8 @@ def read_ply(path: str | os.PathLike[str]) -> PointCloud:
     Raises:
         DataError: the file is missing or is no PLY with points.
     """
+    import trimesh
+
     try:
         loaded = trimesh.load(Path(path), file_type="ply", process=False)
     except (OSError, ValueError, KeyError, IndexError) as error:

@@ -1,9 +1,10 @@
-"""Keep geometry in full precision when the code around it runs under autocast."""
+"""Keep geometry in full precision when the code around it runs under autocast or with TensorFloat-32."""
 
 from __future__ import annotations
 
+import contextlib
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, ParamSpec, TypeVar
 
 import torch
@@ -16,20 +17,35 @@ _HALF = (torch.float16, torch.bfloat16)
 
 
 def full_precision(function: Callable[P, R]) -> Callable[P, R]:
-    """Run ``function`` without autocast, its half-precision tensor arguments lifted to float32.
+    """Run ``function`` without autocast and TensorFloat-32, its half-precision tensor arguments lifted to float32.
 
     A pose multiplied in bfloat16 is wrong in its third digit. Lightning runs training steps under autocast, which turns
-    every matrix product into bfloat16 whatever its inputs were; a decorated function is safe from that. Tensors inside
-    lists and tuples are lifted too; float32 and float64 stay as they are, gradients flow as usual.
+    every matrix product into bfloat16 whatever its inputs were; a decorated function is safe from that. So it is, in
+    the forward pass, from ``torch.set_float32_matmul_precision``. Tensors inside lists and tuples are lifted too;
+    float32 and float64 stay as they are, gradients flow as usual.
     """
 
     @functools.wraps(function)
     def wrapper(*args: P.args, **kwargs: P.kwargs) -> R:
         device = _device_type((*args, *kwargs.values()))
-        with torch.autocast(device_type=device, enabled=False):
+        with torch.autocast(device_type=device, enabled=False), _exact_products():
             return function(*map(_lift, args), **{name: _lift(value) for name, value in kwargs.items()})
 
     return wrapper
+
+
+@contextlib.contextmanager
+def _exact_products() -> Iterator[None]:
+    """Products of float32 matrices in float32."""
+    before = torch.get_float32_matmul_precision()
+    if before == "highest":
+        yield
+        return
+    torch.set_float32_matmul_precision("highest")
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision(before)
 
 
 def _device_type(arguments: tuple[Any, ...]) -> str:

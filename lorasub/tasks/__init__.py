@@ -9,9 +9,11 @@ from lorasub.tasks.memory import MemoryEstimate, estimate_memory
 from lorasub.tasks.planar_or_real import PlanarOrRealTask
 from lorasub.tasks.pretraining import PretrainingTask
 from lorasub.tasks.schedule import warmup_cosine
+from lorasub.tasks.sharding import FullyShardedStrategy
 from lorasub.tasks.transparent import TransparentObjectsTask
 
 __all__ = [
+    "FullyShardedStrategy",
     "GeometryTask",
     "IndoorTask",
     "MemoryEstimate",

@@ -203,7 +203,8 @@ class SceneTask(LightningModule):
             values |= {f"{name}/loss_adapter_{index}": total for index, total in enumerate(own)}
         self.log_dict(
             {key: value.detach().mean() for key, value in values.items()},
-            batch_size=scenes,
+            # Lightning divides the counts of all ranks by their number, in whole numbers: ranks may have had 3 and 2
+            batch_size=scenes * self.trainer.world_size,
             on_step=training,
             on_epoch=not training,
             sync_dist=not training,

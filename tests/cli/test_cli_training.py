@@ -15,7 +15,6 @@ import yaml
 from lorasub.cli.main import main
 from lorasub.cli.memory import batch_shape, precision_dtypes
 from lorasub.cli.seeds import mixed_seed
-from lorasub.cli.training import default_precision, several_processes
 from lorasub.errors import ConfigError
 from lorasub.files import read_json, read_tensors
 
@@ -129,26 +128,6 @@ def test_seed_depends_on_which_data_but_not_on_how_it_is_loaded() -> None:
     slower = {"class_path": "SyntheticScenes", "init_args": {"attribute": "geometry", "partition": 0, "batch_size": 2}}
     assert mixed_seed(0, data) == mixed_seed(0, slower)
     assert len({mixed_seed(0, data), mixed_seed(0, other), mixed_seed(1, data)}) == 3
-
-
-@pytest.mark.parametrize(
-    ("settings", "several"),
-    [
-        ({"devices": 1}, False),
-        ({"devices": 2}, True),
-        ({"devices": "2"}, True),
-        ({"devices": "0,1"}, True),
-        ({"devices": [3]}, False),
-        ({"devices": "auto", "accelerator": "cpu"}, False),
-        ({"devices": 1, "num_nodes": 2}, True),
-    ],
-)
-def test_several_processes(settings: dict[str, object], several: bool) -> None:
-    assert several_processes(settings) is several
-
-
-def test_cpu_computes_in_float32() -> None:
-    assert default_precision("cpu") == "32-true"
 
 
 def test_estimate_prints_the_memory_and_makes_nothing(

@@ -41,7 +41,7 @@ class MaskedScenes(LightningDataModule):
         return self.test_dataloader()
 
     def test_dataloader(self) -> DataLoader[Any]:
-        return evaluation_loader(self.scenes, batch_size=2, collate_fn=SceneBatch.concatenate)  # type: ignore[arg-type]
+        return evaluation_loader(self.scenes, batch_size=2, trainer=self.trainer, collate_fn=SceneBatch.concatenate)  # type: ignore[arg-type]
 
 
 def run(task: SceneTask, folder: Path, steps: int = 0) -> Results:

@@ -33,4 +33,4 @@ class ToyScenes(LightningDataModule):
         )
 
     def val_dataloader(self) -> DataLoader[Any]:
-        return evaluation_loader(self.held_out, batch_size=2, collate_fn=SceneBatch.concatenate)  # type: ignore[arg-type]
+        return evaluation_loader(self.held_out, batch_size=2, trainer=self.trainer, collate_fn=SceneBatch.concatenate)  # type: ignore[arg-type]

@@ -6,12 +6,12 @@ import contextlib
 import json
 import os
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Self
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from lorasub.backbones.base import Backbone
 from lorasub.backbones.loading import WEIGHT_FILES, assign_weights, find_weights, read_weights
@@ -115,6 +115,10 @@ class VGGT(Backbone):
             checkpointing=self.gradient_checkpointing,
         )
         return output
+
+    def repeated_blocks(self) -> Iterable[nn.Module]:
+        """The transformer blocks of encoder and aggregator; those of the camera head are small and few."""
+        return (*self.aggregator.patch_embed.blocks, *self.aggregator.frame_blocks, *self.aggregator.global_blocks)
 
     @property
     def encoder_trains(self) -> bool:
