@@ -17,6 +17,7 @@ from torch.optim.lr_scheduler import LambdaLR
 from lorasub.adapters import AdapterSet, AdapterSpec, FullFineTuning, inject_adapters
 from lorasub.backbones import VGGT, Backbone
 from lorasub.backbones.vggt.blocks import Attention
+from lorasub.backbones.vggt.initialization import add_positions, raise_layer_scales
 from lorasub.errors import ConfigError
 from lorasub.losses import LossTerms, VGGTLoss, attention_loss, matching_loss, patch_matches
 from lorasub.structures import Predictions, SceneBatch
@@ -61,6 +62,10 @@ class PretrainingTask(GeometryTask):
         attention_pair: the pair of blocks whose global attention is taught: one after ``matching_pair``, where
             counterparts can be told apart, and before the last, so that there is a block to make poses of what it
             fetches.
+        layer_scale: before training begins, LayerScales are raised to at least this size; None leaves them. What is
+            resumed from a checkpoint comes with its own.
+        position_norm: likewise, sinusoidal positions of this length are added to the encoder's; see
+            :mod:`lorasub.backbones.vggt.initialization` for both.
         optimizer: called with two parameter groups: the weights of Linear and convolution layers, and everything else
             (biases, norms, scales, tokens, position embeddings), which gets no weight decay.
         warmup_steps: steps until the learning rate is at its peak.
@@ -80,6 +85,8 @@ class PretrainingTask(GeometryTask):
         temperature: float = 0.07,
         attention_weight: float = 0.0,
         attention_pair: int = 2,
+        layer_scale: float | None = None,
+        position_norm: float | None = None,
         optimizer: GroupedOptimizerFactory = lambda groups: AdamW(groups, lr=5e-4, weight_decay=0.05),
         warmup_steps: int = 200,
         decay_steps: int = 0,
@@ -94,6 +101,10 @@ class PretrainingTask(GeometryTask):
                 raise ConfigError(f"PretrainingTask {name} is {value}; it must not be negative (0 leaves it out)")
         if temperature <= 0:
             raise ConfigError(f"PretrainingTask temperature is {temperature}; it must be positive")
+        if layer_scale is not None:
+            raise_layer_scales(backbone, layer_scale)
+        if position_norm is not None:
+            add_positions(backbone, position_norm)
         # the dense heads' maps come as channels_last; with weights to match, their convolutions take a fifth less time
         nn.utils.convert_conv2d_weight_memory_format(backbone, torch.channels_last)
         self.matching_weight = matching_weight

@@ -8,6 +8,8 @@ from typing import Any
 import pytest
 import torch
 import yaml
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.loggers import CSVLogger
@@ -15,6 +17,7 @@ from scene_examples import random_scenes
 from torch.optim import SGD, AdamW
 
 from lorasub.backbones import VGGT, VGGTConfig
+from lorasub.backbones.vggt.initialization import sinusoidal_positions
 from lorasub.backbones.vggt.presets import find_preset
 from lorasub.callbacks import BackboneExport, FinalCheckpoint, WarmWeightAveraging
 from lorasub.data import CurriculumScenes, Stage
@@ -217,6 +220,36 @@ def test_teaching_makes_attention_find_counterparts(tiny_config: VGGTConfig) -> 
 def test_a_pair_of_blocks_that_is_not_there_is_told(tiny_config: VGGTConfig) -> None:
     with pytest.raises(ConfigError, match="attention_pair is 9, but the backbone has 4 pairs"):
         make_task(tiny_config, attention_weight=1.0, attention_pair=9)
+
+
+def test_layer_scales_and_positions_are_raised_before_training(tiny_config: VGGTConfig) -> None:
+    plain = VGGT(tiny_config)
+    with torch.no_grad():
+        plain.aggregator.frame_blocks[0].ls1.gamma[:2] = torch.tensor([-0.2, 0.7])
+    before = {name: value.clone() for name, value in plain.state_dict().items()}
+    after = PretrainingTask(plain, layer_scale=0.3, position_norm=5.0).backbone.state_dict()
+    gamma = after["aggregator.frame_blocks.0.ls1.gamma"]
+    torch.testing.assert_close(gamma[:2], torch.tensor([-0.3, 0.7]))
+    assert (gamma[2:] == 0.3).all()
+    added = (after["aggregator.patch_embed.pos_embed"] - before["aggregator.patch_embed.pos_embed"])[0]
+    assert not added[0].any()  # the class token has no place
+    torch.testing.assert_close(added[1:].norm(dim=-1).mean(), torch.tensor(5.0))
+    changed = {name for name in before if not torch.equal(before[name], after[name])}
+    assert all(name.endswith(("gamma", "pos_embed")) for name in changed)
+
+
+@settings(deadline=None)
+@given(grid=st.integers(2, 12), quarter=st.integers(2, 16))
+def test_a_place_can_be_read_from_its_position_by_a_linear_layer(grid: int, quarter: int) -> None:
+    """Least squares finds row and column again; and no two places share a position."""
+    positions = sinusoidal_positions(grid, 8 * quarter).double()
+    assert positions.shape == (grid * grid, 8 * quarter)
+    assert torch.cdist(positions, positions).add(torch.eye(len(positions))).min() > 0.1
+    row, column = torch.meshgrid(torch.arange(grid), torch.arange(grid), indexing="ij")
+    place = torch.stack((row.flatten(), column.flatten()), -1).double()
+    place -= place.mean(0)
+    found = positions @ torch.linalg.lstsq(positions, place, driver="gelsd").solution
+    assert (found - place).square().mean() < 0.05 * place.square().mean()
 
 
 def test_everything_is_trained_and_only_weights_of_layers_decay(tiny_config: VGGTConfig) -> None:
