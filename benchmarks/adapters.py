@@ -15,6 +15,8 @@ before.
 from __future__ import annotations
 
 import argparse
+import ctypes
+import gc
 import json
 import subprocess
 import sys
@@ -138,8 +140,8 @@ class Held:
     """The memory that this process takes beyond what it held when this was made.
 
     Args:
-        device: whose memory. On the CPU it is the process's, as Linux counts it: what an earlier call freed and the
-            allocator kept hides what a later one takes, so measure in a fresh process.
+        device: whose memory. On the CPU it is the process's, as Linux counts it. What was freed before and the allocator
+            kept would hide what is taken now, so it is given back first, as far as glibc can.
     """
 
     def __init__(self, device: torch.device) -> None:
@@ -147,6 +149,9 @@ class Held:
         if self.on_gpu:
             torch.cuda.reset_peak_memory_stats()
         else:
+            gc.collect()
+            if hasattr(library := ctypes.CDLL(None), "malloc_trim"):
+                library.malloc_trim(0)
             Path("/proc/self/clear_refs").write_text("5")  # the peak (VmHWM) begins again at what is held now
         self.before = torch.cuda.memory_allocated() if self.on_gpu else _status("VmRSS")
 

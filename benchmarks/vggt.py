@@ -219,6 +219,7 @@ def main() -> None:
         package = find_package(options.released, Path(extracted))
         if options.one:
             side, images = build(options.one, package, options), batch(options.views[0], options)
+            side.forward(images)  # what libraries keep from their first call on is nobody's
             held = Held(images.device)
             getattr(side, options.modes[0])(images)
             print(json.dumps({"peak": held.peak()}))

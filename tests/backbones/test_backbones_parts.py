@@ -13,7 +13,7 @@ from torch import Tensor
 from lorasub import VGGT
 from lorasub.backbones.vggt.aggregator import Aggregator
 from lorasub.backbones.vggt.blocks import Attention
-from lorasub.backbones.vggt.dense_head import add_position, inverse_log
+from lorasub.backbones.vggt.dense_head import add_position_, inverse_log
 from lorasub.backbones.vggt.rope import apply_rotary, grid_positions, rotary_table
 
 
@@ -108,7 +108,7 @@ def test_special_tokens_of_the_first_view_differ_from_all_others(tiny: VGGT) -> 
 @pytest.mark.parametrize("size", [(3, 5), (6, 2)])
 def test_dense_position_embedding_in_closed_form(size: tuple[int, int]) -> None:
     height, width = size
-    found = add_position(torch.zeros(1, 8, height, width, dtype=torch.float64), aspect=width / height)[0]
+    found = add_position_(torch.zeros(1, 8, height, width, dtype=torch.float64), aspect=width / height)[0]
     diagonal = np.hypot(width, height)
     for row in range(height):
         for column in range(width):

@@ -80,9 +80,10 @@ class DenseHead(nn.Module):
         for tap, project, resize in zip(taps, self.projects, self.resize_layers, strict=True):
             tokens = self.norm(tap[:, self.num_special_tokens :].to(self.norm.weight.dtype))
             level = project(tokens.transpose(1, 2).unflatten(-1, grid))
-            pyramid.append(resize(add_position(level, aspect)))
-        features = enlarge(self.scratch(pyramid), image_size)
-        output = self.scratch.output_conv2(add_position(features, aspect)).permute(0, 2, 3, 1)
+            pyramid.append(resize(add_position_(level, aspect)))
+        # no name for the map at full size: it is by far the largest, and is let go as soon as it has been read
+        fused = self.scratch(pyramid)
+        output = self.scratch.output_conv2(add_position_(enlarge(fused, image_size), aspect)).permute(0, 2, 3, 1)
         return self.activation(output[..., :-1]), 1 + output[..., -1].exp()
 
 
@@ -135,7 +136,7 @@ class FusionBlock(nn.Module):
     def forward(self, fused: Tensor, level: Tensor | None, size: tuple[int, int]) -> Tensor:
         """``[N, features, ...]`` to ``[N, features, *size]``."""
         if level is not None:
-            fused = fused + self.resConfUnit1(level)
+            fused = self.resConfUnit1(level).add_(fused)
         # a 1 x 1 convolution and an interpolation (whose weights sum to one) commute: convolve the smaller map
         return enlarge(self.out_conv(self.resConfUnit2(fused)), size)
 
@@ -151,7 +152,8 @@ class ResidualUnit(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """``[N, features, h, w]`` to the same."""
         x = nn.functional.relu(x)
-        return x + self.conv2(nn.functional.relu(self.conv1(x)))  # type: ignore[no-any-return]
+        # in place: the backward pass of a convolution does not ask for what it gave
+        return self.conv2(nn.functional.relu_(self.conv1(x))).add_(x)  # type: ignore[no-any-return]
 
 
 def enlarge(x: Tensor, size: tuple[int, int]) -> Tensor:
@@ -159,8 +161,8 @@ def enlarge(x: Tensor, size: tuple[int, int]) -> Tensor:
     return nn.functional.interpolate(x, size=size, mode="bilinear", align_corners=True)
 
 
-def add_position(x: Tensor, aspect: float, *, frequency: float = 100.0, weight: float = 0.1) -> Tensor:
-    """Add a sinusoidal embedding of the position in the image to a map ``[N, C, h, w]``; C is a multiple of 4.
+def add_position_(x: Tensor, aspect: float, *, frequency: float = 100.0, weight: float = 0.1) -> Tensor:
+    """Add, in place, a sinusoidal embedding of the position in the image to a map ``[N, C, h, w]``, 4 dividing C.
 
     Pixel centres lie in a rectangle of the image's aspect ratio (width / height) whose half diagonal is 1. Half of the
     channels embed x, half y; each half holds first the sines, then the cosines, of
@@ -174,7 +176,7 @@ def add_position(x: Tensor, aspect: float, *, frequency: float = 100.0, weight: 
     angles_x, angles_y = omega[:, None] * columns, omega[:, None] * rows
     embed_x = torch.cat((angles_x.sin(), angles_x.cos()))[:, None, :].expand(-1, height, -1)
     embed_y = torch.cat((angles_y.sin(), angles_y.cos()))[:, :, None].expand(-1, -1, width)
-    return x + weight * torch.cat((embed_x, embed_y))
+    return x.add_(torch.cat((embed_x, embed_y)), alpha=weight)
 
 
 def _centres(count: int, like: Tensor) -> Tensor:
