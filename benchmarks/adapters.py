@@ -140,8 +140,8 @@ class Held:
     """The memory that this process takes beyond what it held when this was made.
 
     Args:
-        device: whose memory. On the CPU it is the process's, as Linux counts it. What was freed before and the allocator
-            kept would hide what is taken now, so it is given back first, as far as glibc can.
+        device: whose memory. On the CPU it is the process's, as Linux counts it. What was freed before and is kept by
+            the allocator would hide what is taken now, so it is given back first, as far as glibc can.
     """
 
     def __init__(self, device: torch.device) -> None:

@@ -93,7 +93,7 @@ def measure(axis: str, rounds: int) -> list[dict[str, Any]]:
 def figure(rows: list[dict[str, Any]], path: Path) -> None:
     """Time, memory and operations over each axis, each as a multiple of its first row."""
     axes = list(dict.fromkeys(row["axis"] for row in rows))
-    drawn, panels = new_figure(2.7 * len(axes) + 0.4, 2.8, 1, len(axes))
+    drawn, panels = new_figure(2.2 * len(axes) + 0.4, 2.6, 1, len(axes), sharey=True)
     for panel, axis in zip(panels, axes, strict=True):
         own = [row for row in rows if row["axis"] == axis]
         for number, (name, label) in enumerate((("seconds", "time"), ("bytes", "memory"), ("flops", "operations"))):
@@ -101,10 +101,13 @@ def figure(rows: list[dict[str, Any]], path: Path) -> None:
             panel.plot([row["value"] for row in own], values, color=COLORS[number], marker=MARKERS[number], label=label)
         panel.set_xscale("log", base=2)
         panel.set_yscale("log", base=2)
+        panel.set_xticks([row["value"] for row in own], [str(row["value"]) for row in own])
+        panel.minorticks_off()
         panel.set_xlabel(axis)
     panels[0].set_ylabel("times the first")
+    panels[0].yaxis.set_major_formatter("{x:g}")
     panels[0].legend(fontsize="small")
-    save_figure(drawn, path)
+    save_figure(drawn, path, dpi=100)
 
 
 def main() -> None:
