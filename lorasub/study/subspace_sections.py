@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import statistics
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ from lorasub.figures import save_figure, spectra_figure, spectra_rows
 from lorasub.files import read_json, write_csv
 from lorasub.metrics.results import Results
 from lorasub.study.plan import Plan
-from lorasub.study.store import BASIS, EXPLAINED_FILE, RECORD_FILE, RUN, Store
+from lorasub.study.store import BASIS, RECORD_FILE, RUN, Store
 from lorasub.study.text import Rows, markdown
 from lorasub.subspaces import SubspaceBasis
 
@@ -69,45 +69,56 @@ def explained_rows(found: Rows) -> list[dict[str, Any]]:
 
 def _overlaps(plan: Plan, store: Store, folder: Path) -> str:
     """Within and between attributes, against chance; each variant a line."""
-    rows = []
-    for variant, key in plan.overlaps.items():
-        step = plan.graph[key]
-        if store.done(step):
-            if not variant:
-                shutil.copyfile(store.folder(step) / "overlap.png", folder / "overlap.png")
-            found = overlap_rows(read_json(store.folder(step) / "overlap.json"))
-            rows += [{"variant": variant or "(the study)", **row} for row in found]
-    if not rows:
-        return ""
-    write_csv(folder / "overlaps.csv", rows)
-    figure = "\n\n![overlaps](overlap.png)" if (folder / "overlap.png").exists() else ""
-    return (
+    table = _of_variants(plan.overlaps, "overlap", overlap_rows, plan, store, folder)
+    return table and (
         "## Overlaps of attributes\n\nMeans over pairs and layers of phi, the mean squared cosine of the principal "
         "angles. A subspace belongs to an attribute only if halves of one attribute's adapters overlap clearly more "
-        f"than halves of different attributes do.\n\n{markdown(_rounded(_distinct(rows)))}{figure}"
+        f"than halves of different attributes do.\n\n{table}"
     )
 
 
 def _explained(plan: Plan, store: Store, folder: Path) -> str:
     """Whether subspaces predict adapters that they were not mined from."""
+    table = _of_variants(plan.explained, "explained", explained_rows, plan, store, folder)
+    return table and (
+        "## Adapters that were held out\n\nEach attribute's subspace is mined from half of its adapters. The table has "
+        f"the share of the squared norm of the other half's adapters that lies in it on both sides.\n\n{table}"
+    )
+
+
+def _of_variants(
+    steps: Mapping[str, str],
+    name: str,
+    rows_of: Callable[[Any], list[dict[str, Any]]],
+    plan: Plan,
+    store: Store,
+    folder: Path,
+) -> str:
+    """A table of what a step found in each variant, and the study's own figure of it; empty where none is done.
+
+    Args:
+        steps: variant -> key of the step, which left ``name.json`` and ``name.png``.
+        name: of these files, and of the CSV.
+        rows_of: rows from the content of the JSON file.
+        plan: of the study.
+        store: has the results.
+        folder: of the report.
+    """
     rows = []
-    for variant, key in plan.explained.items():
+    figure = ""
+    for variant, key in steps.items():
         step = plan.graph[key]
-        if store.done(step):
-            if not variant:
-                shutil.copyfile(store.folder(step) / "explained.png", folder / "explained.png")
-            found = explained_rows(read_json(store.folder(step) / EXPLAINED_FILE))
-            kept = found if not variant else found[:1]
-            rows += [{"variant": variant or "(the study)", **row} for row in kept]
+        if not store.done(step):
+            continue
+        if not variant:
+            shutil.copyfile(store.folder(step) / f"{name}.png", folder / f"{name}.png")
+            figure = f"\n\n![{name}]({name}.png)"
+        found = rows_of(read_json(store.folder(step) / f"{name}.json"))
+        rows += [{"variant": variant or "(the study)", **row} for row in found]
     if not rows:
         return ""
-    write_csv(folder / "explained.csv", rows)
-    figure = "\n\n![explained](explained.png)" if (folder / "explained.png").exists() else ""
-    return (
-        "## Adapters that were held out\n\nEach attribute's subspace is mined from half of its adapters. The table has "
-        "the share of the squared norm of the other half's adapters that lies in it on both sides.\n\n"
-        f"{markdown(_rounded(_distinct(rows)))}{figure}"
-    )
+    write_csv(folder / f"{name}.csv", rows)
+    return markdown(_rounded(_distinct(rows))) + figure
 
 
 def _removals(plan: Plan, store: Store, folder: Path) -> str:
