@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
 
 import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.image import AxesImage
 
 from lorasub.errors import ConfigError
 from lorasub.figures.style import COLORS, MARKERS, NULL_COLOR, SEQUENTIAL, new_figure
@@ -47,23 +49,8 @@ def overlap_heatmap(matrix: OverlapMatrix, *, measure: str = "phi") -> Figure:
     top = float(known.max())
     image = None
     for axis, side, value, null in zip(axes, _SIDES, values, nulls, strict=True):
-        image = axis.imshow(value.numpy(), cmap=SEQUENTIAL, vmin=0, vmax=top)
-        axis.grid(False)
-        axis.set_xticks(range(count), matrix.names, rotation=30, ha="right")
-        axis.set_yticks(range(count), matrix.names)
+        image = _annotated(axis, matrix.names, value.tolist(), null.tolist(), top)
         axis.set_title(_TITLES[side], fontsize="medium")
-        for row in range(count):
-            for column in range(count):
-                if not math.isnan(value[row, column]):
-                    axis.text(
-                        column,
-                        row,
-                        f"{value[row, column]:.3f}\n({null[row, column]:.3f})",
-                        ha="center",
-                        va="center",
-                        fontsize="small",
-                        color="white" if value[row, column] < 0.55 * top else "black",
-                    )
     assert image is not None
     figure.colorbar(image, ax=axes, shrink=0.8, label=measure)
     within = any(first == second for first, second in matrix.reports)
@@ -89,26 +76,38 @@ def explained_heatmap(rows: Sequence[HeldOutExplained], *, layers: str = "all") 
         raise ConfigError(f"no row is of the layers '{layers}'; there are {', '.join({row.layers for row in rows})}")
     names = list(dict.fromkeys(basis for basis, _ in shown))
     figure, (axis,) = new_figure(1.0 * len(names) + 2.4, 0.85 * len(names) + 1.6)
-    values = [[shown[basis, adapters].explained for adapters in names] for basis in names]
-    top = max(map(max, values))
+    values, chance = (
+        [[getattr(shown[basis, adapters], field) for adapters in names] for basis in names]
+        for field in ("explained", "chance")
+    )
+    image = _annotated(axis, names, values, chance, max(map(max, values)))
+    axis.set_xlabel("held-out adapters of")
+    axis.set_ylabel("subspace of")
+    figure.colorbar(image, ax=axis, shrink=0.8, label="explained share")
+    return figure
+
+
+def _annotated(
+    axis: Axes, names: Sequence[str], values: Sequence[Sequence[float]], chance: Sequence[Sequence[float]], top: float
+) -> AxesImage:
+    """A coloured square matrix; each cell has its value and, below it in brackets, chance. NaN stays white."""
     image = axis.imshow(values, cmap=SEQUENTIAL, vmin=0, vmax=top)
     axis.grid(False)
     axis.set_xticks(range(len(names)), names, rotation=30, ha="right")
     axis.set_yticks(range(len(names)), names)
-    axis.set_xlabel("held-out adapters of")
-    axis.set_ylabel("subspace of")
-    for (basis, adapters), row in shown.items():
-        axis.text(
-            names.index(adapters),
-            names.index(basis),
-            f"{row.explained:.3f}\n({row.chance:.3f})",
-            ha="center",
-            va="center",
-            fontsize="small",
-            color="white" if row.explained < 0.55 * top else "black",
-        )
-    figure.colorbar(image, ax=axis, shrink=0.8, label="explained share")
-    return figure
+    for row, column in itertools.product(range(len(names)), repeat=2):
+        value = values[row][column]
+        if not math.isnan(value):
+            axis.text(
+                column,
+                row,
+                f"{value:.3f}\n({chance[row][column]:.3f})",
+                ha="center",
+                va="center",
+                fontsize="small",
+                color="white" if value < 0.55 * top else "black",
+            )
+    return image
 
 
 def depth_profile(matrix: OverlapMatrix, *, measure: str = "phi") -> Figure:

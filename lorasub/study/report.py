@@ -66,6 +66,7 @@ class _Report:
         self.results = results
         self.folder = folder
         self.plan, self.store, self.study = results.plan, results.store, results.plan.study
+        self.scores = results.scores()
         self.summaries = results.summaries()
         self.none = next(name for name, method in self.study.methods.items() if not method.adapter)
 
@@ -75,7 +76,8 @@ class _Report:
             f"# Study: {self.study.name}\n\n"
             f"Drawn {time.strftime('%Y-%m-%d', time.gmtime())} with lorasub {version()} on {machine()}. "
             f"{done} of {len(self.plan.graph)} steps are done. Made by `{command}`; drawn again from the stored "
-            "results by `lorasub study report`. Every number is in `scores.csv`, with the result file it comes from."
+            "results by `lorasub study report`. Every result of a test is in `scores.csv` or `removals.csv`, with the "
+            "file it comes from."
         )
 
     def failures(self, failed: Mapping[str, str]) -> str:
@@ -86,7 +88,7 @@ class _Report:
 
     def accuracy(self) -> str:
         """The main table and figure, at the number of scenes at which learning rates were chosen."""
-        rows_of_all = [score.row() for score in self.results.scores()]
+        rows_of_all = [score.row() for score in self.scores]
         self._csv("scores.csv", rows_of_all)
         parts = []
         for name, task in self.study.downstream.items():
@@ -225,7 +227,7 @@ class _Report:
             protocols = sorted(
                 {
                     score.protocol
-                    for score in self.results.scores()
+                    for score in self.scores
                     if score.cell.downstream == name and score.result == task.metric
                 }
             )

@@ -30,7 +30,6 @@ from lorasub.study.steps import KINDS, Graph, Step
 STEP_FILE, RECORD_FILE, LOG_FILE, FAILURE_FILE = "step.json", "record.json", "log.txt", "failure.txt"
 #: What steps leave for others: a run as of ``lorasub fit``, a basis, the choice of a learning rate.
 CONFIG_FILE, RUN, BASIS, CHOICE_FILE, COSTS_FILE = "config.yaml", "run", "basis", "choice.json", "costs.json"
-EXPLAINED_FILE = "explained.json"
 
 #: Seconds for a unit of work where nothing of a kind has been done yet: a nano backbone on two cores.
 GUESSES: dict[str, float] = {

@@ -9,7 +9,7 @@ from typing import Any
 from lorasub.adapters.mining import read_adapter
 from lorasub.errors import ArtefactError
 from lorasub.files import write_json
-from lorasub.study.store import BASIS, EXPLAINED_FILE, RUN, OpenStep
+from lorasub.study.store import BASIS, RUN, OpenStep
 from lorasub.subspaces import (
     AdapterSource,
     AdapterUpdates,
@@ -79,7 +79,7 @@ def explain(step: OpenStep) -> dict[str, Any]:
 
     groups, _ = _adapters(step)
     rows = held_out_explained(groups, dim=step.config["dim"], alpha=step.config["alpha"])
-    write_json(step.folder / EXPLAINED_FILE, [row.row() for row in rows])
+    write_json(step.folder / "explained.json", [row.row() for row in rows])
     save_figure(explained_heatmap(rows), step.folder / "explained.png", [row.row() for row in rows])
     return {}
 

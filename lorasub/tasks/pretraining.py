@@ -93,8 +93,9 @@ class PretrainingTask(GeometryTask):
     ) -> None:
         super().__init__(backbone, adapter=None, loss=loss)
         pairs = backbone.config.num_pairs
-        for name, pair in (("matching_pair", matching_pair), ("attention_pair", attention_pair)):
-            if not 0 <= pair < pairs and (name == "matching_pair" or attention_weight > 0):
+        taught = {"attention_pair": attention_pair} if attention_weight > 0 else {}
+        for name, pair in {"matching_pair": matching_pair, **taught}.items():
+            if not 0 <= pair < pairs:
                 raise ConfigError(f"{name} is {pair}, but the backbone has {pairs} pairs of blocks, counted from 0")
         for name, value in (("matching_weight", matching_weight), ("attention_weight", attention_weight)):
             if value < 0:
@@ -125,17 +126,17 @@ class PretrainingTask(GeometryTask):
         """Run the backbone on ``images [B, S, 3, H, W]`` and keep what correspondence is learnt on."""
         assert isinstance(self.backbone, VGGT)
         blocks = self.backbone.aggregator.global_blocks
-        attention = blocks[self.attention_pair].get_submodule("attn") if self.attention_weight > 0 else None
-        with output_of(blocks[self.matching_pair]) as outputs, inputs_of(attention) as inputs:
+        attention = blocks[self.attention_pair].get_submodule("attn") if self.attention_weight > 0 else nn.Identity()
+        with calls_of(blocks[self.matching_pair]) as matched, calls_of(attention) as attended:
             predictions = self.backbone(images)
         views = images.shape[1]
-        tokens = torch.unflatten(outputs[0], 1, (views, -1))
+        ((_, output),) = matched
+        tokens = torch.unflatten(output, 1, (views, -1))
         queries = keys = None
         if isinstance(attention, Attention):
-            queries, keys = (
-                torch.unflatten(values[:, 0], 1, (views, -1))
-                for values in attention.queries_keys_values(*inputs[0])[:2]
-            )
+            ((inputs, _),) = attended
+            both = attention.queries_keys_values(*inputs)[:2]
+            queries, keys = (torch.unflatten(projected[:, 0], 1, (views, -1)) for projected in both)
         values = {name: getattr(predictions, name) for name in Predictions.__dataclass_fields__}
         patches = tokens[:, :, self.backbone.config.num_special_tokens :]
         return MatchablePredictions(**values, patch_tokens=patches, queries=queries, keys=keys)
@@ -199,25 +200,11 @@ def parameter_groups(module: nn.Module) -> list[dict[str, Any]]:
 
 
 @contextlib.contextmanager
-def output_of(module: nn.Module) -> Iterator[list[Tensor]]:
-    """Within the block, every output of ``module`` is added to the list."""
-    outputs: list[Tensor] = []
-    handle = module.register_forward_hook(lambda _module, _inputs, output: outputs.append(output))
+def calls_of(module: nn.Module) -> Iterator[list[tuple[tuple[Any, ...], Tensor]]]:
+    """Within the block, arguments and output of every call of ``module`` are added to the list."""
+    calls: list[tuple[tuple[Any, ...], Tensor]] = []
+    handle = module.register_forward_hook(lambda _module, arguments, output: calls.append((arguments, output)))
     try:
-        yield outputs
-    finally:
-        handle.remove()
-
-
-@contextlib.contextmanager
-def inputs_of(module: nn.Module | None) -> Iterator[list[tuple[Any, ...]]]:
-    """Within the block, the arguments of every call of ``module`` are added to the list; of None, nothing is."""
-    inputs: list[tuple[Any, ...]] = []
-    if module is None:
-        yield inputs
-        return
-    handle = module.register_forward_pre_hook(lambda _module, arguments: inputs.append(arguments))
-    try:
-        yield inputs
+        yield calls
     finally:
         handle.remove()

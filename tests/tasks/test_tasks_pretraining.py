@@ -202,21 +202,6 @@ def test_loss_teaches_the_first_head_of_a_blocks_attention(tiny_config: VGGTConf
     assert attention.proj.weight.grad is None
 
 
-def test_teaching_makes_attention_find_counterparts(tiny_config: VGGTConfig) -> None:
-    torch.manual_seed(0)
-    task = make_task(tiny_config, matching_weight=0.0, attention_weight=1.0, attention_pair=1)
-    batch = task.prepare_batch(make_data().training_batch(4))
-    optimizer = torch.optim.AdamW(task.parameters(), lr=3e-3)
-    losses = []
-    for _ in range(30):
-        loss = task.compute_loss(task(batch.images), batch).parts["attention"].mean()
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        losses.append(loss.item())
-    assert losses[-1] < 0.8 * losses[0]
-
-
 def test_a_pair_of_blocks_that_is_not_there_is_told(tiny_config: VGGTConfig) -> None:
     with pytest.raises(ConfigError, match="attention_pair is 9, but the backbone has 4 pairs"):
         make_task(tiny_config, attention_weight=1.0, attention_pair=9)
@@ -273,16 +258,22 @@ def test_schedule_rises_stays_and_falls() -> None:
     assert falling == [1, 1, 1, 1, 1, 1, 1, 0.75, 0.5, 0.25, 0, 0]
 
 
-def test_matching_loss_is_learnt(tiny_config: VGGTConfig) -> None:
-    """Twenty steps on the same scenes: their patches are told apart better than before."""
-    task = make_task(
-        tiny_config, matching_weight=1.0, loss=VGGTLoss(camera_weight=0, depth_weight=1e-6, points_weight=0)
-    )
+@pytest.mark.parametrize(
+    ("part", "steps", "weights"),
+    [
+        ("matching", 20, {"matching_weight": 1.0}),
+        ("attention", 30, {"matching_weight": 0.0, "attention_weight": 1.0, "attention_pair": 1}),
+    ],
+)
+def test_correspondence_is_learnt(part: str, steps: int, weights: dict[str, float], tiny_config: VGGTConfig) -> None:
+    """Some steps on the same scenes: counterparts of their patches are found better than before."""
+    torch.manual_seed(0)
+    task = make_task(tiny_config, loss=VGGTLoss(camera_weight=0, depth_weight=1e-6, points_weight=0), **weights)
     batch = task.prepare_batch(make_data().training_batch(0))
     optimizer = AdamW(parameter_groups(task), lr=3e-3)
     losses = []
-    for _ in range(20):
-        loss = task.compute_loss(task(batch.images), batch).parts["matching"].mean()
+    for _ in range(steps):
+        loss = task.compute_loss(task(batch.images), batch).parts[part].mean()
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()

@@ -43,7 +43,7 @@ def cosine(angle: float):
 
 @wp.func
 def exp2(x: float):
-    """2^x to 2e-7 of itself; 0 below the smallest normal number. x is at most 127."""
+    """2^x to 3e-7 of itself; 0 below the smallest normal number. x is at most 127."""
     whole = wp.floor(x + 0.5)
     f = x - whole
     value = 1.0 + f * (_E1 + f * (_E2 + f * (_E3 + f * (_E4 + f * (_E5 + f * _E6)))))
@@ -53,7 +53,7 @@ def exp2(x: float):
 
 @wp.func
 def log2(x: float):
-    """The binary logarithm of a positive normal number to 2e-7."""
+    """The binary logarithm of a positive normal number to 2e-7, or 2e-7 of itself where that is more."""
     # counted from the root of a half, the mantissa lies around 1
     bits = wp.cast(x, wp.int32) - wp.cast(_ROOT_HALF, wp.int32)
     whole = bits >> 23
