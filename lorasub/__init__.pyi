@@ -33,6 +33,7 @@ from .data.curriculum import CurriculumScenes as CurriculumScenes
 from .data.curriculum import Stage as Stage
 from .data.frames import Capture as Capture
 from .data.frames import Frame as Frame
+from .data.mixed import MixedScenes as MixedScenes
 from .data.readers.base import Reader as Reader
 from .data.readers.discovery import find_captures as find_captures
 from .data.real import PosedRGBD as PosedRGBD

@@ -75,6 +75,11 @@ class AdapterSet:
         """Layer path -> its update in factored form, detached: what mining takes."""
         return {path: layer.update() for path, layer in self.layers.items()}
 
+    def regularization(self) -> Tensor | None:
+        """The mean of what layers add to the loss, over those that do; None where none does."""
+        found = [term for layer in self.layers.values() if (term := layer.regularization()) is not None]
+        return torch.stack(found).mean() if found else None
+
     def table(self) -> ParameterTable:
         """Trained and frozen parameters for each group of the model."""
         return count_parameters(self.model)

@@ -69,6 +69,10 @@ class AdapterLayer(nn.Module, ABC):
     def update(self) -> LowRankUpdate:
         """The update of the weight in factored form, detached; convolutions are flattened."""
 
+    def regularization(self) -> Tensor | None:
+        """A term that this layer adds to the loss, a scalar; None for none."""
+        return None
+
     def frozen_state(self) -> dict[str, Tensor]:
         """Tensors that are not trained but that no other file holds, so that they are saved with the adapter."""
         return {}

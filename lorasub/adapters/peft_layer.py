@@ -1,12 +1,14 @@
 """Layers of the PEFT package behind lorasub's own interface: DoRA, LoHa, LoKr, and LoRA as PEFT computes it.
 
-They are here to be compared with. Each layer is made by PEFT alone, for this layer alone. That leaves out what spans
-layers: AdaLoRA moves its rank budget between all of them after every step, and adds a term to the loss.
+They are here to be compared with. Each layer is made by PEFT alone, for this layer alone. AdaLoRA moves its rank budget
+between all layers after every step and adds a term to the loss: see :class:`lorasub.tasks.rank_budget.RankBudget` and
+:meth:`AdapterLayer.regularization`.
 """
 
 from __future__ import annotations
 
 import copy
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -19,8 +21,8 @@ from lorasub.adapters.layer import AdapterLayer
 from lorasub.errors import ConfigError
 from lorasub.subspaces.updates import LowRankUpdate
 
-#: Kinds of PEFT whose layers stand on their own.
-SUPPORTED = ("LORA", "LOHA", "LOKR")
+#: Kinds of PEFT whose layers stand on their own, and AdaLoRA.
+SUPPORTED = ("LORA", "LOHA", "LOKR", "ADALORA")
 
 
 class PeftLayer(AdapterLayer):
@@ -28,14 +30,32 @@ class PeftLayer(AdapterLayer):
 
     Attributes:
         peft_layer: PEFT's own layer; it wraps the same ``base_layer``.
+        config: PEFT's configuration that it was made with.
     """
 
     kind: ClassVar[str] = "peft"
     low_rank: ClassVar[bool] = False
 
-    def __init__(self, base_layer: nn.Linear | nn.Conv2d, peft_layer: nn.Module) -> None:
+    def __init__(self, base_layer: nn.Linear | nn.Conv2d, peft_layer: nn.Module, config: Any) -> None:
         super().__init__(base_layer, scale=1.0)
         self.peft_layer = peft_layer
+        self.config = config
+
+    @property
+    def shares_ranks(self) -> bool:
+        """Whether it is a layer of AdaLoRA (Zhang et al. 2023, arXiv 2303.10512)."""
+        return hasattr(self.peft_layer, "lora_E")
+
+    def regularization(self) -> Tensor | None:
+        """Of AdaLoRA, how far its factors are from orthonormal, times ``orth_reg_weight`` (eq. 4 of the paper)."""
+        if not self.shares_ranks:
+            return None
+        factors: Any = self.peft_layer
+        A, B = factors.lora_A["default"], factors.lora_B["default"].T
+        eye = torch.eye(len(A), dtype=A.dtype, device=A.device)
+        # PEFT's form of it: norms, not their squares, and a mean over matrices
+        deviations = [torch.linalg.matrix_norm(factor @ factor.T - eye) for factor in (A, B)]
+        return self.config.orth_reg_weight * torch.stack(deviations).mean()  # type: ignore[no-any-return]
 
     def forward(self, x: Tensor) -> Tensor:
         """PEFT's output; that of the base layer while merged or switched off."""
@@ -68,11 +88,12 @@ class PeftLayer(AdapterLayer):
 
 @dataclass(frozen=True, kw_only=True)
 class PEFT(LayerSpec):
-    """Any layer-wise adapter of the ``peft`` package (extra ``peft``).
+    """Any layer-wise adapter of the ``peft`` package (extra ``peft``), and AdaLoRA.
 
     Attributes:
         config: PEFT's configuration, without ``target_modules``. ``{"peft_type": "LORA", "r": 16, "lora_alpha": 32,
-            "use_dora": True}`` is DoRA (Liu et al. 2024, arXiv 2402.09353).
+            "use_dora": True}`` is DoRA (Liu et al. 2024, arXiv 2402.09353). ``{"peft_type": "ADALORA", "init_r": 24,
+            "target_r": 16, "lora_alpha": 32, "tinit": 20, "tfinal": 40}`` is AdaLoRA; the fit knows ``total_step``.
         targets: what to adapt.
         exclude: what to leave out.
     """
@@ -91,11 +112,26 @@ class PEFT(LayerSpec):
             )
         if "target_modules" in self.config:
             raise ConfigError("PEFT: name the layers in targets, not in config.target_modules")
+        if kind == "ADALORA":
+            self._check_ranks()
         start = self.config.get("init_lora_weights", True)
         if start is not True and start != "gaussian":
             raise ConfigError(
                 f"PEFT: init_lora_weights={start!r} changes the model at the start, or its base weights; "
                 "for PiSSA take LoRA(init='pissa')"
+            )
+
+    def _check_ranks(self) -> None:
+        if unused := sorted({"r", "total_step"} & set(self.config)):
+            raise ConfigError(
+                f"PEFT: AdaLoRA takes no {' and no '.join(unused)}: ranks go from init_r to target_r, and how long the "
+                "fit is, the trainer knows"
+            )
+        first, last = self.config.get("init_r", 12), self.config.get("target_r", 8)
+        if not 1 <= last < first:
+            raise ConfigError(
+                f"PEFT: AdaLoRA lowers ranks from init_r to target_r, not from {first} to {last}; for a rank that "
+                "stays take LoRA"
             )
 
     def wrap(self, path: str, base_layer: nn.Linear | nn.Conv2d) -> PeftLayer:
@@ -109,6 +145,8 @@ class PEFT(LayerSpec):
         except ModuleNotFoundError as error:
             raise ConfigError("this adapter needs the package peft: pip install 'lorasub[peft]'") from error
         settings = {key: value for key, value in self.config.items() if key != "peft_type"}
+        if self.config["peft_type"] == "ADALORA":
+            settings["total_step"] = sys.maxsize  # PEFT wants one here already; RankBudget knows the true one
         host = nn.ModuleDict({"layer": base_layer})
         trained = [parameter.requires_grad for parameter in base_layer.parameters()]
         try:
@@ -121,4 +159,4 @@ class PEFT(LayerSpec):
             # PEFT freezes the layer at once; whether it was trained is for the caller to remember
             for parameter, before in zip(base_layer.parameters(), trained, strict=True):
                 parameter.requires_grad_(before)
-        return PeftLayer(base_layer, host["layer"])
+        return PeftLayer(base_layer, host["layer"], config)

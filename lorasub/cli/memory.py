@@ -43,15 +43,17 @@ def batch_shape(data: Any) -> tuple[int, int, tuple[int, int]]:
 
     Args:
         data: the settings, ``{"class_path": ..., "init_args": {...}}``. Those of a module with ``stages`` may hold
-            sizes for each of them; one with ``members`` joins a batch of each.
+            sizes for each of them; one with ``members`` joins a batch of each; one with ``parts`` has scenes of all.
 
     Raises:
         ConfigError: the settings do not tell.
     """
     settings = data.get("init_args", {}) if isinstance(data, Mapping) else {}
     if members := settings.get("members"):
-        parts = [batch_shape(member) for member in members]
-        return (sum(scenes for scenes, _, _ in parts), *parts[0][1:])
+        shapes = [batch_shape(member) for member in members]
+        return (sum(scenes for scenes, _, _ in shapes), *shapes[0][1:])
+    if mixed := settings.get("parts"):
+        return (settings["batch_size"], *batch_shape(next(iter(mixed.values())))[1:])
     shapes = []
     for stage in settings.get("stages") or [{}]:
         scenes, views, size = ({**settings, **stage}.get(name) for name in ("batch_size", "num_views", "image_size"))

@@ -36,7 +36,7 @@ class References:
         if not (np.isfinite(shares).all() and (shares > 0).all()):
             raise ConfigError(f"weights of captures must be positive, got {list(shares)}")
         self._frames = tuple(frames)
-        self._ends = np.cumsum(_apportion(shares, sum(frames) if length is None else length))
+        self._ends = np.cumsum(apportion(shares, sum(frames) if length is None else length))
 
     def __len__(self) -> int:
         return int(self._ends[-1])
@@ -51,9 +51,9 @@ class References:
         return capture, (index - first) * frames // scenes
 
 
-def _apportion(shares: np.ndarray[tuple[int, ...], np.dtype[np.float64]], total: int) -> list[int]:
+def apportion(shares: Sequence[float] | np.ndarray[tuple[int, ...], np.dtype[np.float64]], total: int) -> list[int]:
     """Whole numbers in these proportions that add up to ``total`` (method of the largest remainders)."""
-    exact = shares / shares.sum() * total
+    exact = np.asarray(shares, dtype=np.float64) / np.sum(shares) * total
     counts = np.floor(exact + 1e-9).astype(int)
     for index in np.argsort(counts - exact, kind="stable")[: total - int(counts.sum())]:
         counts[index] += 1

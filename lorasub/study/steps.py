@@ -5,21 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from pathlib import Path
 from typing import Any, Literal, get_args
 
 from lorasub.errors import ConfigError
-from lorasub.files import hash_file
 from lorasub.metrics.results import hash_json
+from lorasub.study.inputs import named_inputs
 
 #: ``fit`` adapters to attributes; ``mine``, ``split``, ``combine`` and ``overlap`` their subspaces; ``explain`` other
 #: adapters by them, ``remove`` one from an adapter; ``try`` learning rates and ``choose`` one; ``tune``: fine-tune;
 #: ``test``.
 Kind = Literal["fit", "mine", "split", "combine", "overlap", "explain", "remove", "try", "choose", "tune", "test"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
-
-#: Files that a step's settings name: path -> hash, as they were when this process first looked.
-_HASHES: dict[tuple[Path, int, int], str] = {}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,7 +47,7 @@ class Step:
                 "config": self.config,
                 "inputs": dict(self.inputs),
                 "code": self.code,
-                "files": named_files(self.config),
+                "named": named_inputs(self.config),
             }
         )
 
@@ -93,24 +89,3 @@ class Graph:
             if any(parent == key or parent in found for parent in step.inputs.values()):
                 found.add(step.key)
         return found
-
-
-def named_files(config: Any) -> dict[str, str]:
-    """Path -> SHA-256 of every file that a setting names: weights, lists of frames, ... Folders are not looked into."""
-    if isinstance(config, Mapping):
-        return {path: found for value in config.values() for path, found in named_files(value).items()}
-    if isinstance(config, list | tuple):
-        return {path: found for value in config for path, found in named_files(value).items()}
-    if not isinstance(config, str) or len(config) > 4096 or "\n" in config:
-        return {}
-    path = Path(config)
-    try:
-        if not path.is_file():
-            return {}
-        state = path.stat()
-    except (OSError, ValueError):  # too long for a path, a null byte
-        return {}
-    seen = (path.resolve(), state.st_size, state.st_mtime_ns)
-    if seen not in _HASHES:
-        _HASHES[seen] = hash_file(path)
-    return {config: _HASHES[seen]}

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import lightning.pytorch as pl
+import torch
 from torch.utils.data import DataLoader
 
 from lorasub.data.loading import EpochSampler, training_loader
@@ -84,6 +85,14 @@ class TrainingScenes(pl.LightningDataModule):
     def test_dataloader(self) -> Any:
         """Those of the data module."""
         return self.data.test_dataloader()
+
+    def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:
+        """As the data module does."""
+        return self.data.transfer_batch_to_device(batch, device, dataloader_idx)
+
+    def on_before_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
+        """As the data module does."""
+        return self.data.on_before_batch_transfer(batch, dataloader_idx)
 
     def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> SceneBatch:
         """As the data module does: render, augment."""

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
 import torch
-from lightning.pytorch import LightningModule
+from lightning.pytorch import Callback, LightningModule
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor, nn
 from torch.optim import AdamW, Optimizer
@@ -26,6 +26,7 @@ from lorasub.geometry import normalize_scene
 from lorasub.losses import LossTerms
 from lorasub.structures import Predictions, SceneBatch
 from lorasub.tasks.adapter_bank import check_independence, check_scene_groups
+from lorasub.tasks.rank_budget import RankBudget, layers_with_shared_ranks
 from lorasub.tasks.schedule import warmup_cosine
 
 log = logging.getLogger(__name__)
@@ -121,7 +122,12 @@ class SceneTask(LightningModule):
         self._refuse_non_finite(terms.total, batch)
         self._log_loss("train", terms, len(batch))
         # a bank's groups of scenes are equally large, so n times the mean of all is the sum of the n means
-        return terms.total.mean() * self.adapters.count
+        total = terms.total.mean() * self.adapters.count
+        regularization = self.adapters.regularization()
+        if regularization is None:
+            return total
+        self.log("train/regularization", regularization.detach(), batch_size=len(batch))
+        return total + regularization
 
     # Lightning passes whatever these steps return on to callbacks; its annotation is narrower than that.
     def validation_step(  # type: ignore[override]
@@ -223,6 +229,10 @@ class SceneTask(LightningModule):
             )
 
     # ------------------------------------------------------------------------------------------------------ optimiser
+
+    def configure_callbacks(self) -> list[Callback]:
+        """What adapters need during the fit: AdaLoRA's layers share a budget of ranks."""
+        return [RankBudget()] if layers_with_shared_ranks(self.adapters) else []
 
     def make_optimizer(self) -> Optimizer:
         """The optimiser over everything that is trainable."""

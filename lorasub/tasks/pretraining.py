@@ -36,11 +36,13 @@ class MatchablePredictions(Predictions):
         patch_tokens: ``[B, S, P, C]`` without the special tokens.
         queries: ``[B, S, N, D]`` of a head of attention over all tokens of all views, None where it is not taught.
         keys: likewise.
+        dense_views: the views that depth and points are of; None for all.
     """
 
     patch_tokens: Tensor
     queries: Tensor | None = None
     keys: Tensor | None = None
+    dense_views: list[int] | None = None
 
 
 class PretrainingTask(GeometryTask):
@@ -66,6 +68,8 @@ class PretrainingTask(GeometryTask):
             resumed from a checkpoint comes with its own.
         position_norm: likewise, sinusoidal positions of this length are added to the encoder's; see
             :mod:`lorasub.backbones.vggt.initialization` for both.
+        dense_views: in training, depth and points are made and learnt for so many views of a scene, drawn anew in each
+            step; None for all. Where the dense heads take half of the time, one view buys steps for the cameras.
         optimizer: called with two parameter groups: the weights of Linear and convolution layers, and everything else
             (biases, norms, scales, tokens, position embeddings), which gets no weight decay.
         warmup_steps: steps until the learning rate is at its peak.
@@ -87,6 +91,7 @@ class PretrainingTask(GeometryTask):
         attention_pair: int = 2,
         layer_scale: float | None = None,
         position_norm: float | None = None,
+        dense_views: int | None = None,
         optimizer: GroupedOptimizerFactory = lambda groups: AdamW(groups, lr=5e-4, weight_decay=0.05),
         warmup_steps: int = 200,
         decay_steps: int = 0,
@@ -100,6 +105,8 @@ class PretrainingTask(GeometryTask):
         for name, value in (("matching_weight", matching_weight), ("attention_weight", attention_weight)):
             if value < 0:
                 raise ConfigError(f"PretrainingTask {name} is {value}; it must not be negative (0 leaves it out)")
+        if dense_views is not None and dense_views < 1:
+            raise ConfigError(f"PretrainingTask dense_views is {dense_views}; it must be at least 1, or None for all")
         if temperature <= 0:
             raise ConfigError(f"PretrainingTask temperature is {temperature}; it must be positive")
         if layer_scale is not None:
@@ -113,6 +120,7 @@ class PretrainingTask(GeometryTask):
         self.temperature = temperature
         self.attention_weight = attention_weight
         self.attention_pair = attention_pair
+        self.dense_views = dense_views
         self.projection = nn.Linear(backbone.config.embed_dim, matching_dim, bias=False)
         self.grouped_optimizer = optimizer
         self.warmup_steps = warmup_steps
@@ -127,9 +135,12 @@ class PretrainingTask(GeometryTask):
         assert isinstance(self.backbone, VGGT)
         blocks = self.backbone.aggregator.global_blocks
         attention = blocks[self.attention_pair].get_submodule("attn") if self.attention_weight > 0 else nn.Identity()
-        with calls_of(blocks[self.matching_pair]) as matched, calls_of(attention) as attended:
-            predictions = self.backbone(images)
         views = images.shape[1]
+        dense_views = None
+        if self.training and self.dense_views is not None and self.dense_views < views:
+            dense_views = torch.randperm(views)[: self.dense_views].tolist()
+        with calls_of(blocks[self.matching_pair]) as matched, calls_of(attention) as attended:
+            predictions = self.backbone(images, dense_views=dense_views)
         ((_, output),) = matched
         tokens = torch.unflatten(output, 1, (views, -1))
         queries = keys = None
@@ -139,11 +150,11 @@ class PretrainingTask(GeometryTask):
             queries, keys = (torch.unflatten(projected[:, 0], 1, (views, -1)) for projected in both)
         values = {name: getattr(predictions, name) for name in Predictions.__dataclass_fields__}
         patches = tokens[:, :, self.backbone.config.num_special_tokens :]
-        return MatchablePredictions(**values, patch_tokens=patches, queries=queries, keys=keys)
+        return MatchablePredictions(**values, patch_tokens=patches, queries=queries, keys=keys, dense_views=dense_views)
 
     def compute_loss(self, predictions: Predictions, batch: SceneBatch) -> LossTerms:
         """VGGT's loss and those of correspondence, of each scene."""
-        terms = super().compute_loss(predictions, batch)
+        terms = self._geometry_loss(predictions, batch)
         if self.matching_weight == 0 and self.attention_weight == 0:
             return terms
         assert isinstance(predictions, MatchablePredictions)
@@ -157,6 +168,21 @@ class PretrainingTask(GeometryTask):
             parts["attention"] = attention_loss(predictions.queries, predictions.keys, matches)
             total = total + self.attention_weight * parts["attention"]
         return LossTerms(total, parts)
+
+    def _geometry_loss(self, predictions: Predictions, batch: SceneBatch) -> LossTerms:
+        """VGGT's loss, with depth and points held against the views that they are of."""
+        views = predictions.dense_views if isinstance(predictions, MatchablePredictions) else None
+        if views is None:
+            return super().compute_loss(predictions, batch)
+        halves = []
+        if predictions.pose_encodings:
+            cameras = Predictions(pose_encodings=predictions.pose_encodings)
+            halves.append(super().compute_loss(cameras, batch))
+        if predictions.depth is not None or predictions.world_points is not None:
+            dense = predictions.replace(pose_encodings=())
+            halves.append(super().compute_loss(dense, batch.select_views(views)))
+        parts = {name: part for half in halves for name, part in half.parts.items()}
+        return LossTerms(torch.stack([half.total for half in halves]).sum(0), parts)
 
     def make_optimizer(self) -> Optimizer:
         """The optimiser over the two groups."""

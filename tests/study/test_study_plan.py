@@ -14,7 +14,6 @@ from lorasub.study import Ablation, Basis, Downstream, Graph, Method, Plan, Step
 from lorasub.study.code import fingerprint
 from lorasub.study.reading import read_study
 from lorasub.study.settings import replaced
-from lorasub.study.steps import named_files
 
 STUDIES = sorted((Path(__file__).resolve().parents[2] / "configs" / "study").glob("*.yaml"))
 
@@ -142,20 +141,6 @@ def test_parts_of_a_split_can_be_combined() -> None:
     plan = plan_study(study)
     (split,) = [step for step in plan.graph if step.kind == "split"]
     assert set(split.inputs) == {f"{a}/{i}" for a in ("geometry", "texture") for i in range(3)}
-
-
-def test_a_file_counts_with_its_content(tmp_path: Path) -> None:
-    weights = tmp_path / "weights.bin"
-    weights.write_bytes(b"1")
-
-    def key() -> str:
-        return Step(kind="fit", name="", config={"model": {"source": str(weights)}}, code="").key
-
-    first = key()
-    assert key() == first
-    weights.write_bytes(b"22")
-    assert key() != first
-    assert named_files({"a": ["x", {"b": str(tmp_path)}]}) == {}
 
 
 def test_code_counts_but_not_its_documentation(tmp_path: Path) -> None:

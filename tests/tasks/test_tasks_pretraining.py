@@ -102,7 +102,7 @@ def same(a: Any, b: Any) -> bool:
 def whole(tiny_config: VGGTConfig, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, StopAfter]:
     """A fit that was never stopped, and its weights after every step."""
     folder, seen = tmp_path_factory.mktemp("whole"), StopAfter()
-    fit(make_task(tiny_config), folder, seen)
+    fit(make_task(tiny_config, dense_views=1), folder, seen)
     return folder, seen
 
 
@@ -112,12 +112,12 @@ def test_a_killed_fit_goes_on_exactly(
 ) -> None:
     """Killed in the middle of a pool, before and after a change of stage; weights, averages, moments: all the same."""
     with pytest.raises(ZeroDivisionError):
-        fit(make_task(tiny_config), tmp_path, StopAfter(stop))
+        fit(make_task(tiny_config, dense_views=1), tmp_path, StopAfter(stop))
     # what was validated last, in step 3, can be used whatever became of the fit
     exported = _exported(tmp_path).items() if stop > 3 else ()
     assert all(torch.equal(value, whole[1].validated[0][name]) for name, value in exported)
     # another start: every weight has to come from the checkpoint. Killed before its last step was saved.
-    fit(make_task(tiny_config, seed=5), tmp_path, ckpt=tmp_path / "last.ckpt")
+    fit(make_task(tiny_config, seed=5, dense_views=1), tmp_path, ckpt=tmp_path / "last.ckpt")
     once, twice = (torch.load(folder / "last.ckpt", weights_only=True) for folder in (whole[0], tmp_path))
     for part in ("state_dict", "current_model_state", "averaging_state", "optimizer_states", "lr_schedulers"):
         assert same(once[part], twice[part]), part
@@ -129,8 +129,8 @@ def test_a_finished_fit_is_prolonged_exactly(
     tiny_config: VGGTConfig, whole: tuple[Path, StopAfter], tmp_path: Path
 ) -> None:
     """When a fit ends, averaged weights replace the trained ones in the model, but not in its last checkpoint."""
-    fit(make_task(tiny_config), tmp_path, max_steps=4)
-    fit(make_task(tiny_config), tmp_path, ckpt=tmp_path / "last.ckpt")
+    fit(make_task(tiny_config, dense_views=1), tmp_path, max_steps=4)
+    fit(make_task(tiny_config, dense_views=1), tmp_path, ckpt=tmp_path / "last.ckpt")
     assert same(read_tensors(whole[0] / "log/backbone/model.safetensors"), _exported(tmp_path))
     assert not list(tmp_path.glob("last-v*.ckpt"))
 
@@ -180,6 +180,37 @@ def test_loss_adds_matching_of_projected_tokens(tiny_config: VGGTConfig) -> None
     assert task.projection.weight.grad.abs().sum() > 0
     assert task.backbone.aggregator.patch_embed.patch_embed.proj.weight.grad.abs().sum() > 0
     assert task.backbone.aggregator.global_blocks[3].mlp.fc1.weight.grad is None
+
+
+def test_depth_and_points_can_be_learnt_for_some_of_the_views(tiny_config: VGGTConfig) -> None:
+    task = make_task(tiny_config, dense_views=1, matching_weight=0.0)
+    batch = task.prepare_batch(random_scenes(2, 3, (28, 28), dtype=torch.float32))
+    whole = task.backbone(batch.images)
+    cameras = VGGTLoss(depth_weight=0, points_weight=0)(whole, batch)
+    seen = set()
+    for _ in range(12):
+        found = task(batch.images)
+        assert found.depth is not None
+        assert found.world_points is not None
+        assert whole.depth is not None
+        (view,) = found.dense_views
+        seen.add(view)
+        torch.testing.assert_close(found.depth, whole.depth[:, [view]])
+        assert found.world_points.shape == (2, 1, 28, 28, 3)
+        terms = task.compute_loss(found, batch)
+        alone = whole.replace(
+            pose_encodings=(),
+            depth=whole.depth[:, [view]],
+            depth_conf=whole.depth_conf[:, [view]],
+            world_points=whole.world_points[:, [view]],
+            world_points_conf=whole.world_points_conf[:, [view]],
+        )
+        dense = VGGTLoss()(alone, batch.select_views([view]))
+        torch.testing.assert_close(terms.total, cameras.total + dense.total)
+        assert terms.parts.keys() == cameras.parts.keys() | dense.parts.keys()
+    assert seen == {0, 1, 2}
+    task.eval()
+    assert task(batch.images).depth.shape == (2, 3, 28, 28)
 
 
 def test_loss_teaches_the_first_head_of_a_blocks_attention(tiny_config: VGGTConfig) -> None:
@@ -289,7 +320,12 @@ def test_without_weight_nothing_is_matched(tiny_config: VGGTConfig) -> None:
 
 @pytest.mark.parametrize(
     ("changes", "words"),
-    [({"matching_pair": 4}, "4 pairs"), ({"temperature": 0.0}, "temperature"), ({"matching_weight": -1.0}, "weight")],
+    [
+        ({"matching_pair": 4}, "4 pairs"),
+        ({"temperature": 0.0}, "temperature"),
+        ({"matching_weight": -1.0}, "weight"),
+        ({"dense_views": 0}, "dense_views"),
+    ],
 )
 def test_impossible_settings_are_refused(tiny_config: VGGTConfig, changes: dict[str, Any], words: str) -> None:
     with pytest.raises(ConfigError, match=words):

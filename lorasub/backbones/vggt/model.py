@@ -71,12 +71,13 @@ class VGGT(Backbone):
         self.depth_head = DenseHead(config, 1, torch.exp) if "depth" in config.heads else None
         self.point_head = DenseHead(config, 3, inverse_log) if "points" in config.heads else None
 
-    def forward(self, images: Tensor) -> Predictions:
+    def forward(self, images: Tensor, *, dense_views: list[int] | None = None) -> Predictions:
         """Predict what the existing heads know.
 
         Args:
             images: ``[B, S, 3, H, W]`` in [0, 1]; any B and S, H and W multiples of the patch size. They are cast to
                 the dtype of the weights.
+            dense_views: depth and points are made for these views only, in this order; None for all of them.
 
         Returns:
             Everything in the first view's frame. ``pose_encodings`` has one entry per refinement iteration.
@@ -87,16 +88,17 @@ class VGGT(Backbone):
         self.check_images(images)
         checkpointing = self.gradient_checkpointing
         taps = self.aggregator(images, checkpointing=checkpointing)
+        dense_taps = taps if dense_views is None else tuple(tap[:, dense_views] for tap in taps)
         poses: tuple[Tensor, ...] = ()
         depth = depth_conf = points = points_conf = None
         with _without_autocast(images.device.type):
             if self.camera_head is not None:
                 poses = self.camera_head(taps[-1][:, :, 0], checkpointing=checkpointing)
             if self.depth_head is not None:
-                depth, depth_conf = self._dense(self.depth_head, taps, images)
+                depth, depth_conf = self._dense(self.depth_head, dense_taps, images)
                 depth = depth.squeeze(-1)
             if self.point_head is not None:
-                points, points_conf = self._dense(self.point_head, taps, images)
+                points, points_conf = self._dense(self.point_head, dense_taps, images)
         return Predictions(
             pose_encodings=poses,
             depth=depth,

@@ -1,0 +1,225 @@
+"""Scenes of several data modules in the batches of one fit, such as rendered and real ones."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import lightning.pytorch as pl
+import torch
+from torch.utils.data import DataLoader, Dataset
+
+from lorasub.data.loading import EpochSampler, training_loader
+from lorasub.data.references import apportion
+from lorasub.errors import ConfigError
+from lorasub.scenes.streams import hash_key
+from lorasub.structures import SceneBatch
+
+
+@dataclass(frozen=True, slots=True)
+class MixedBatch:
+    """What parts contribute to one batch, as they load it, before they make scenes of it.
+
+    Attributes:
+        batches: name of the part -> its scenes, in the order of the parts.
+    """
+
+    batches: Mapping[str, Any]
+
+
+class MixedScenes(pl.LightningDataModule):
+    """Training scenes of several data modules, in given proportions, in every batch as they come.
+
+    Every epoch has the same number of scenes of each part, shuffled. A part goes through its own epochs: where it gives
+    more scenes than it has, they come again; where it gives fewer, the next epoch goes on with others. The order is a
+    pure function of (seed, epoch), splits over processes and resumes exactly, like that of any data module here.
+
+    Parts make their scenes as they do alone: synthetic ones are rendered, real ones augmented. They must agree in the
+    number of views and in image size. Only the augmentation of a real part depends on the number of processes.
+
+    Args:
+        parts: name -> data module.
+        weights: name -> share of an epoch, in any unit; None makes all parts equal.
+        batch_size: scenes per process and step; the parts' own batch sizes count for evaluation only.
+        scenes_per_epoch: None takes as many as the parts have together.
+        evaluate: the part whose validation, test and prediction sets are used; None takes the first.
+        seed: of the order.
+        num_workers: worker processes that load.
+
+    Raises:
+        ConfigError: fewer than two parts, names that are none of them, or weights that are not positive.
+    """
+
+    def __init__(
+        self,
+        parts: dict[str, pl.LightningDataModule],
+        weights: dict[str, float] | None = None,
+        batch_size: int = 4,
+        scenes_per_epoch: int | None = None,
+        evaluate: str | None = None,
+        seed: int = 0,
+        num_workers: int = 0,
+    ) -> None:
+        super().__init__()
+        if len(parts) < 2:
+            raise ConfigError(f"MixedScenes mixes two or more parts, not {len(parts)}")
+        named = set(weights or parts)
+        if named != set(parts):
+            raise ConfigError(f"MixedScenes: weights name {sorted(named)}, the parts are {sorted(parts)}")
+        if evaluate is not None and evaluate not in parts:
+            raise ConfigError(f"MixedScenes: evaluate names '{evaluate}', the parts are {sorted(parts)}")
+        for name, value in (weights or {}).items():
+            if not 0 < value < float("inf"):
+                raise ConfigError(f"MixedScenes: the weight of '{name}' must be positive, not {value}")
+        counts = {"batch_size": batch_size, "scenes_per_epoch": scenes_per_epoch}
+        for name, count in counts.items():
+            if count is not None and count < 1:
+                raise ConfigError(f"MixedScenes: {name} must be at least 1, not {count}")
+        self.parts = dict(parts)
+        self.weights = [1.0 if weights is None else float(weights[name]) for name in parts]
+        self.batch_size = batch_size
+        self.scenes_per_epoch = scenes_per_epoch
+        self.evaluated = next(iter(parts)) if evaluate is None else evaluate
+        self.seed = seed
+        self.num_workers = num_workers
+
+    @property
+    def evaluation_names(self) -> tuple[str, ...]:
+        """Those of the part that is evaluated."""
+        return tuple(getattr(self.parts[self.evaluated], "evaluation_names", ()))
+
+    @property
+    def augmentation(self) -> tuple[Any, ...] | None:
+        """What changes the images of training scenes in some part; None where nothing does."""
+        found = [getattr(part, "augmentation", None) for part in self.parts.values()]
+        return tuple(found) if any(found) else None
+
+    def prepare_data(self) -> None:
+        """Let each part prepare its data."""
+        for part in self.parts.values():
+            part.prepare_data()
+
+    def setup(self, stage: str) -> None:
+        """Set each part up, with this trainer."""
+        for part in self.parts.values():
+            part.trainer = self.trainer
+            part.setup(stage)
+
+    def teardown(self, stage: str) -> None:
+        """Let each part clean up."""
+        for part in self.parts.values():
+            part.teardown(stage)
+
+    def train_dataloader(self) -> DataLoader[Any]:
+        """Scenes of all parts, in an order of each epoch's own."""
+        loaders = {name: part.train_dataloader() for name, part in self.parts.items()}
+        for name, loader in loaders.items():
+            if not isinstance(getattr(loader, "sampler", None), EpochSampler):
+                raise ConfigError(
+                    f"part '{name}' of MixedScenes must load with lorasub.data.loading.training_loader, as "
+                    f"SyntheticScenes and PosedRGBD do; {type(self.parts[name]).__name__} does not"
+                )
+        mixed = _MixedItems(loaders, self.weights, self.scenes_per_epoch)
+        return training_loader(
+            mixed,
+            batch_size=self.batch_size,
+            seed=self.seed,
+            trainer=self.trainer,
+            num_workers=self.num_workers,
+            collate_fn=mixed.collate,
+            sampler_class=_MixedSampler,
+        )
+
+    def val_dataloader(self) -> Any:
+        """Those of the part that is evaluated."""
+        return self.parts[self.evaluated].val_dataloader()
+
+    def test_dataloader(self) -> Any:
+        """Those of the part that is evaluated."""
+        return self.parts[self.evaluated].test_dataloader()
+
+    def predict_dataloader(self) -> Any:
+        """Those of the part that is evaluated."""
+        return self.parts[self.evaluated].predict_dataloader()
+
+    def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:
+        """As the parts do."""
+        return self._by_parts(batch, lambda part, own: part.transfer_batch_to_device(own, device, dataloader_idx))
+
+    def on_before_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
+        """As the parts do."""
+        return self._by_parts(batch, lambda part, own: part.on_before_batch_transfer(own, dataloader_idx))
+
+    def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> SceneBatch:
+        """Let each part make its scenes, and join them.
+
+        Raises:
+            DataError: parts differ in views or image size.
+        """
+        made = self._by_parts(batch, lambda part, own: part.on_after_batch_transfer(own, dataloader_idx))
+        return SceneBatch.concatenate(list(made.batches.values())) if isinstance(made, MixedBatch) else made
+
+    def _by_parts(self, batch: Any, function: Callable[[pl.LightningDataModule, Any], Any]) -> Any:
+        if not isinstance(batch, MixedBatch):  # of an evaluation
+            return function(self.parts[self.evaluated], batch)
+        return MixedBatch({name: function(self.parts[name], own) for name, own in batch.batches.items()})
+
+
+class _MixedItems(Dataset[tuple[str, Any]]):
+    """Items of all parts' training sets; each knows whose it is.
+
+    Args:
+        loaders: of the parts.
+        weights: their shares.
+        length: items of an epoch.
+    """
+
+    def __init__(self, loaders: Mapping[str, DataLoader[Any]], weights: Sequence[float], length: int | None) -> None:
+        self._datasets: dict[str, Any] = {name: loader.dataset for name, loader in loaders.items()}
+        self._collates = {name: loader.collate_fn for name, loader in loaders.items()}
+        self._samplers: dict[str, EpochSampler] = {}
+        for name, loader in loaders.items():
+            own: Any = loader.sampler
+            self._samplers[name] = type(own)(loader.dataset, batch_size=1, seed=own.seed, shuffle=own.shuffle)
+        total = sum(map(len, self._datasets.values())) if length is None else length
+        self._counts = dict(zip(loaders, apportion(weights, total), strict=True))
+        self._length = total
+
+    def __len__(self) -> int:
+        return self._length
+
+    def __getitem__(self, key: tuple[str, Any]) -> tuple[str, Any]:
+        name, own = key
+        return name, self._datasets[name][own]
+
+    def keys(self, epoch: int) -> list[tuple[str, Any]]:
+        """What one epoch consists of, part after part."""
+        return [(name, key) for name, count in self._counts.items() for key in self._successive(name, epoch, count)]
+
+    def _successive(self, name: str, epoch: int, count: int) -> list[Any]:
+        """``count`` keys of a part, from where the epoch before left it."""
+        size = len(self._datasets[name])
+        first, last = epoch * count, (epoch + 1) * count
+        found: list[Any] = []
+        for round_ in range(first // size, (last - 1) // size + 1):
+            found += self._samplers[name].order(round_)[max(first - round_ * size, 0) : last - round_ * size]
+        return found
+
+    def collate(self, items: list[tuple[str, Any]]) -> MixedBatch:
+        """The batch of each part that has items in it, as it collates its own."""
+        names = [name for name in self._datasets if any(name == whose for whose, _ in items)]
+        own = {name: [item for whose, item in items if whose == name] for name in names}
+        collates: dict[str, Callable[[list[Any]], Any]] = self._collates
+        return MixedBatch({name: collates[name](mine) for name, mine in own.items()})
+
+
+class _MixedSampler(EpochSampler):
+    """Yields the parts' keys, shuffled."""
+
+    def order(self, epoch: int) -> list[tuple[str, Any]]:  # type: ignore[override]
+        """The keys of all ranks in the given epoch."""
+        mixed: Any = self.dataset
+        keys: list[tuple[str, Any]] = mixed.keys(epoch)
+        generator = torch.Generator().manual_seed(hash_key(self.seed, "mixed", epoch) % 2**63)
+        return [keys[index] for index in torch.randperm(len(keys), generator=generator).tolist()][: self.total_size]

@@ -1,0 +1,105 @@
+"""What a step's settings name on disk: files, folders of captures, and code of the user's own."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import sysconfig
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from lorasub.files import hash_file
+
+#: Folders with more bytes than this count by names, sizes and times of change: reading them would take minutes.
+READ_WHOLE = 2**30
+#: Path, size and time of change -> hash, as this process has found it.
+_HASHES: dict[tuple[Path, int, int], str] = {}
+
+
+def named_inputs(config: Any) -> dict[str, str]:
+    """What a result depends on beside its settings: what is named in them -> SHA-256.
+
+    - every file, by its content: weights, lists of frames;
+    - every folder that a setting ``root`` names, below ``base_folder`` where that stands beside it or above: captures;
+    - the module behind every ``class_path``, unless it belongs to lorasub or to an installed package.
+
+    Other folders are not looked into: outputs, places to keep things.
+
+    Args:
+        config: settings in plain values.
+    """
+    return {name: found for name, path in _named(config, "") if (found := _hash(path)) is not None}
+
+
+def _named(config: Any, base_folder: str, key: str = "") -> Iterator[tuple[str, Path]]:
+    if isinstance(config, Mapping):
+        base_folder = str(config.get("base_folder") or base_folder)
+        for name, value in config.items():
+            yield from _named(value, base_folder, str(name))
+    elif isinstance(config, list | tuple):
+        for value in config:
+            yield from _named(value, base_folder, key)
+    elif isinstance(config, str) and config and len(config) <= 4096 and not set(config) & {"\n", "\0"}:
+        if key == "class_path":
+            if (source := _own_module(config)) is not None:
+                yield config, source
+        elif key == "root":
+            yield str(Path(base_folder) / config), Path(base_folder).expanduser() / Path(config).expanduser()
+        elif (path := Path(config)) and _is_file(path):
+            yield config, path
+
+
+def _own_module(class_path: str) -> Path | None:
+    """The file of the module that a class comes from, if it is the user's."""
+    module, _, _ = class_path.rpartition(".")
+    top = module.partition(".")[0]
+    if not top or top == "lorasub":
+        return None
+    try:
+        # the top package first, which imports nothing: those that are installed are known by their versions
+        found = importlib.util.find_spec(top)
+        if found is None or any(
+            _installed(origin) for origin in (found.origin, *(found.submodule_search_locations or ()))
+        ):
+            return None
+        found = importlib.util.find_spec(module)
+    except (ImportError, ValueError):  # the step itself will say what is wrong with it
+        return None
+    return Path(found.origin) if found and found.origin and _is_file(Path(found.origin)) else None
+
+
+def _installed(origin: str | None) -> bool:
+    folders = [sysconfig.get_path(name) for name in ("stdlib", "purelib", "platlib")]
+    return origin is None or origin == "built-in" or any(Path(origin).is_relative_to(folder) for folder in folders)
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except OSError:  # a text that is too long for a name
+        return False
+
+
+def _hash(path: Path) -> str | None:
+    """Of a file or a folder; None where there is neither."""
+    if path.is_file():
+        return _file_hash(path)
+    if not path.is_dir():
+        return None
+    files = sorted(entry for entry in path.rglob("*") if entry.is_file())
+    whole = sum(file.stat().st_size for file in files) <= READ_WHOLE
+    digest = hashlib.sha256()
+    for file in files:
+        state = file.stat()
+        content = _file_hash(file) if whole else f"{state.st_size} {state.st_mtime_ns}"
+        digest.update(f"{file.relative_to(path).as_posix()}\n{content}\n".encode())
+    return digest.hexdigest()
+
+
+def _file_hash(path: Path) -> str:
+    state = path.stat()
+    seen = (path.resolve(), state.st_size, state.st_mtime_ns)
+    if seen not in _HASHES:
+        _HASHES[seen] = hash_file(path)
+    return _HASHES[seen]
