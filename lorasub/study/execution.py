@@ -1,4 +1,4 @@
-"""Does one step, in a process of its own: ``python -m lorasub.study.execution FOLDER``.
+"""Does one step: ``python -m lorasub.study.execution FOLDER``.
 
 The folder has ``step.json``; what the step makes comes beside it, and ``record.json`` last.
 """
@@ -8,7 +8,6 @@ from __future__ import annotations
 import dataclasses
 import os
 import sys
-import threading
 import time
 import traceback
 from collections.abc import Callable
@@ -61,12 +60,6 @@ def execute(folder: str | os.PathLike[str]) -> Record:
     return record
 
 
-def _end_with_runner() -> None:
-    """End this process when its runner has gone: then our standard input is closed, however the runner was killed."""
-    sys.stdin.buffer.read()
-    os._exit(1)
-
-
 def main(folder: str) -> int:
     """Do the step of a folder; 0, or 1 after writing down why it failed."""
     try:
@@ -81,9 +74,4 @@ def main(folder: str) -> int:
 
 
 if __name__ == "__main__":
-    threading.Thread(target=_end_with_runner, daemon=True).start()
-    code = main(sys.argv[1])
-    sys.stdout.flush()
-    sys.stderr.flush()
-    # at once: an ordinary end would wait for the thread above, and that for the runner
-    os._exit(code)
+    raise SystemExit(main(sys.argv[1]))

@@ -5,7 +5,6 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
-import sys
 import threading
 import time
 from collections.abc import Callable
@@ -13,32 +12,13 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict
 from pathlib import Path
 
+import fake_steps
 import pytest
 
 from lorasub.errors import ArtefactError, ConfigError
 from lorasub.files import read_json, write_json
-from lorasub.study import Graph, Outcome, ProcessWorkers, Progress, Record, Step, Store, run_graph
+from lorasub.study import Graph, Progress, Record, Step, Store, run_graph
 from lorasub.study.runner import estimated_seconds
-
-#: A step as a script of its own: says that it begins, waits until it may end, and leaves a record.
-FAKE_STEP = """
-import json, os, pathlib, sys, threading, time
-threading.Thread(target=lambda: sys.stdin.read() or os._exit(1), daemon=True).start()  # as real steps do
-folder = pathlib.Path(sys.argv[1])
-step = json.loads((folder / "step.json").read_text())
-with open(step["config"]["diary"], "a") as diary:
-    diary.write(step["name"] + "\\n")
-(folder / "pid").write_text(str(os.getpid()))
-gate = step["config"].get("gate")
-while gate and not pathlib.Path(gate).exists():
-    time.sleep(0.01)
-if step["config"].get("fails"):
-    (folder / "failure.txt").write_text("no luck")
-    sys.exit(1)
-record = {"key": step["key"], "name": step["name"], "seconds": 1.0, "work": step["work"], "finished": 0.0}
-(folder / "record.tmp").write_text(json.dumps(record))
-(folder / "record.tmp").rename(folder / "record.json")
-"""
 
 
 class ThreadWorkers:
@@ -172,45 +152,51 @@ def test_two_runs_do_not_share_a_folder(tmp_path: Path) -> None:
         run_graph(graph_of(a=""), Store(tmp_path), ThreadWorkers(lambda name: None))
 
 
-@pytest.fixture
-def command(tmp_path: Path) -> tuple[str, ...]:
-    script = tmp_path / "fake_step.py"
-    script.write_text(FAKE_STEP)
-    return sys.executable, "-S", str(script)
-
-
-def test_a_process_that_fails_tells_why(tmp_path: Path, command: tuple[str, ...]) -> None:
+def test_a_process_that_fails_tells_why(tmp_path: Path) -> None:
     graph = Graph()
-    graph.add(Step(kind="mine", name="a", config={"diary": str(tmp_path / "diary"), "fails": True}, code=""))
-    outcome = run_graph(graph, Store(tmp_path / "study"), ProcessWorkers(1, command))
+    graph.add(fake_steps.fake_step("a", tmp_path, fails=True))
+    outcome = run_graph(graph, Store(tmp_path / "study"), fake_steps.workers())
     (told,) = outcome.failed.values()
     assert told.startswith("no luck (log: ")
     assert (tmp_path / "diary").read_text().split() == ["a", "a"]
 
 
-def test_a_killed_run_goes_on_and_repeats_only_what_was_being_done(tmp_path: Path, command: tuple[str, ...]) -> None:
-    diary, gate = tmp_path / "diary", tmp_path / "gate"
-    graph, last = Graph(), ""
-    for name in ("one", "two", "three", "four"):
-        config = {"diary": str(diary), **({"gate": str(gate)} if name == "three" else {})}
-        last = graph.add(Step(kind="mine", name=name, config=config, code="", inputs={"last": last} if last else {}))
+def test_processes_share_the_cores_and_each_writes_its_own_log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    monkeypatch.setattr("os.cpu_count", lambda: 6)
+    store, graph = Store(tmp_path / "study"), Graph()
+    for name in "ab":
+        graph.add(fake_steps.fake_step(name, tmp_path, waits=True))
+    pids = [store.folder(step) / "pid" for step in graph]
 
-    def run() -> Outcome:
-        return run_graph(graph, store, ProcessWorkers(1, command))
+    def open_the_gate() -> None:
+        _until(lambda: all(pid.is_file() and pid.read_text() for pid in pids))  # both at once
+        (tmp_path / "gate").touch()
 
-    store = Store(tmp_path / "study")
-    first = multiprocessing.get_context("fork").Process(target=run)
+    opener = threading.Thread(target=open_the_gate)
+    opener.start()
+    outcome = run_graph(graph, store, fake_steps.workers(2))
+    opener.join()
+    assert outcome.done == {step.key for step in graph}
+    assert len({pid.read_text() for pid in pids}) == 2
+    assert {(store.folder(step) / "log.txt").read_text() for step in graph} == {"threads 3\n"}
+    assert "OMP_NUM_THREADS" not in os.environ
+
+
+def test_a_killed_run_goes_on_and_repeats_only_what_was_being_done(tmp_path: Path) -> None:
+    graph, store = fake_steps.chain(tmp_path), Store(tmp_path / "study")
+    first = multiprocessing.get_context("spawn").Process(target=fake_steps.run_chain, args=(tmp_path,))
     first.start()
     pid = store.folder(list(graph)[2]) / "pid"
     _until(lambda: pid.is_file() and bool(pid.read_text()))
     with pytest.raises(ConfigError, match="another study"):
-        run()
+        fake_steps.run_chain(tmp_path)
     os.kill(first.pid or 0, signal.SIGKILL)
     first.join()
     _until(lambda: _ended(pid.read_text()))  # the step does not outlive its runner
-    gate.touch()
-    assert run().done == {step.key for step in graph}
-    assert diary.read_text().split() == ["one", "two", "three", "three", "four"]
+    (tmp_path / "gate").touch()
+    assert fake_steps.run_chain(tmp_path).done == {step.key for step in graph}
+    assert (tmp_path / "diary").read_text().split() == ["one", "two", "three", "three", "four"]
 
 
 def _until(true: Callable[[], bool]) -> None:
