@@ -2,19 +2,36 @@
 
 from __future__ import annotations
 
+import contextlib
+import contextvars
 import hashlib
 import importlib.util
 import sysconfig
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from lorasub.files import hash_file
 
+_Name = TypeVar("_Name", str, Path)
+_Found = TypeVar("_Found")
+
 #: Folders with more bytes than this count by names, sizes and times of change: reading them would take minutes.
 READ_WHOLE = 2**30
-#: Path, size and time of change -> hash, as this process has found it.
+#: Path, size and time of change of a file -> hash, as this process has found it.
 _HASHES: dict[tuple[Path, int, int], str] = {}
+#: What has been looked at already, while nothing is expected to change; None where everything is looked at anew.
+_SEEN: contextvars.ContextVar[dict[Any, Any] | None] = contextvars.ContextVar("seen", default=None)
+
+
+@contextlib.contextmanager
+def looking_once() -> Iterator[None]:
+    """Within the block, files, folders and modules are looked at once, however many steps name them."""
+    token = _SEEN.set({})
+    try:
+        yield
+    finally:
+        _SEEN.reset(token)
 
 
 def named_inputs(config: Any) -> dict[str, str]:
@@ -29,7 +46,7 @@ def named_inputs(config: Any) -> dict[str, str]:
     Args:
         config: settings in plain values.
     """
-    return {name: found for name, path in _named(config, "") if (found := _hash(path)) is not None}
+    return {name: found for name, path in _named(config, "") if (found := _once(_hash, path)) is not None}
 
 
 def _named(config: Any, base_folder: str, key: str = "") -> Iterator[tuple[str, Path]]:
@@ -42,12 +59,22 @@ def _named(config: Any, base_folder: str, key: str = "") -> Iterator[tuple[str, 
             yield from _named(value, base_folder, key)
     elif isinstance(config, str) and config and len(config) <= 4096 and not set(config) & {"\n", "\0"}:
         if key == "class_path":
-            if (source := _own_module(config)) is not None:
+            if (source := _once(_own_module, config)) is not None:
                 yield config, source
         elif key == "root":
             yield str(Path(base_folder) / config), Path(base_folder).expanduser() / Path(config).expanduser()
         elif (path := Path(config)) and _is_file(path):
             yield config, path
+
+
+def _once(function: Callable[[_Name], _Found], name: _Name) -> _Found:
+    seen = _SEEN.get()
+    if seen is None:
+        return function(name)
+    if (function, name) not in seen:
+        seen[function, name] = function(name)
+    found: _Found = seen[function, name]
+    return found
 
 
 def _own_module(class_path: str) -> Path | None:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from lorasub.study.code import code_version
+from lorasub.study.inputs import looking_once
 from lorasub.study.settings import Basis, ClassSettings, Downstream, Method, Study, replaced
 from lorasub.study.steps import Graph, Kind, Step
 from lorasub.study.training_config import (
@@ -103,6 +104,11 @@ def plan_study(study: Study) -> Plan:
     Raises:
         ConfigError: settings that do not fit together.
     """
+    with looking_once():
+        return _planned(study)
+
+
+def _planned(study: Study) -> Plan:
     graph = Graph()
     main = _Planner(study, graph, variant="")
     cells = list(main.cells(dict(study.downstream)))

@@ -31,24 +31,46 @@ _Loader.add_implicit_resolver(
 )
 
 
+#: Name under which a study names the file of another that it starts from.
+_BASE = "base"
+
+
 def read_study(path: str | os.PathLike[str]) -> Study:
-    """Read a study.
+    """Read a study, and what it is based on.
 
     Raises:
         ConfigError: the file is missing or no YAML, or a setting is unknown, missing, of a wrong type or out of range.
     """
-    try:
-        content = yaml.load(Path(path).read_text(encoding="utf-8"), Loader=_Loader)
-    except OSError as error:
-        raise ConfigError(f"the study {path} cannot be read: {error.strerror}") from error
-    except yaml.YAMLError as error:
-        raise ConfigError(f"{path} is no YAML: {error}") from error
+    content = _content(Path(path), ())
     try:
         study = converted(content, Study, "")
     except ConfigError as error:
         raise ConfigError(f"{path}: {error}") from error
     assert isinstance(study, Study)
     return study
+
+
+def _content(path: Path, before: tuple[Path, ...]) -> Any:
+    """The settings in a file, on top of those of its base."""
+    if path.resolve() in before:
+        raise ConfigError(f"{path} is based on itself")
+    try:
+        content = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)
+    except OSError as error:
+        raise ConfigError(f"the study {path} cannot be read: {error.strerror}") from error
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{path} is no YAML: {error}") from error
+    if not isinstance(content, Mapping) or _BASE not in content:
+        return content
+    own = {name: value for name, value in content.items() if name != _BASE}
+    return _merged(_content(path.parent / str(content[_BASE]), (*before, path.resolve())), own)
+
+
+def _merged(base: Any, changes: Any) -> Any:
+    """Settings by name go on top of each other; anything else replaces what was there."""
+    if not isinstance(base, Mapping) or not isinstance(changes, Mapping):
+        return changes
+    return {**base, **{name: _merged(base.get(name), value) for name, value in changes.items()}}
 
 
 def converted(value: Any, wanted: Any, where: str) -> Any:

@@ -92,3 +92,16 @@ def test_code_of_the_user_counts_and_that_of_packages_does_not(tmp_path: Path, m
     assert set(first) == {name}
     module.write_text("class Reader:\n    pass\n\n\nclass Other: ...\n", encoding="utf-8")
     assert named_inputs(config)[name] != first[name]
+
+
+def test_a_plan_looks_once_at_what_many_steps_name(captures: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    looked: list[Path] = []
+    hash_file = inputs.hash_file
+    monkeypatch.setattr(inputs, "_HASHES", {})
+    monkeypatch.setattr(inputs, "hash_file", lambda path: (looked.append(path), hash_file(path))[1])
+    with inputs.looking_once():
+        first = [key(data(captures)) for _ in range(3)]
+        assert len(looked) == 2
+        (captures / "room" / "rgb" / "0.png").write_bytes(b"other")
+        assert key(data(captures)) == first[0]
+    assert key(data(captures)) not in first

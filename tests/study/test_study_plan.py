@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from studies import SCENES, projected, small_study
 
 from lorasub.errors import ConfigError
@@ -205,3 +206,23 @@ def test_numbers_with_an_exponent_are_numbers(tmp_path: Path) -> None:
         "name: x\nbackbone: {}\nmethods: {none: {}}\ndownstream: {}\nlearning_rates: [1e-3, 2.5E-4, 1]\n"
     )
     assert read_study(tmp_path / "study.yaml").learning_rates == [0.001, 0.00025, 1.0]
+
+
+def test_a_study_may_start_from_another(tmp_path: Path) -> None:
+    task = {"data": {"class_path": "SyntheticScenes"}, "steps": 5}
+    base = {"name": "base", "backbone": {"class_path": "VGGT"}, "methods": {"none": {}}, "downstream": {"a": task}}
+    (tmp_path / "base.yaml").write_text(yaml.safe_dump({**base, "seeds": [0, 1, 2]}))
+    middle = {"base": "base.yaml", "seeds": [7], "downstream": {"a": {"steps": 9}, "b": task}}
+    (tmp_path / "middle.yaml").write_text(yaml.safe_dump(middle))
+    (tmp_path / "top.yaml").write_text(yaml.safe_dump({"base": "middle.yaml", "name": "top"}))
+    study = read_study(tmp_path / "top.yaml")
+    assert (study.name, study.seeds) == ("top", [7])
+    assert {name: found.steps for name, found in study.downstream.items()} == {"a": 9, "b": 5}
+    assert study.downstream["a"].data == {"class_path": "SyntheticScenes"}
+
+    (tmp_path / "base.yaml").write_text("base: top.yaml")
+    with pytest.raises(ConfigError, match="based on itself"):
+        read_study(tmp_path / "top.yaml")
+    (tmp_path / "top.yaml").write_text("base: gone.yaml")
+    with pytest.raises(ConfigError, match=r"gone\.yaml cannot be read"):
+        read_study(tmp_path / "top.yaml")
