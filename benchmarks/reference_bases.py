@@ -2,6 +2,7 @@
 
     python -m benchmarks reference_bases                      # into lorasub/subspaces/shipped
     python -m benchmarks reference_bases --partitions 8 --trainer.max_steps 400
+    python -m benchmarks reference_bases --study configs/study/nano.yaml        # the adapters that a study has fitted
 
 Fits that have ended are recognised by their adapters and not repeated, so it can be stopped and started again. What it
 does not know it hands on to ``lorasub fit``.
@@ -20,6 +21,9 @@ from pathlib import Path
 from lorasub.adapters.mining import mine_subspace, read_adapter
 from lorasub.figures import overlap_heatmap, save_figure
 from lorasub.files import write_json
+from lorasub.study import Store, plan_study
+from lorasub.study.reading import read_study
+from lorasub.study.store import RUN
 from lorasub.subspaces import attribute_overlaps
 from lorasub.subspaces.shipped import SHIPPED_BASES
 
@@ -46,6 +50,21 @@ def fit(attribute: str, partition: int, runs: Path, more: list[str]) -> Path:
     return run
 
 
+def fits_of_study(file: Path, wanted: list[tuple[str, int]]) -> list[Path]:
+    """The runs in which a study has fitted its adapters."""
+    study = read_study(file)
+    store, steps = Store(study.folder), {step.name: step for step in plan_study(study).graph if step.kind == "fit"}
+    found = []
+    for attribute, partition in wanted:
+        step = steps.get(f"fit {attribute} {partition}")
+        if step is None or not store.done(step):
+            raise SystemExit(
+                f"{file} has not fitted partition {partition} of {attribute} yet: lorasub study run {file}"
+            )
+        found.append(store.folder(step) / RUN)
+    return found
+
+
 def main() -> None:
     """Fit, mine, compare, write."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -53,11 +72,15 @@ def main() -> None:
     parser.add_argument("--dim", type=int, default=16)
     parser.add_argument("--jobs", type=int, default=1, help="fits at a time")
     parser.add_argument("--runs", type=Path, default=Path("runs/reference"))
+    parser.add_argument("--study", type=Path, default=None, help="take the adapters of this study instead of fitting")
     parser.add_argument("--out", type=Path, default=SHIPPED_BASES)
     options, more = parser.parse_known_args()
     wanted = [(attribute, partition) for partition in range(options.partitions) for attribute in ATTRIBUTES]
-    with ThreadPoolExecutor(options.jobs) as pool:
-        folders = list(pool.map(lambda one: fit(*one, options.runs, more), wanted))
+    if options.study is not None:
+        folders = fits_of_study(options.study, wanted)
+    else:
+        with ThreadPoolExecutor(options.jobs) as pool:
+            folders = list(pool.map(lambda one: fit(*one, options.runs, more), wanted))
     groups = {}
     for attribute in ATTRIBUTES:
         mine = [folder for (name, _), folder in zip(wanted, folders, strict=True) if name == attribute]
