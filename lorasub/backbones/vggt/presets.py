@@ -75,7 +75,7 @@ PRESETS: dict[str, Preset] = {
             dense_channels=(24, 48, 96, 96),
         ),
         packaged="nano.safetensors",
-        sha256="d39633f615e4e12b28fa17155f691d435f6676a7db912798e34b8e9ab66bb0da",
+        sha256="cee51126b580023a4d1c1984c20e7bec15f827b81cd808bb25da74362e4f746a",
     ),
 }
 
