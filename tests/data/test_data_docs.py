@@ -67,7 +67,7 @@ def test_every_python_block_runs(repository: Path, capture: Path, world, capsys:
 def test_the_yaml_blocks_name_what_there_is(repository: Path) -> None:
     import lorasub as ls
 
-    data, mixture, pose_list = (yaml.safe_load(block) for block in blocks(repository, "yaml"))
+    data, mixture, of_modules, pose_list = (yaml.safe_load(block) for block in blocks(repository, "yaml"))
     parser = ArgumentParser()
     parser.add_subclass_arguments(ls.PosedRGBD, "data")
     mixed = parser.instantiate_classes(parser.parse_object(mixture)).data
@@ -78,6 +78,14 @@ def test_the_yaml_blocks_name_what_there_is(repository: Path) -> None:
     assert mixed.sampling == ls.OverlapSampling(overlap=(0.3, 0.8))
     assert mixed.augmentation == ls.Augmentation(brightness=0.3, blur=1.0, noise=0.02)
     assert mixed.evaluation == {"glass": ls.EvaluationSet(root="tabletop", num_views=3, scenes=50)}
+    parser = ArgumentParser()
+    parser.add_subclass_arguments(ls.MixedScenes, "data")
+    parts = parser.instantiate_classes(parser.parse_object(of_modules)).data
+    assert {name: type(part) for name, part in parts.parts.items()} == {
+        "rendered": ls.SyntheticScenes,
+        "real": ls.PosedRGBD,
+    }
+    assert (parts.weights, parts.evaluated) == ([3.0, 1.0], "real")
     module = ls.PosedRGBD(**data["data"]["init_args"])
     assert module.view_format.size == (112, 140)
     assert pose_list["format"]["class_path"] == f"{PoseList.__module__}.{PoseList.__name__}"

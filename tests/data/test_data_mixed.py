@@ -18,7 +18,7 @@ from torch.utils.data import DataLoader
 from lorasub.adapters import LoRA
 from lorasub.backbones import VGGT, VGGTConfig
 from lorasub.cli.memory import batch_shape
-from lorasub.data import CurriculumScenes, MixedScenes, PosedRGBD, Stage, SyntheticScenes
+from lorasub.data import MixedScenes, PosedRGBD, SyntheticScenes
 from lorasub.data.loading import EpochSampler, evaluation_loader, training_loader
 from lorasub.data.readers.seven_scenes import SevenScenes
 from lorasub.errors import ConfigError, DataError
@@ -184,9 +184,12 @@ def test_settings_that_mean_nothing_are_refused(settings: dict[str, Any], told: 
 
 
 def test_parts_that_do_not_fit_are_told() -> None:
-    stages = CurriculumScenes([Stage(from_step=0, image_size=28, views=(2, 2), batch_size=2)])
-    with pytest.raises(ConfigError, match="CurriculumScenes does not"):
-        MixedScenes({"a": Named("a", 3), "b": stages}).train_dataloader()
+    class Plain(Named):
+        def train_dataloader(self) -> DataLoader[Any]:
+            return DataLoader(self.scenes)  # type: ignore[arg-type]
+
+    with pytest.raises(ConfigError, match="Plain does not"):
+        MixedScenes({"a": Named("a", 3), "b": Plain("b", 3)}).train_dataloader()
     data = MixedScenes({"a": Named("a", 3), "b": Named("b", 3, views=3)}, batch_size=6)
     with pytest.raises(DataError, match="different sizes"):
         data.on_after_batch_transfer(next(iter(data.train_dataloader())), 0)
