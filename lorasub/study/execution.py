@@ -1,4 +1,4 @@
-"""Does one step: ``python -m lorasub.study.execution FOLDER``.
+"""Does one step.
 
 The folder has ``step.json``; what the step makes comes beside it, and ``record.json`` last.
 """
@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import dataclasses
 import os
-import sys
 import time
 import traceback
 from collections.abc import Callable
@@ -71,7 +70,3 @@ def main(folder: str) -> int:
         (Path(folder) / FAILURE_FILE).write_text(told + "\n", encoding="utf-8")
         return 1
     return 0
-
-
-if __name__ == "__main__":
-    raise SystemExit(main(sys.argv[1]))

@@ -18,8 +18,6 @@ _Found = TypeVar("_Found")
 
 #: Folders with more bytes than this count by names, sizes and times of change: reading them would take minutes.
 READ_WHOLE = 2**30
-#: Path, size and time of change of a file -> hash, as this process has found it.
-_HASHES: dict[tuple[Path, int, int], str] = {}
 #: What has been looked at already, while nothing is expected to change; None where everything is looked at anew.
 _SEEN: contextvars.ContextVar[dict[Any, Any] | None] = contextvars.ContextVar("seen", default=None)
 
@@ -63,8 +61,8 @@ def _named(config: Any, base_folder: str, key: str = "") -> Iterator[tuple[str, 
                 yield config, source
         elif key == "root":
             yield str(Path(base_folder) / config), Path(base_folder).expanduser() / Path(config).expanduser()
-        elif (path := Path(config)) and _is_file(path):
-            yield config, path
+        elif _is_file(Path(config)):
+            yield config, Path(config)
 
 
 def _once(function: Callable[[_Name], _Found], name: _Name) -> _Found:
@@ -111,7 +109,7 @@ def _is_file(path: Path) -> bool:
 def _hash(path: Path) -> str | None:
     """Of a file or a folder; None where there is neither."""
     if path.is_file():
-        return _file_hash(path)
+        return hash_file(path)
     if not path.is_dir():
         return None
     files = sorted(entry for entry in path.rglob("*") if entry.is_file())
@@ -119,14 +117,6 @@ def _hash(path: Path) -> str | None:
     digest = hashlib.sha256()
     for file in files:
         state = file.stat()
-        content = _file_hash(file) if whole else f"{state.st_size} {state.st_mtime_ns}"
+        content = hash_file(file) if whole else f"{state.st_size} {state.st_mtime_ns}"
         digest.update(f"{file.relative_to(path).as_posix()}\n{content}\n".encode())
     return digest.hexdigest()
-
-
-def _file_hash(path: Path) -> str:
-    state = path.stat()
-    seen = (path.resolve(), state.st_size, state.st_mtime_ns)
-    if seen not in _HASHES:
-        _HASHES[seen] = hash_file(path)
-    return _HASHES[seen]

@@ -97,7 +97,6 @@ def test_code_of_the_user_counts_and_that_of_packages_does_not(tmp_path: Path, m
 def test_a_plan_looks_once_at_what_many_steps_name(captures: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     looked: list[Path] = []
     hash_file = inputs.hash_file
-    monkeypatch.setattr(inputs, "_HASHES", {})
     monkeypatch.setattr(inputs, "hash_file", lambda path: (looked.append(path), hash_file(path))[1])
     with inputs.looking_once():
         first = [key(data(captures)) for _ in range(3)]
