@@ -146,7 +146,7 @@ class _Report:
             for row in rows
         ]
         return (
-            "## Differences\n\nA star marks differences whose interval excludes 0.\n\n"
+            "## Differences\n\nOver seeds and test scenes. A star marks differences whose interval excludes 0.\n\n"
             f"{markdown(shown_rows, list(rows[0]))}"
         )
 
@@ -252,9 +252,11 @@ class _Report:
             f"{'; '.join(', '.join(f'{rate:g}' for rate in grid) for grid in grids)}.\n"
             f"- Seeds: {', '.join(map(str, study.seeds))}; a seed changes which training scenes are taken, their order "
             "and where an adapter starts.\n"
-            f"- Differences: values of a scene are averaged over seeds, then scenes are drawn {RESAMPLES} times, both "
-            "methods' values of a scene together (BCa bootstrap, 95 %). The intervals are over scenes; the spread over "
-            "seeds stands in the tables.\n" + "\n".join(tasks) + (f"\n\n{checked}" if checked else "")
+            f"- Differences: seeds and test scenes are each drawn anew {RESAMPLES} times, both methods' values of a "
+            "seed and a scene together; intervals hold 95 % of the draws. Few seeds understate their own spread: an "
+            "interval that barely excludes 0 decides nothing.\n"
+            + "\n".join(tasks)
+            + (f"\n\n{checked}" if checked else "")
         )
 
     def _main(self, downstream: str) -> list[Summary]:

@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-import dataclasses
 import math
 import statistics
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from lorasub.files import read_json
-from lorasub.metrics.comparison import Difference, compare_results
-from lorasub.metrics.results import RESULTS_FILE, Results, SceneResult, SetResult
+from lorasub.metrics.comparison import Difference
+from lorasub.metrics.results import RESULTS_FILE, Results
 from lorasub.study.plan import Cell, Plan
+from lorasub.study.seed_differences import seed_differences
 from lorasub.study.settings import Method
 from lorasub.study.store import CHOICE_FILE, RUN, Store
 
-#: Resamples of scenes behind each interval.
+#: Draws of seeds and scenes behind each interval.
 RESAMPLES = 4999
 
 
@@ -104,6 +104,7 @@ class StudyResults:
         self.store = store
         self.cells = [cell for cell in plan.cells if store.done(plan.graph[cell.step])]
         self._results: dict[str, Results] = {}
+        self._names: dict[str, dict[str, set[tuple[str, str]]]] = {}
 
     def results(self, cell: Cell) -> Results:
         """The result file of a cell."""
@@ -121,7 +122,7 @@ class StudyResults:
                     found.append(
                         Score(
                             cell=cell,
-                            set=shown_set(cell.test, name),
+                            set=self.shown_set(cell, name),
                             result=result,
                             value=value,
                             protocol=measured.protocols[result],
@@ -167,11 +168,9 @@ class StudyResults:
     def differences(self, reference: str, *, resamples: int = RESAMPLES) -> list[tuple[Cell, str, Difference]]:
         """Every method against another one: (a cell of the method, name of the test set, difference).
 
-        Values of a scene are averaged over seeds; scenes are then resampled, both methods' values of one together.
-
         Args:
             reference: name of the other method.
-            resamples: of scenes.
+            resamples: of seeds and scenes, see :func:`~lorasub.study.seed_differences.seed_differences`.
         """
         found = []
         groups = self._by_seed()
@@ -180,13 +179,12 @@ class StudyResults:
             others = groups.get((downstream, reference, None if unadapted else scenes, test))
             if method == reference or not others:
                 continue
+            first, second = ({cell.seed: self.results(cell) for cell in group} for group in (others, cells))
+            if first.keys().isdisjoint(second) and None not in first:
+                continue  # of a study that is not done yet
             metric = self.plan.study.downstream[downstream].metric
-            first, second = (averaged([self.results(cell) for cell in group]) for group in (others, cells))
-            first, second = only(first, metric), only(second, metric)
-            if not first.sets or not second.sets:
-                continue
-            for difference in compare_results(first, second, resamples=resamples):
-                found.append((cells[0], shown_set(test, difference.set), difference))
+            for difference in seed_differences(first, second, metric, resamples=resamples):
+                found.append((cells[0], self.shown_set(cells[0], difference.set), difference))
         return found
 
     def choices(self) -> dict[tuple[str, str, str], dict[str, Any]]:
@@ -205,48 +203,30 @@ class StudyResults:
                 groups.setdefault((cell.downstream, cell.method, cell.scenes, cell.test), []).append(cell)
         return groups
 
+    def shown_set(self, cell: Cell, name: str) -> str:
+        """How a test set is called in a report: by its own name, or that of its data if it is called ``test`` there.
+
+        Where several sets would be called the same, the name of the data stands before their own.
+        """
+        plain = _plain(cell.test, name)
+        if name == "test" or len(self._sets(cell.downstream, plain)) < 2:
+            return plain
+        return f"{cell.test}/{name}" if cell.test else name
+
+    def _sets(self, downstream: str, plain: str) -> set[tuple[str, str]]:
+        """Names of data and of sets among them that have one plain name."""
+        if downstream not in self._names:
+            found: dict[str, set[tuple[str, str]]] = {}
+            for cell in self.cells:
+                if cell.downstream == downstream:
+                    for name in self.results(cell).sets:
+                        found.setdefault(_plain(cell.test, name), set()).add((cell.test, name))
+            self._names[downstream] = found
+        return self._names[downstream].get(plain, set())
+
     def _validation(self, cell: Cell, name: str) -> bool:
         return not cell.test and name == self.plan.study.downstream[cell.downstream].validation_set
 
 
-def shown_set(test: str, name: str) -> str:
-    """How a test set is called in a report: by its own name, after that of its data where this is named."""
-    if not test:
-        return name
-    return test if name == "test" else f"{test}/{name}"
-
-
-def averaged(results: Sequence[Results]) -> Results:
-    """Results of several seeds as one: the mean of each scene's values. A scene counts where all seeds measured it."""
-    first = results[0]
-    sets = {}
-    for name, found in first.sets.items():
-        columns = zip(*(other.sets[name].scenes for other in results), strict=True)
-        scenes = tuple(_mean_scene(same) for same in columns)
-        whole = {key: statistics.fmean(other.sets[name].whole[key] for other in results) for key in found.whole}
-        sets[name] = SetResult(protocols=found.protocols, scenes=scenes, whole=whole)
-    return dataclasses.replace(first, sets=sets)
-
-
-def only(results: Results, name: str) -> Results:
-    """Results with one of their numbers alone, in the sets that have it."""
-    sets = {
-        key: dataclasses.replace(
-            found,
-            protocols={name: found.protocols[name]},
-            whole={key: value for key, value in found.whole.items() if key == name},
-        )
-        for key, found in results.sets.items()
-        if name in found.protocols
-    }
-    return dataclasses.replace(results, sets=sets)
-
-
-def _mean_scene(same: Iterable[SceneResult]) -> SceneResult:
-    scenes = list(same)
-    values, weights = {}, {}
-    for name in scenes[0].values:
-        own = [scene.weights[name] for scene in scenes]
-        weights[name] = statistics.fmean(own) if min(own) > 0 else 0.0
-        values[name] = statistics.fmean(scene.values[name] for scene in scenes) if min(own) > 0 else math.nan
-    return dataclasses.replace(scenes[0], values=values, weights=weights)
+def _plain(test: str, name: str) -> str:
+    return test if test and name == "test" else name

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import shutil
 import statistics
 from collections.abc import Callable, Mapping
@@ -13,6 +14,7 @@ from lorasub.files import read_json, write_csv
 from lorasub.metrics.results import Results
 from lorasub.study.plan import Plan
 from lorasub.study.store import BASIS, RECORD_FILE, RUN, Store
+from lorasub.study.subspace_steps import of_part
 from lorasub.study.text import Rows, markdown
 from lorasub.subspaces import SubspaceBasis
 
@@ -21,6 +23,7 @@ def subspace_sections(plan: Plan, store: Store, folder: Path) -> list[str]:
     """The sections, each an empty text where nothing of it is done yet; tables and figures go into ``folder``."""
     return [
         _overlaps(plan, store, folder),
+        _separation(plan, store, folder),
         _explained(plan, store, folder),
         _removals(plan, store, folder),
         _spectra(plan, store, folder),
@@ -73,7 +76,18 @@ def _overlaps(plan: Plan, store: Store, folder: Path) -> str:
     return table and (
         "## Overlaps of attributes\n\nMeans over pairs and layers of phi, the mean squared cosine of the principal "
         "angles. A subspace belongs to an attribute only if halves of one attribute's adapters overlap clearly more "
-        f"than halves of different attributes do.\n\n{table}"
+        "than halves of different attributes do. Specific parts are what is left of each attribute when what all "
+        f"share is taken out.\n\n{table}"
+    )
+
+
+def _separation(plan: Plan, store: Store, folder: Path) -> str:
+    """Whether adapters of one attribute are more alike than shuffled labels would make them."""
+    table = _of_variants(plan.overlaps, "separation", list, plan, store, folder)
+    return table and (
+        "## Attributes against shuffled labels\n\nHow alike two adapters are (RV coefficient, which needs no number of "
+        "dimensions), of one attribute and of different ones. p is the share of shuffled labels that give at least "
+        f"this difference.\n\n{table}"
     )
 
 
@@ -94,10 +108,10 @@ def _of_variants(
     store: Store,
     folder: Path,
 ) -> str:
-    """A table of what a step found in each variant, and the study's own figure of it; empty where none is done.
+    """A table of what a step found in each variant, and the study's own figures of it; empty where none is done.
 
     Args:
-        steps: variant -> key of the step, which left ``name.json`` and ``name.png``.
+        steps: variant -> key of the step, which left ``name.json`` and maybe a figure, and the same of specific parts.
         name: of these files, and of the CSV.
         rows_of: rows from the content of the JSON file.
         plan: of the study.
@@ -105,20 +119,20 @@ def _of_variants(
         folder: of the report.
     """
     rows = []
-    figure = ""
-    for variant, key in steps.items():
+    figures = ""
+    for (variant, key), part in itertools.product(steps.items(), ("raw", "specific")):
         step = plan.graph[key]
-        if not store.done(step):
+        found, drawn = (store.folder(step) / f"{of_part(name, part)}.{kind}" for kind in ("json", "png"))
+        if not store.done(step) or not found.is_file():
             continue
-        if not variant:
-            shutil.copyfile(store.folder(step) / f"{name}.png", folder / f"{name}.png")
-            figure = f"\n\n![{name}]({name}.png)"
-        found = rows_of(read_json(store.folder(step) / f"{name}.json"))
-        rows += [{"variant": variant or "(the study)", **row} for row in found]
+        if not variant and drawn.is_file():
+            shutil.copyfile(drawn, folder / drawn.name)
+            figures += f"\n\n![{drawn.stem}]({drawn.name})"
+        rows += [{"variant": variant or "(the study)", "part": part, **row} for row in rows_of(read_json(found))]
     if not rows:
         return ""
     write_csv(folder / f"{name}.csv", rows)
-    return markdown(_rounded(_distinct(rows))) + figure
+    return markdown(_rounded(_distinct(rows))) + figures
 
 
 def _removals(plan: Plan, store: Store, folder: Path) -> str:
@@ -182,10 +196,10 @@ def _spectra(plan: Plan, store: Store, folder: Path) -> str:
 
 
 def _distinct(rows: Rows) -> Rows:
-    """Without the column of variants where there is only the study itself."""
-    if {row["variant"] for row in rows} == {"(the study)"}:
-        return [{name: value for name, value in row.items() if name != "variant"} for row in rows]
-    return rows
+    """Without the columns of variants and parts where there is nothing but the study itself and raw subspaces."""
+    only = {"variant": "(the study)", "part": "raw"}
+    dropped = {name for name, value in only.items() if {row[name] for row in rows} == {value}}
+    return [{name: value for name, value in row.items() if name not in dropped} for row in rows]
 
 
 def _rounded(rows: Rows) -> Rows:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import fnmatch
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
 
 from lorasub.adapters.mining import read_adapter
 from lorasub.errors import ArtefactError
@@ -15,6 +16,7 @@ from lorasub.subspaces import (
     AdapterUpdates,
     SubspaceBasis,
     attribute_overlaps,
+    attribute_separation,
     attribute_survival,
     combine_subspaces,
     held_out_explained,
@@ -62,14 +64,21 @@ def combine(step: OpenStep) -> dict[str, Any]:
 
 
 def overlap(step: OpenStep) -> dict[str, Any]:
-    """Compare attributes with each other and with themselves."""
+    """Compare attributes with each other and with themselves, as they are and without what all share.
+
+    And test, by shuffled labels, whether their adapters differ at all.
+    """
     from lorasub.figures import overlap_heatmap, save_figure
 
     groups, _ = _adapters(step)
     config = step.config
-    matrix = attribute_overlaps(groups, dim=config["dim"], alpha=config["alpha"], draws=config["draws"])
-    write_json(step.folder / "overlap.json", matrix.to_dict())
-    save_figure(overlap_heatmap(matrix), step.folder / "overlap.png", matrix.rows("all"))
+    for part in _parts(groups):
+        matrix = attribute_overlaps(groups, dim=config["dim"], alpha=config["alpha"], part=part, draws=config["draws"])
+        name = of_part("overlap", part)
+        write_json(step.folder / f"{name}.json", matrix.to_dict())
+        save_figure(overlap_heatmap(matrix), step.folder / f"{name}.png", matrix.rows("all"))
+    if len(groups) > 1:
+        write_json(step.folder / "separation.json", [row.row() for row in attribute_separation(groups)])
     return {}
 
 
@@ -78,10 +87,24 @@ def explain(step: OpenStep) -> dict[str, Any]:
     from lorasub.figures import explained_heatmap, save_figure
 
     groups, _ = _adapters(step)
-    rows = held_out_explained(groups, dim=step.config["dim"], alpha=step.config["alpha"])
-    write_json(step.folder / "explained.json", [row.row() for row in rows])
-    save_figure(explained_heatmap(rows), step.folder / "explained.png", [row.row() for row in rows])
+    for part in _parts(groups):
+        rows = held_out_explained(groups, dim=step.config["dim"], alpha=step.config["alpha"], part=part)
+        name = of_part("explained", part)
+        write_json(step.folder / f"{name}.json", [row.row() for row in rows])
+        save_figure(explained_heatmap(rows), step.folder / f"{name}.png", [row.row() for row in rows])
     return {}
+
+
+def of_part(name: str, part: str) -> str:
+    """Name of the files that hold what was found of one part of the subspaces."""
+    return name if part == "raw" else f"{name}_{part}"
+
+
+def _parts(groups: Mapping[str, Sequence[AdapterUpdates]]) -> tuple[Literal["raw", "specific"], ...]:
+    """What can be compared: without what all share only where halves of several attributes can be mined."""
+    if len(groups) < 2 or min(map(len, groups.values())) < 4:
+        return ("raw",)
+    return ("raw", "specific")
 
 
 def _adapters(step: OpenStep) -> tuple[dict[str, list[AdapterUpdates]], dict[str, list[AdapterSource]]]:

@@ -29,6 +29,7 @@ from lorasub.subspaces.overlap import (
     two_sided_energy,
 )
 from lorasub.subspaces.projection import ExplainedFraction, ProjectedOut, explained_fraction, project_out
+from lorasub.subspaces.separation import Separation, attribute_separation
 from lorasub.subspaces.shipped import shipped_bases
 from lorasub.subspaces.space_file import read_space_file, write_space_file
 from lorasub.subspaces.updates import AdapterUpdates, LowRankUpdate, Progress
@@ -55,12 +56,14 @@ __all__ = [
     "Progress",
     "ProjectedOut",
     "RobustLowRank",
+    "Separation",
     "Side",
     "SideOverlap",
     "SubspaceBasis",
     "UpdateCores",
     "adapter_subspace",
     "attribute_overlaps",
+    "attribute_separation",
     "attribute_survival",
     "combine_subspaces",
     "common_directions",

@@ -6,7 +6,7 @@ import itertools
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -15,6 +15,7 @@ from torch import Tensor
 from lorasub.errors import ConfigError
 from lorasub.subspaces.basis import SubspaceBasis
 from lorasub.subspaces.haar import keyed_rng
+from lorasub.subspaces.joint import split_common_specific
 from lorasub.subspaces.mining import adapter_subspace, mine_subspace
 from lorasub.subspaces.null import Measurement
 from lorasub.subspaces.overlap import Grouping, LayerOverlap, OverlapReport, Side, SideOverlap, subspace_overlap
@@ -105,6 +106,7 @@ def attribute_overlaps(
     *,
     dim: int = 16,
     alpha: float = 1.0,
+    part: Literal["raw", "specific"] = "raw",
     splits: int = 2,
     draws: int = 500,
     seed: int = 0,
@@ -116,17 +118,23 @@ def attribute_overlaps(
     halves of different attributes do. Both are measured from halves of one size, so that the comparison is fair; an
     odd adapter is left out, another one in every split.
 
+    ``specific`` takes out first what all attributes share (:func:`split_common_specific`): from the first halves what
+    the first halves of all attributes share, from the second halves what the second ones share. Halves that had the
+    same common part taken out are not compared: whatever two of them have in common by accident would be gone from
+    both.
+
     Args:
         adapters: attribute -> its k >= 2 adapters. From k = 4 on halves are mined; below, single adapters are compared.
         dim: dimensions of every half, a number since unequal ones cannot be compared.
         alpha: of the mining.
+        part: of the subspaces; ``specific`` needs two attributes and four adapters of each.
         splits: random splits to average over. The nulls stay those of one split, since splits are not independent.
         draws: see :func:`subspace_overlap`.
         seed: of splits and nulls.
-        progress: wraps the layer paths of every mining, two per attribute and split.
+        progress: wraps the layer paths of every mining, two per attribute and split; twice as many for ``specific``.
 
     Raises:
-        ConfigError: an attribute has one adapter only, sizes differ between attributes, or mining fails.
+        ConfigError: an attribute has too few adapters, sizes differ between attributes, or mining fails.
     """
     if splits < 1:
         raise ConfigError(f"splits={splits} must be at least 1")
@@ -134,20 +142,27 @@ def attribute_overlaps(
         if len(group) < 2:
             raise ConfigError(f"attribute '{name}' has {len(group)} adapter; two halves need at least two adapters")
     size = min(len(group) for group in adapters.values()) // 2
+    if part == "specific" and size < 2:
+        raise ConfigError(
+            "what is specific to an attribute is mined from halves of its adapters: it takes at least four"
+        )
     collected: dict[tuple[str, str], list[OverlapReport]] = {}
     for split in range(splits):
         halves = {
-            name: [
-                _mined(half, name, dim, alpha, progress)
-                for half in _halves(group, size, keyed_rng(seed, "halves", name, split))
-            ]
-            for name, group in adapters.items()
+            name: _halves(group, size, keyed_rng(seed, "halves", name, split)) for name, group in adapters.items()
         }
-        for name, (one, two) in halves.items():
-            collected.setdefault((name, name), []).append(subspace_overlap(one, two, draws=draws, seed=seed))
-        for first, second in itertools.combinations(halves, 2):
-            for one, two in itertools.product(halves[first], halves[second]):
-                collected.setdefault((first, second), []).append(subspace_overlap(one, two, draws=draws, seed=seed))
+        sides = [
+            _mined_side({name: own[side] for name, own in halves.items()}, part, dim, alpha, seed, progress)
+            for side in (0, 1)
+        ]
+        for name in adapters:
+            report = subspace_overlap(sides[0][name], sides[1][name], draws=draws, seed=seed)
+            collected.setdefault((name, name), []).append(report)
+        for first, second in itertools.combinations(adapters, 2):
+            for i, j in itertools.product((0, 1), repeat=2):
+                if i != j or part == "raw":
+                    report = subspace_overlap(sides[i][first], sides[j][second], draws=draws, seed=seed)
+                    collected.setdefault((first, second), []).append(report)
     reports = {pair: _renamed(_mean_report(several), *pair) for pair, several in collected.items()}
     return OverlapMatrix(names=tuple(adapters), reports=reports)
 
@@ -159,10 +174,18 @@ def _halves(
     return order[:size], order[size : 2 * size]
 
 
-def _mined(half: Sequence[AdapterUpdates], name: str, dim: int, alpha: float, progress: Progress) -> SubspaceBasis:
-    if len(half) == 1:
-        return adapter_subspace(half[0], dim=dim, name=f"an adapter of {name}")
-    return mine_subspace(half, dim=dim, alpha=alpha, progress=progress)
+def _mined_side(
+    halves: Mapping[str, Sequence[AdapterUpdates]], part: str, dim: int, alpha: float, seed: int, progress: Progress
+) -> Mapping[str, SubspaceBasis]:
+    """Attribute -> subspace of one half of its adapters."""
+    if part == "specific":
+        return split_common_specific(halves, dim=dim, alpha=alpha, seed=seed, progress=progress).specific
+    return {
+        name: adapter_subspace(half[0], dim=dim, name=f"an adapter of {name}")
+        if len(half) == 1
+        else mine_subspace(half, dim=dim, alpha=alpha, progress=progress)
+        for name, half in halves.items()
+    }
 
 
 def _renamed(report: OverlapReport, first: str, second: str) -> OverlapReport:

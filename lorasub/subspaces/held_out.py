@@ -7,13 +7,14 @@ import math
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from lorasub.errors import ConfigError
 from lorasub.subspaces.basis import SubspaceBasis
+from lorasub.subspaces.joint import split_common_specific
 from lorasub.subspaces.layers import layer_kind
 from lorasub.subspaces.mining import mine_subspace
-from lorasub.subspaces.projection import LayerExplained, explained_fraction
+from lorasub.subspaces.projection import LayerExplained, ProjectedOut, explained_fraction
 from lorasub.subspaces.updates import AdapterUpdates, Progress
 
 
@@ -49,6 +50,7 @@ def held_out_explained(
     *,
     dim: int = 16,
     alpha: float = 1.0,
+    part: Literal["raw", "specific"] = "raw",
     progress: Progress = iter,
 ) -> list[HeldOutExplained]:
     """Mine each attribute from half of its adapters, and see how much of the other halves lies in there.
@@ -57,11 +59,15 @@ def held_out_explained(
     others, and both better than chance. Halves are every second adapter; both are mined, and each is held against the
     other half of every attribute.
 
+    ``specific`` takes out first what the mined halves of all attributes share (:func:`split_common_specific`), also
+    from the adapters that are held against them: shares are of what is left of these.
+
     Args:
         adapters: attribute -> its adapters, at least four: two have to be mined from.
         dim: dimensions of the subspaces.
         alpha: of the mining.
-        progress: wraps the layer paths of every mining, two per attribute.
+        part: of the subspaces; ``specific`` needs at least two attributes.
+        progress: wraps the layer paths of every mining, two per attribute; twice as many for ``specific``.
 
     Returns:
         For each pair of attributes the row of all layers, then one for each kind of layer.
@@ -75,15 +81,28 @@ def held_out_explained(
                 f"attribute '{name}' has {len(group)} adapters; at least four are needed, two to mine from and two to "
                 "hold the subspace against"
             )
-    mined = {
-        name: [
-            mine_subspace(group[half::2], dim=dim, alpha=alpha, attribute=name, progress=progress) for half in (0, 1)
-        ]
-        for name, group in adapters.items()
-    }
+    mined: list[Mapping[str, SubspaceBasis]] = []
+    held_out: list[Mapping[str, Sequence[AdapterUpdates]]] = []
+    for half in (0, 1):
+        groups = {name: group[half::2] for name, group in adapters.items()}
+        others = {name: group[1 - half :: 2] for name, group in adapters.items()}
+        if part == "specific":
+            parts = split_common_specific(groups, dim=dim, alpha=alpha, progress=progress)
+            mined.append(parts.specific)
+            held_out.append(
+                {name: [ProjectedOut(own, parts.common.basis) for own in group] for name, group in others.items()}
+            )
+        else:
+            mined.append(
+                {
+                    name: mine_subspace(group, dim=dim, alpha=alpha, attribute=name, progress=progress)
+                    for name, group in groups.items()
+                }
+            )
+            held_out.append(others)
     rows = []
     for basis, other in itertools.product(adapters, adapters):
-        rows += _rows(basis, other, mined[basis], [adapters[other][1::2], adapters[other][0::2]])
+        rows += _rows(basis, other, [own[basis] for own in mined], [own[other] for own in held_out])
     return rows
 
 

@@ -18,7 +18,7 @@ from lorasub.files import write_json
 from lorasub.metrics.results import Results, SceneResult, SetResult
 from lorasub.study import Ablation, Plan, Record, Removal, Store, plan_study
 from lorasub.study.report import write_report
-from lorasub.study.scores import StudyResults, averaged
+from lorasub.study.scores import StudyResults
 from lorasub.study.subspace_sections import explained_rows, overlap_rows
 from lorasub.study.text import page
 from lorasub.subspaces import LowRankUpdate, SubspaceBasis, mine_subspace
@@ -37,13 +37,20 @@ def made_up_results(rng: np.random.Generator) -> Results:
     return Results(sets={"test": found})
 
 
-def overlap_file() -> dict[str, object]:
+def overlap_file(scale: float = 1.0) -> dict[str, object]:
     def report(first: str, second: str, value: float) -> dict[str, object]:
-        row = {"side": "output", "measure": "phi", "value": value, "null_mean": 0.05}
+        row = {"side": "output", "measure": "phi", "value": scale * value, "null_mean": 0.05}
         return {"first": first, "second": second, "summary": {"all": [row, row | {"measure": "distance"}]}}
 
     pairs = [("geometry", "geometry", 0.4), ("texture", "texture", 0.2), ("geometry", "texture", 0.1)]
     return {"names": ["geometry", "texture"], "reports": [report(*pair) for pair in pairs]}
+
+
+def separation_file() -> list[dict[str, object]]:
+    return [
+        {"layers": layers, "side": "output", "within": 0.2, "between": 0.1, "p": p}
+        for layers, p in (("all", 0.0123), ("frame_blocks qkv", 0.5))
+    ]
 
 
 def explained_file() -> list[dict[str, object]]:
@@ -84,6 +91,9 @@ def fill(plan: Plan, store: Store, *, without: tuple[str, ...] = ()) -> None:
         elif step.kind == "overlap":
             write_json(folder / "overlap.json", overlap_file())
             (folder / "overlap.png").write_bytes(b"")
+            write_json(folder / "overlap_specific.json", overlap_file(scale=0.5))
+            (folder / "overlap_specific.png").write_bytes(b"")
+            write_json(folder / "separation.json", separation_file())
         elif step.kind == "mine":
             made_up_basis().save(folder / "basis")
         elif step.kind == "explain":
@@ -161,7 +171,7 @@ def test_every_number_names_its_file(plan: Plan, tmp_path: Path) -> None:
     assert {row["validation"] for row in rows if row["set"] == "test"} == {"True"}
 
 
-def test_differences_are_those_of_scenes_averaged_over_seeds(plan: Plan, tmp_path: Path) -> None:
+def test_differences_are_those_of_means_over_scenes_and_seeds(plan: Plan, tmp_path: Path) -> None:
     store = Store(tmp_path)
     fill(plan, store)
     results = StudyResults(plan, store)
@@ -176,19 +186,26 @@ def test_differences_are_those_of_scenes_averaged_over_seeds(plan: Plan, tmp_pat
         ]
         return float(np.mean([overall(store.folder(plan.graph[cell.step]) / "run" / "results.json") for cell in cells]))
 
-    # every scene has the same weight in all seeds, so that means of means are means
     assert chosen.difference == pytest.approx(mean_of("mined") - mean_of("lora r=4"), rel=1e-9)
     assert chosen.low < chosen.difference < chosen.high
     assert chosen.scenes == SCENES
     assert ("lora r=4", 2, "other") not in found
 
 
-def test_a_scene_that_one_seed_could_not_measure_does_not_count() -> None:
-    rng = np.random.default_rng(1)
-    first, second = made_up_results(rng), made_up_results(rng)
-    second.sets["test"].scenes[2].weights["abs_rel"] = 0.0
-    (found,) = averaged([first, second]).sets.values()
-    assert [scene.weights["abs_rel"] > 0 for scene in found.scenes] == [True, True, False, True, True, True]
+def test_sets_have_their_own_names_unless_two_data_share_one(tmp_path: Path) -> None:
+    plan, store = plan_study(small_study()), Store(tmp_path)
+    fill(plan, store)
+    rng = np.random.default_rng(0)
+
+    def named(*names: str) -> set[str]:
+        for step in plan.graph:
+            if step.name.endswith(" other"):
+                sets = {name: next(iter(made_up_results(rng).sets.values())) for name in ("test", *names)}
+                Results(sets=sets).save(store.folder(step) / "run")
+        return {score.set for score in StudyResults(plan, store).scores()}
+
+    assert named("kitchen") == {"test", "other", "kitchen"}
+    assert named("other") == {"test", "other", "other/other"}
 
 
 def test_what_is_not_done_is_left_out_and_told(plan: Plan, tmp_path: Path) -> None:
@@ -215,7 +232,8 @@ def test_every_file_that_the_report_shows_is_there(plan: Plan, tmp_path: Path) -
     path = write_report(plan, store, command="x")
     shown = re.findall(r"!\[.*?\]\((.*?)\)", path.read_text())
     assert set(shown) == {
-        *("parameters_room.png", "overlap.png", "spectra_geometry.png", "spectra_texture.png", "spectra_all.png")
+        *("parameters_room.png", "overlap.png", "overlap_specific.png"),
+        *("spectra_geometry.png", "spectra_texture.png", "spectra_all.png"),
     }
     assert all((path.parent / name).is_file() for name in shown)
     assert "0.01 (end of the grid)" in path.read_text()
@@ -228,6 +246,23 @@ def test_overlaps_are_averaged_within_and_between_attributes() -> None:
         {"side": "output", "pairs": "between attributes", "number": 1, "phi": 0.1, "chance": 0.05},
         {"side": "output", "pairs": "within an attribute", "number": 2, "phi": pytest.approx(0.3), "chance": 0.05},
     ]
+
+
+def test_parts_and_shuffled_labels_have_their_rows(tmp_path: Path) -> None:
+    plan, store = plan_study(small_study()), Store(tmp_path)
+    fill(plan, store)
+    text = write_report(plan, store, command="x").read_text()
+    head, *rows = table_after(text, "## Overlaps of attributes")
+    assert head == ["part", "side", "pairs", "number", "phi", "chance"]
+    assert [(row[0], row[4]) for row in rows] == [
+        ("raw", "0.1"),
+        ("raw", "0.3"),
+        ("specific", "0.05"),
+        ("specific", "0.15"),
+    ]
+    head, *rows = table_after(text, "## Attributes against shuffled labels")
+    assert head == ["layers", "side", "within", "between", "p"]
+    assert [(row[0], row[4]) for row in rows] == [("all", "0.0123"), ("frame_blocks qkv", "0.5")]
 
 
 def test_held_out_adapters_are_averaged_over_own_and_other_attributes() -> None:

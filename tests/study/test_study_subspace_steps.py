@@ -114,7 +114,18 @@ def test_overlap_is_larger_within_an_attribute(runs: dict[str, Path], tmp_path: 
     assert phi["geometry", "geometry"] > 0.95
     assert phi["camera", "camera"] > 0.95
     assert phi["geometry", "camera"] < 0.1
-    assert (tmp_path / "overlap" / "overlap.png").stat().st_size > 0
+    for name in ("overlap.png", "overlap_specific.json", "overlap_specific.png"):
+        assert (tmp_path / "overlap" / name).stat().st_size > 0
+    for row in read_json(tmp_path / "overlap" / "separation.json"):
+        assert row["within"] > 0.9
+        assert row["between"] < 0.1
+        assert row["p"] < 0.05
+
+
+def test_three_adapters_have_no_specific_part_to_compare(runs: dict[str, Path], tmp_path: Path) -> None:
+    three = {role: path for role, path in runs.items() if not role.endswith("/3")}
+    done(overlap, tmp_path / "overlap", {"dim": 1, "alpha": 1.0, "draws": 20, "layers": ["*"]}, three)
+    assert {path.name for path in (tmp_path / "overlap").glob("*.json")} == {"overlap.json", "separation.json"}
 
 
 def test_a_subspace_explains_new_adapters_of_its_own_attribute(runs: dict[str, Path], tmp_path: Path) -> None:
@@ -127,6 +138,9 @@ def test_a_subspace_explains_new_adapters_of_its_own_attribute(runs: dict[str, P
         assert share > 0.9 if basis == adapters else share < 0.1
         assert found[basis, adapters]["chance"] == pytest.approx(1 / 20 / 24, rel=0.01)
     assert (tmp_path / "explain" / "explained.png").stat().st_size > 0
+    assert (tmp_path / "explain" / "explained_specific.png").stat().st_size > 0
+    specific = read_json(tmp_path / "explain" / "explained_specific.json")
+    assert {row["adapters_measured"] for row in specific} == {4}
 
 
 @pytest.mark.parametrize("random", [False, True])

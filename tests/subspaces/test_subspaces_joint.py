@@ -16,8 +16,10 @@ from lorasub.subspaces import (
     LayerSubspace,
     LowRankUpdate,
     SubspaceBasis,
+    attribute_overlaps,
     common_directions,
     common_subspace,
+    held_out_explained,
     split_common_specific,
     subspace_overlap,
 )
@@ -35,13 +37,16 @@ def parts(seed: int) -> tuple[torch.Tensor, torch.Tensor]:
     return frame(OUT, 8, seed), frame(IN, 8, seed + 1)
 
 
-def adapters_with_common_part(seed: int = 0, count: int = 5) -> dict[str, list[dict[str, LowRankUpdate]]]:
+def adapters_with_common_part(
+    seed: int = 0, count: int = 5, own: bool = True
+) -> dict[str, list[dict[str, LowRankUpdate]]]:
     U, V = parts(seed)
     groups = {}
     for i, name in enumerate(("geometry", "texture", "light")):
-        columns = [0, 1, 2 + 2 * i, 3 + 2 * i]
+        columns = [0, 1, 2 + 2 * i, 3 + 2 * i] if own else [0, 1]
+        strengths = [1.0, 0.9, 0.8, 0.7][: len(columns)]
         groups[name] = [
-            {"w": planted(U[:, columns], [1.0, 0.9, 0.8, 0.7], V[:, columns], noise=0.3, rank=3, seed=100 * i + 7 * k)}
+            {"w": planted(U[:, columns], strengths, V[:, columns], noise=0.3, rank=3, seed=100 * i + 7 * k)}
             for k in range(count)
         ]
     return groups
@@ -73,6 +78,43 @@ def test_raw_bases_overlap_and_specific_ones_do_not() -> None:
     assert specific is not None
     assert raw.value == pytest.approx(0.5, abs=0.1)  # two of four dimensions
     assert abs(specific.z) < 4
+
+
+@pytest.mark.parametrize("own", [True, False])
+def test_without_what_all_share_attributes_agree_with_themselves_only(own: bool) -> None:
+    groups = adapters_with_common_part(count=8, own=own)
+    raw, specific = (
+        attribute_overlaps(groups, dim=2, part=part, splits=8)  # type: ignore[arg-type]
+        for part in ("raw", "specific")
+    )
+    for side in ("output", "input"):
+        assert raw.matrix("phi", side).min() > 0.8  # type: ignore[arg-type]
+        phi, chance = specific.matrix("phi", side), specific.null("phi", side)  # type: ignore[arg-type]
+        between, within = phi[~torch.eye(3, dtype=torch.bool)].mean(), phi.diagonal().mean()
+        if own:  # planted at right angles
+            assert within > 0.6
+            assert between < 0.5 * chance[0, 1]
+        else:  # nothing but chance is left
+            assert 0.5 < between / chance[0, 1] < 1.5
+            assert 0.3 < within / chance[0, 1] < 1.7
+
+
+def test_held_out_adapters_without_what_all_share() -> None:
+    groups = adapters_with_common_part(count=8)
+    rows = {
+        part: {(r.basis, r.adapters): r.explained for r in held_out_explained(groups, dim=2, part=part)}  # type: ignore[arg-type]
+        for part in ("raw", "specific")
+    }
+    for basis, adapters in rows["raw"]:
+        # the two common directions hold most of the planted part of every adapter, whatever its attribute
+        assert rows["raw"][basis, adapters] > 0.4
+        share = rows["specific"][basis, adapters]
+        assert share > 0.4 if basis == adapters else share < 0.02
+
+
+def test_a_specific_part_needs_halves_that_can_be_mined() -> None:
+    with pytest.raises(ConfigError, match="at least four"):
+        attribute_overlaps(adapters_with_common_part(count=3), part="specific")
 
 
 def test_nothing_in_common_gives_nothing() -> None:
