@@ -66,6 +66,7 @@ from .subspaces import LowRankUpdate as LowRankUpdate
 from .subspaces import SubspaceBasis as SubspaceBasis
 from .subspaces import adapter_subspace as adapter_subspace
 from .subspaces import attribute_overlaps as attribute_overlaps
+from .subspaces import attribute_separation as attribute_separation
 from .subspaces import attribute_survival as attribute_survival
 from .subspaces import combine_subspaces as combine_subspaces
 from .subspaces import common_subspace as common_subspace

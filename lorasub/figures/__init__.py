@@ -4,17 +4,19 @@ from lorasub.figures.calibration import CalibrationCurves, calibration_figure
 from lorasub.figures.overlap import angle_histogram, depth_profile, explained_heatmap, overlap_heatmap
 from lorasub.figures.saving import save_figure
 from lorasub.figures.spectra import spectra_figure, spectra_rows
-from lorasub.figures.study import learning_curves, parameters_figure
+from lorasub.figures.study import ablation_figure, learning_curves, overlap_variants, parameters_figure
 from lorasub.figures.trajectories import trajectory_figure
 
 __all__ = [
     "CalibrationCurves",
+    "ablation_figure",
     "angle_histogram",
     "calibration_figure",
     "depth_profile",
     "explained_heatmap",
     "learning_curves",
     "overlap_heatmap",
+    "overlap_variants",
     "parameters_figure",
     "save_figure",
     "spectra_figure",

@@ -1,4 +1,4 @@
-"""Figures of a study: accuracy over trained parameters, and over the number of training scenes."""
+"""Figures of a study: accuracy over trained parameters, training scenes and changed settings; overlaps over these."""
 
 from __future__ import annotations
 
@@ -54,6 +54,52 @@ def learning_curves(rows: Sequence[Mapping[str, Any]], *, result: str) -> Figure
         axis.minorticks_off()
 
     return _panels(rows, result, draw)
+
+
+def ablation_figure(rows: Sequence[Mapping[str, Any]], *, result: str) -> Figure:
+    """What one changed setting does to accuracy, one panel a test set, one line a method.
+
+    Args:
+        rows: with ``set``, ``method``, ``value`` (of the setting, as text, in the order in which it is shown), ``mean``
+            and ``deviation``.
+        result: label of the vertical axis.
+    """
+    values = list(dict.fromkeys(row["value"] for row in rows))
+
+    def draw(axis: Axes, own: list[Mapping[str, Any]]) -> None:
+        for number, (method, points) in enumerate(_grouped(own, lambda row: row["method"]).items()):
+            placed = [{**row, "place": values.index(row["value"])} for row in points]
+            _line(axis, method, number, sorted(placed, key=lambda row: row["place"]), "place")
+        axis.set_xticks(range(len(values)), values, rotation=20, ha="right")
+
+    return _panels(rows, result, draw)
+
+
+def overlap_variants(rows: Sequence[Mapping[str, Any]]) -> Figure:
+    """Overlaps within and between attributes beside chance, one panel a side and part, one place a variant of a study.
+
+    Args:
+        rows: with ``variant``, ``part``, ``side``, ``pairs``, ``phi`` and ``chance``.
+    """
+    variants = list(dict.fromkeys(row["variant"] for row in rows))
+
+    def draw(axis: Axes, own: list[Mapping[str, Any]]) -> None:
+        for number, (pairs, points) in enumerate(_grouped(own, lambda row: row["pairs"]).items()):
+            places = [variants.index(row["variant"]) for row in points]
+            axis.plot(
+                places,
+                [row["phi"] for row in points],
+                linestyle="none",
+                color=COLORS[number],
+                marker=MARKERS[number],
+                label=pairs,
+            )
+        chance = {variants.index(row["variant"]): row["chance"] for row in own}
+        axis.plot(list(chance), list(chance.values()), linestyle="none", color=NULL_COLOR, marker="_", label="chance")
+        axis.set_xticks(range(len(variants)), variants, rotation=20, ha="right")
+        axis.set_ylim(bottom=0)
+
+    return _panels([{**row, "set": f"{row['side']} side, {row['part']}"} for row in rows], "phi", draw)
 
 
 def _panels(rows: Sequence[Mapping[str, Any]], result: str, draw: Any) -> Figure:

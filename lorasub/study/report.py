@@ -7,11 +7,11 @@ import math
 import statistics
 import time
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from lorasub.figures import learning_curves, parameters_figure, save_figure
+from lorasub.figures import ablation_figure, learning_curves, parameters_figure, save_figure
 from lorasub.files import atomic_path, write_csv
 from lorasub.study.plan import Plan
 from lorasub.study.scores import RESAMPLES, StudyResults, Summary
@@ -217,7 +217,25 @@ class _Report:
             return ""
         self._csv("ablations.csv", rows)
         columns = list(dict.fromkeys(key for row in rows for key in row))
-        return f"## Ablations\n\n{markdown(rows, columns)}"
+        figures = [figure for name in self.study.ablations for figure in self._ablation_figures(name)]
+        return "\n\n".join([f"## Ablations\n\n{markdown(rows, columns)}", *figures])
+
+    def _ablation_figures(self, name: str) -> Iterator[str]:
+        """A figure for each task that an ablation was done on, at the first number of training scenes."""
+        setting = self.study.ablations[name].setting
+        for downstream, task in self.study.downstream.items():
+            own = [s for s in self.summaries if s.downstream == downstream and s.scenes == task.scenes[0]]
+            values = {s.variant: s.variant.removeprefix(f"{setting}=") for s in own if _changes(s.variant, setting)}
+            methods = {s.method for s in own if s.variant in values}
+            shown = [s for s in own if s.method in methods and (s.variant in values or not s.variant)]
+            if not values:
+                continue
+            rows = [
+                dataclasses.asdict(summary) | {"value": values.get(summary.variant, "(the study)")} for summary in shown
+            ]
+            file = f"ablation_{name}_{downstream}.png"
+            save_figure(ablation_figure(rows, result=task.metric), self.folder / file, rows)
+            yield f"### {setting}, {downstream}\n\n![{setting}]({file})"
 
     def protocol(self) -> str:
         """How it was done, so that a reader need not ask."""
@@ -291,6 +309,10 @@ def _by_method(summaries: Iterable[Summary]) -> dict[str, list[Summary]]:
     for summary in summaries:
         groups.setdefault(summary.method, []).append(summary)
     return groups
+
+
+def _changes(variant: str, setting: str) -> bool:
+    return variant.startswith(f"{setting}=")
 
 
 def _count(scenes: int | None) -> str:

@@ -9,7 +9,9 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from lorasub.figures import save_figure, spectra_figure, spectra_rows
+from matplotlib.figure import Figure
+
+from lorasub.figures import overlap_variants, save_figure, spectra_figure, spectra_rows
 from lorasub.files import read_json, write_csv
 from lorasub.metrics.results import Results
 from lorasub.study.plan import Plan
@@ -72,7 +74,7 @@ def explained_rows(found: Rows) -> list[dict[str, Any]]:
 
 def _overlaps(plan: Plan, store: Store, folder: Path) -> str:
     """Within and between attributes, against chance; each variant a line."""
-    table = _of_variants(plan.overlaps, "overlap", overlap_rows, plan, store, folder)
+    table = _of_variants(plan.overlaps, "overlap", overlap_rows, plan, store, folder, overlap_variants)
     return table and (
         "## Overlaps of attributes\n\nMeans over pairs and layers of phi, the mean squared cosine of the principal "
         "angles. A subspace belongs to an attribute only if halves of one attribute's adapters overlap clearly more "
@@ -107,6 +109,7 @@ def _of_variants(
     plan: Plan,
     store: Store,
     folder: Path,
+    draw: Callable[[Rows], Figure] | None = None,
 ) -> str:
     """A table of what a step found in each variant, and the study's own figures of it; empty where none is done.
 
@@ -117,6 +120,7 @@ def _of_variants(
         plan: of the study.
         store: has the results.
         folder: of the report.
+        draw: makes a figure of the rows of several variants.
     """
     rows = []
     figures = ""
@@ -132,6 +136,9 @@ def _of_variants(
     if not rows:
         return ""
     write_csv(folder / f"{name}.csv", rows)
+    if draw is not None and len({row["variant"] for row in rows}) > 1:
+        save_figure(draw(rows), folder / f"{name}_variants.png", rows)
+        figures += f"\n\n![{name} of variants]({name}_variants.png)"
     return markdown(_rounded(_distinct(rows))) + figures
 
 

@@ -232,7 +232,8 @@ def test_every_file_that_the_report_shows_is_there(plan: Plan, tmp_path: Path) -
     path = write_report(plan, store, command="x")
     shown = re.findall(r"!\[.*?\]\((.*?)\)", path.read_text())
     assert set(shown) == {
-        *("parameters_room.png", "overlap.png", "overlap_specific.png"),
+        *("parameters_room.png", "overlap.png", "overlap_specific.png", "overlap_variants.png"),
+        "ablation_alpha_room.png",
         *("spectra_geometry.png", "spectra_texture.png", "spectra_all.png"),
     }
     assert all((path.parent / name).is_file() for name in shown)
