@@ -9,8 +9,6 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from matplotlib.figure import Figure
-
 from lorasub.figures import overlap_variants, save_figure, spectra_figure, spectra_rows
 from lorasub.files import read_json, write_csv
 from lorasub.metrics.results import Results
@@ -109,7 +107,7 @@ def _of_variants(
     plan: Plan,
     store: Store,
     folder: Path,
-    draw: Callable[[Rows], Figure] | None = None,
+    draw: Callable[[Rows], Any] | None = None,
 ) -> str:
     """A table of what a step found in each variant, and the study's own figures of it; empty where none is done.
 
@@ -120,7 +118,7 @@ def _of_variants(
         plan: of the study.
         store: has the results.
         folder: of the report.
-        draw: makes a figure of the rows of several variants.
+        draw: makes a matplotlib figure of the rows of several variants.
     """
     rows = []
     figures = ""
