@@ -310,6 +310,10 @@ def replaced(settings: _Settings, path: str, value: Any, *, check: bool = True) 
             return settings
         copy: Any = dataclasses.replace(settings, **{name: new})
         return copy  # type: ignore[no-any-return]
+    if isinstance(settings, Mapping) and name == "init_args" and rest and "." not in rest:
+        # arguments that are not given have defaults, which only their class knows
+        given: Any = {**settings, name: {**settings.get(name, {}), rest: value}}
+        return given  # type: ignore[no-any-return]
     if isinstance(settings, Mapping) and name in settings:
         changed: Any = {**settings, name: replaced(settings[name], rest, value) if rest else value}
         return changed  # type: ignore[no-any-return]

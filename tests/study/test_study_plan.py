@@ -72,6 +72,12 @@ def test_inputs_come_before_what_needs_them() -> None:
     ("setting", "value", "changed"),
     [
         ("adapters.steps", 11, ("fit", "mine", "combine", "overlap", "try room mined", "try room from_all")),
+        # an argument that was left to its default
+        (
+            "adapters.data.init_args.bases",
+            8,
+            ("fit", "mine", "combine", "overlap", "try room mined", "try room from_all"),
+        ),
         ("mining.alpha", 2.0, ("mine", "combine", "overlap", "try room mined", "try room from_all")),
         ("mining.overlap_dim", 8, ("overlap",)),
         ("bases.all.dim", 6, ("mine all", "combine all", "try room from_all")),
@@ -88,6 +94,12 @@ def test_a_changed_setting_changes_its_own_steps_and_their_descendants_and_no_ot
     after = {step.key for step in plan_study(replaced(small_study(), setting, value)).graph}
     assert {step.key for step in plan.graph} - after == expected
     assert expected
+
+
+@pytest.mark.parametrize("setting", ["adapters.length", "bases.combined.size", "adapters.data.arguments.bases"])
+def test_a_setting_that_is_not_there_is_named(setting: str) -> None:
+    with pytest.raises(ConfigError, match="there is no setting"):
+        replaced(small_study(), setting, 1)
 
 
 def test_another_seed_adds_and_takes_nothing_away() -> None:
