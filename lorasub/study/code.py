@@ -15,10 +15,24 @@ from pathlib import Path
 
 PACKAGE = Path(__file__).parents[1]
 
+_ADAPTERS = (
+    *("errors.py", "files.py", "adapters/mining.py", "adapters/folder.py", "adapters/peft_format.py"),
+    *("subspaces/basis.py", "subspaces/updates.py", "study/step_adapters.py"),
+)
+# Bases are what fine-tuning begins with: how subspaces are compared afterwards must not throw away what was tuned.
 _MINING = (
-    *("errors.py", "files.py", "subspaces", "adapters/mining.py", "adapters/folder.py", "adapters/peft_format.py"),
+    *_ADAPTERS,
+    *(
+        "subspaces/dimension.py",
+        "subspaces/haar.py",
+        "subspaces/irls.py",
+        "subspaces/mining.py",
+        "subspaces/threads.py",
+    ),
     "study/subspace_steps.py",
 )
+_JOINING = (*_MINING, "subspaces/combine.py", "subspaces/joint.py", "subspaces/projection.py")
+_COMPARING = (*_ADAPTERS, "subspaces", "study/comparison_steps.py")
 _TRAINING = (
     *("structures.py", "geometry", "losses", "backbones", "adapters", "tasks", "data", "scenes", "metrics"),
     *("subspaces/basis.py", "subspaces/controls.py", "subspaces/haar.py", "subspaces/updates.py"),
@@ -28,11 +42,15 @@ _TRAINING = (
 PARTS: dict[str, tuple[str, ...]] = {
     "fit": _TRAINING,
     "mine": _MINING,
-    "split": _MINING,
-    "combine": _MINING,
-    "overlap": _MINING,
-    "explain": _MINING,
-    "remove": (*_MINING, "study/removal.py"),
+    "split": _JOINING,
+    "combine": _JOINING,
+    "overlap": _COMPARING,
+    "explain": _COMPARING,
+    "remove": (
+        *_ADAPTERS,
+        *("subspaces/controls.py", "subspaces/haar.py", "subspaces/projection.py"),
+        "study/removal.py",
+    ),
     "try": _TRAINING,
     "choose": ("study/training_steps.py",),
     "tune": _TRAINING,

@@ -15,7 +15,7 @@ from typing import Any
 
 from lorasub.errors import LorasubError
 from lorasub.files import read_json, write_json
-from lorasub.study import removal, subspace_steps, training_steps
+from lorasub.study import comparison_steps, removal, subspace_steps, training_steps
 from lorasub.study.store import FAILURE_FILE, RECORD_FILE, STEP_FILE, OpenStep, Record, machine, version
 
 #: Kind of step -> what does it. It returns what the record shall say about the result.
@@ -24,8 +24,8 @@ DOES: dict[str, Callable[[OpenStep], dict[str, Any]]] = {
     "mine": subspace_steps.mine,
     "split": subspace_steps.split,
     "combine": subspace_steps.combine,
-    "overlap": subspace_steps.overlap,
-    "explain": subspace_steps.explain,
+    "overlap": comparison_steps.overlap,
+    "explain": comparison_steps.explain,
     "remove": removal.remove,
     "try": training_steps.attempt,
     "choose": training_steps.choose,

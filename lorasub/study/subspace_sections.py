@@ -12,9 +12,9 @@ from typing import Any
 from lorasub.figures import overlap_variants, save_figure, spectra_figure, spectra_rows
 from lorasub.files import read_json, write_csv
 from lorasub.metrics.results import Results
+from lorasub.study.comparison_steps import of_part
 from lorasub.study.plan import Plan
 from lorasub.study.store import BASIS, RECORD_FILE, RUN, Store
-from lorasub.study.subspace_steps import of_part
 from lorasub.study.text import Rows, markdown
 from lorasub.subspaces import SubspaceBasis
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from studies import SCENES, projected, small_study
 
 from lorasub.errors import ConfigError
 from lorasub.study import Ablation, Basis, Downstream, Graph, Method, Plan, Step, Study, plan_study
-from lorasub.study.code import fingerprint
+from lorasub.study.code import PACKAGE, PARTS, fingerprint
 from lorasub.study.reading import read_study
 from lorasub.study.settings import replaced
 
@@ -168,6 +169,32 @@ def test_code_counts_but_not_its_documentation(tmp_path: Path) -> None:
     plain = version("def f(x):\n    return x + 1\n")
     assert version('"""About."""\n\ndef f(x):\n    """Add one."""\n    return x + 1  # one\n') == plain
     assert version("def f(x):\n    return x + 2\n") != plain
+
+
+def subspace_imports(module: str) -> set[str]:
+    """Files of ``lorasub.subspaces`` that one of them is computed with, itself included."""
+    found, waiting = set(), [module]
+    while waiting:
+        name = waiting.pop()
+        if name not in found:
+            found.add(name)
+            text = (PACKAGE / "subspaces" / name).read_text()
+            waiting += [
+                f"{other}.py" for other in re.findall(r"^from lorasub\.subspaces\.(\w+) import", text, re.MULTILINE)
+            ]
+    return {f"subspaces/{name}" for name in found}
+
+
+def test_what_computes_a_basis_counts_and_what_compares_bases_does_not() -> None:
+    assert all((PACKAGE / part).exists() for parts in PARTS.values() for part in parts)
+    text_only = {"subspaces/card.py"}
+    assert subspace_imports("mining.py") - text_only <= set(PARTS["mine"])
+    # of overlap.py only a check is used, which changes no result
+    checks = {"subspaces/overlap.py", "subspaces/angles.py", "subspaces/layers.py", "subspaces/null.py"}
+    for module in ("combine.py", "joint.py"):
+        assert subspace_imports(module) - text_only - checks <= set(PARTS["combine"])
+    for kind in ("mine", "split", "combine", "remove", "try", "choose", "tune", "test"):
+        assert not {"subspaces", "subspaces/compare.py", "study/comparison_steps.py"} & set(PARTS[kind])
 
 
 def test_a_step_without_its_input_is_refused() -> None:

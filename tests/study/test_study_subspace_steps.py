@@ -11,9 +11,10 @@ from torch import Tensor, nn
 from lorasub.adapters import LoRA, ProjectedLoRA, inject_adapters
 from lorasub.errors import ArtefactError
 from lorasub.files import read_json
+from lorasub.study.comparison_steps import explain, overlap
 from lorasub.study.removal import remove
 from lorasub.study.store import OpenStep
-from lorasub.study.subspace_steps import combine, explain, mine, overlap, split
+from lorasub.study.subspace_steps import combine, mine, split
 from lorasub.subspaces import SubspaceBasis
 
 ATTRIBUTES = ("geometry", "camera")
