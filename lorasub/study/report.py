@@ -45,6 +45,7 @@ def write_report(plan: Plan, store: Store, *, command: str, failed: Mapping[str,
         report.head(command),
         report.failures(failed or {}),
         report.accuracy(),
+        report.pooled(),
         report.differences(),
         report.curves(),
         report.costs(),
@@ -116,9 +117,37 @@ class _Report:
             )
         return "## Accuracy\n\n" + "\n\n".join(parts) if parts else ""
 
+    def pooled(self) -> str:
+        """Methods over several test sets as a whole."""
+        references = self.study.references
+        rows = self.results.pooled(references)
+        if not rows:
+            return ""
+        self._csv("pooled.csv", rows)
+        shown = [
+            {
+                "downstream": row["downstream"],
+                "method": row["method"],
+                "scenes": "" if row["method"] == self.none else _count(row["scenes"]),
+                "mean": f"{row['mean']:.4f}",
+                **{
+                    f"to {name}": f"{row[name]:.3f} ({row[f'{name} low']:.3f} to {row[f'{name} high']:.3f})"
+                    for name in references
+                    if name in row
+                },
+            }
+            for row in rows
+        ]
+        sets = [f"{name}: {', '.join(task.pooled)}" for name, task in self.study.downstream.items() if task.pooled]
+        return (
+            "## Over several test sets\n\nGeometric means over test sets and seeds, and ratios to references with "
+            f"their 95 % intervals over seeds and sets. {'; '.join(sets)}.\n\n"
+            f"{markdown(shown, ['downstream', 'method', 'scenes', 'mean', *(f'to {name}' for name in references)])}"
+        )
+
     def differences(self) -> str:
         """Paired differences to the model without fine-tuning and to the study's references."""
-        rows = []
+        rows: list[dict[str, Any]] = []
         for reference in (self.none, *self.study.references):
             for cell, shown, found in self.results.differences(reference):
                 rows.append(
@@ -139,15 +168,28 @@ class _Report:
         if not rows:
             return ""
         self._csv("differences.csv", rows)
-        shown_rows = [
-            row
-            | {key: f"{row[key]:+.4g}" for key in ("difference", "low", "high")}
-            | {"clear": "*" if row["clear"] else ""}
-            for row in rows
-        ]
+        parts = []
+        for name, task in self.study.downstream.items():
+            for reference in dict.fromkeys(row["reference"] for row in rows):
+                own = [
+                    row
+                    for row in rows
+                    if (row["downstream"], row["reference"], row["scenes"]) == (name, reference, _count(task.scenes[0]))
+                ]
+                table: dict[str, dict[str, str]] = {
+                    method: {"method": method} for method in dict.fromkeys(row["method"] for row in own)
+                }
+                for row in own:
+                    table[row["method"]][row["set"]] = (
+                        f"{row['difference']:+.3f} ({row['low']:+.3f} to {row['high']:+.3f})" + " \\*" * row["clear"]
+                    )
+                if table:
+                    columns = ["method", *dict.fromkeys(row["set"] for row in own)]
+                    parts.append(f"### {name}: {task.metric} minus that of {reference}\n\n")
+                    parts[-1] += markdown(list(table.values()), columns)
         return (
-            "## Differences\n\nOver seeds and test scenes. A star marks differences whose interval excludes 0.\n\n"
-            f"{markdown(shown_rows, list(rows[0]))}"
+            "## Differences\n\nWith 95 % intervals over seeds and test scenes, at the first number of training scenes; "
+            "`differences.csv` has all. A star marks differences whose interval excludes 0.\n\n" + "\n\n".join(parts)
         )
 
     def curves(self) -> str:

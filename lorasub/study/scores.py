@@ -8,11 +8,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from lorasub.files import read_json
 from lorasub.metrics.comparison import Difference
 from lorasub.metrics.results import RESULTS_FILE, Results
 from lorasub.study.plan import Cell, Plan
-from lorasub.study.seed_differences import seed_differences
+from lorasub.study.seed_differences import pooled_ratio, seed_differences
 from lorasub.study.settings import Method
 from lorasub.study.store import CHOICE_FILE, RUN, Store
 
@@ -186,6 +188,41 @@ class StudyResults:
             for difference in seed_differences(first, second, metric, resamples=resamples):
                 found.append((cells[0], self.shown_set(cells[0], difference.set), difference))
         return found
+
+    def pooled(self, references: Sequence[str], *, resamples: int = RESAMPLES) -> list[dict[str, Any]]:
+        """Every method over the pooled test sets of each task, and against each reference with as many scenes.
+
+        Returns:
+            Rows with ``downstream``, ``method``, ``scenes``, ``mean`` (geometric, over sets and seeds), and for each
+            reference its name, with the ratio to it, and ``NAME low`` and ``NAME high``.
+        """
+        tables: dict[tuple[str, str, int | None], dict[tuple[int | None, str], float]] = {}
+        for score in self.scores():
+            task = self.plan.study.downstream[score.cell.downstream]
+            if not score.cell.variant and score.result == task.metric and score.set in task.pooled:
+                place = (score.cell.downstream, score.cell.method, score.cell.scenes)
+                tables.setdefault(place, {})[score.cell.seed, score.set] = score.value
+        rows = []
+        for (downstream, method, scenes), own in tables.items():
+            sets = [name for name in self.plan.study.downstream[downstream].pooled if any(n == name for _, n in own)]
+            row: dict[str, Any] = {
+                "downstream": downstream,
+                "method": method,
+                "scenes": scenes,
+                "mean": math.exp(statistics.fmean(math.log(value) for value in own.values())),
+            }
+            for reference in references:
+                other = tables.get((downstream, reference, scenes), {})
+                seeds = sorted({seed for seed, _ in own.keys() & other.keys() if seed is not None})
+                both = [(seed, name) for seed in seeds for name in sets]
+                if method == reference or not both or not all(place in own and place in other for place in both):
+                    continue
+                shape = (len(seeds), len(sets))
+                first, second = (np.array([found[place] for place in both]).reshape(shape) for found in (other, own))
+                ratio, low, high = pooled_ratio(first, second, resamples=resamples)
+                row |= {reference: ratio, f"{reference} low": low, f"{reference} high": high}
+            rows.append(row)
+        return rows
 
     def choices(self) -> dict[tuple[str, str, str], dict[str, Any]]:
         """(task, variant, method) -> the choice of its learning rate, where it has been made."""

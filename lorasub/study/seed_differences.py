@@ -85,6 +85,31 @@ def seed_differences(
     return found
 
 
+def pooled_ratio(
+    first: Array, second: Array, *, confidence: float = 0.95, resamples: int = 4999, seed: int = 0
+) -> tuple[float, float, float]:
+    """How many times as large one method's results are as another's, over several test sets.
+
+    The geometric mean of the ratios, so that a set with large values counts no more than others. Seeds and sets are
+    drawn anew for the interval: it speaks of further sets of the kind.
+
+    Args:
+        first: ``[seeds, sets]`` results of what is compared with, above 0.
+        second: likewise, of what is compared.
+        confidence: of the interval.
+        resamples: number of draws.
+        seed: of the draws.
+
+    Returns:
+        The ratio and the ends of its interval, which are NaN where there is one seed and one set.
+    """
+    values = np.log(np.stack([first, second]))
+    weights = np.ones_like(values)
+    means = _means(values, weights)
+    low, high = np.exp(_interval(values, weights, confidence, resamples, seed))
+    return float(np.exp(means[1] - means[0])), float(low), float(high)
+
+
 def _paired(first: list[SetResult], second: list[SetResult], name: str) -> tuple[Array, Array]:
     """Values and weights ``[2, seeds, scenes]`` of the scenes that all of them measured."""
     both = [first, second]

@@ -151,6 +151,8 @@ class Downstream:
         metric: result that chooses learning rates and that the report shows first.
         larger_is_better: of ``metric``.
         methods: names of those that are compared here; None for all.
+        pooled: test sets, by the names that the report gives them, over which methods are also compared as a whole:
+            other rooms, say, each with too few scenes to decide anything alone.
     """
 
     data: ClassSettings
@@ -162,6 +164,7 @@ class Downstream:
     metric: str = "abs_rel"
     larger_is_better: bool = False
     methods: list[str] | None = None
+    pooled: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         _at_least("downstream steps", self.steps, 1)

@@ -6,7 +6,7 @@ import base64
 import csv
 import json
 import re
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -247,6 +247,27 @@ def test_overlaps_are_averaged_within_and_between_attributes() -> None:
         {"side": "output", "pairs": "between attributes", "number": 1, "phi": 0.1, "chance": 0.05},
         {"side": "output", "pairs": "within an attribute", "number": 2, "phi": pytest.approx(0.3), "chance": 0.05},
     ]
+
+
+def test_sets_are_pooled_by_geometric_means(tmp_path: Path) -> None:
+    study = small_study(references=["lora r=4"])
+    room = replace(study.downstream["room"], pooled=["test", "other"])
+    plan, store = plan_study(replace(study, downstream={"room": room})), Store(tmp_path)
+    fill(plan, store)
+
+    def values(method: str) -> np.ndarray:
+        cells = [cell for cell in plan.cells if (cell.method, cell.scenes) == (method, 2)]
+        return np.array([overall(store.folder(plan.graph[cell.step]) / "run" / "results.json") for cell in cells])
+
+    head, *rows = table_after(write_report(plan, store, command="x").read_text(), "## Over several test sets")
+    assert head == ["downstream", "method", "scenes", "mean", "to lora r=4"]
+    shown = {(row[1], row[2]): row[3:] for row in rows}
+    mean, ratio = shown["mined", "2"]
+    assert float(mean) == pytest.approx(np.exp(np.log(values("mined")).mean()), abs=1e-4)
+    expected = np.exp(np.log(values("mined")).mean() - np.log(values("lora r=4")).mean())
+    assert float(ratio.split()[0]) == pytest.approx(expected, abs=1e-3)
+    assert len(shown["lora r=4", "2"]) == 1  # nothing to hold it against
+    assert ("none", "") in shown
 
 
 def test_parts_and_shuffled_labels_have_their_rows(tmp_path: Path) -> None:

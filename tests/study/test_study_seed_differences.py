@@ -12,7 +12,7 @@ from scipy.stats import bootstrap, norm
 from lorasub.errors import ConfigError
 from lorasub.metrics.comparison import Difference
 from lorasub.metrics.results import Results, SceneResult, SetResult
-from lorasub.study.seed_differences import seed_differences
+from lorasub.study.seed_differences import pooled_ratio, seed_differences
 
 Array = npt.NDArray[np.float64]
 Seeds = dict[int | None, Results]
@@ -131,3 +131,19 @@ def test_what_was_measured_in_another_way_does_not_compare() -> None:
         )
     with pytest.raises(ConfigError, match="in the first only"):
         seed_differences({0: results_of([1.0, 2.0])}, {0: results_of([1.0])}, "error")
+
+
+def test_a_ratio_over_sets_is_a_geometric_mean_with_the_spread_of_seeds_and_sets() -> None:
+    rng = np.random.default_rng(5)
+    seeds, sets = 30, 50
+    a, b = 0.3 * rng.standard_normal((seeds, 1)), 0.2 * rng.standard_normal((1, sets))
+    first = np.exp(3 * rng.standard_normal((seeds, sets)))  # sets of all sizes
+    ratio, low, high = pooled_ratio(first, first * np.exp(0.1 + a + b), resamples=20_000)
+    assert ratio == pytest.approx(np.exp(0.1 + a.mean() + b.mean()))
+    deviation = np.sqrt(a.var() / seeds + b.var() / sets)
+    assert np.log([low, high]) == pytest.approx(
+        np.log(ratio) + 1.96 * deviation * np.array([-1, 1]), abs=0.1 * deviation
+    )
+    one = pooled_ratio(np.array([[0.5]]), np.array([[1.0]]))
+    assert one[0] == 2.0
+    assert np.isnan(one[1:]).all()
