@@ -164,7 +164,10 @@ class _Planner:
         return self._add_fit(name, settings.adapter, self._scenes(attribute, partition), work=settings.steps)
 
     def _scenes(self, attribute: str, partition: int) -> ClassSettings:
-        return with_arguments(self.study.adapters.data, attribute=attribute, partition=partition)
+        data = with_arguments(self.study.adapters.data, attribute=attribute, partition=partition)
+        if self.study.adapters.separate_seeds and partition:
+            data = with_arguments(data, seed=data["init_args"].get("seed", 0) + partition)
+        return data
 
     def _add_fit(self, name: str, adapter: ClassSettings, data: ClassSettings, work: float) -> str:
         settings = self.study.adapters

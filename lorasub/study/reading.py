@@ -90,6 +90,8 @@ def converted(value: Any, wanted: Any, where: str) -> Any:
         return _dataclass(value, typing.cast(type, wanted), where)
     origin, arguments = typing.get_origin(wanted), typing.get_args(wanted)
     if origin in (types.UnionType, typing.Union):
+        if value is None and type(None) in arguments:
+            return None  # not the settings of a dataclass with all of them left out
         for option in arguments:
             try:
                 return converted(value, option, where)

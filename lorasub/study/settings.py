@@ -32,6 +32,9 @@ class AdapterFits:
         learning_rate: of all of them.
         steps: optimiser steps of each.
         seed: mixed with attribute and partition, so that no two adapters start alike.
+        separate_seeds: add the partition's number to the data's ``seed``, so that partitions have no scenes in common.
+            Those of design ``across`` have the same ones but for the attribute otherwise, and adapters of one attribute
+            agree for that reason alone.
         together: fit all adapters of an attribute at once, as a :class:`~lorasub.LoRABank`: the same adapters to float
             tolerance, in one step of the study. ``adapter`` must then be a LoRA of Linear layers.
     """
@@ -44,6 +47,7 @@ class AdapterFits:
     learning_rate: float = 1e-3
     steps: int = 300
     seed: int = 0
+    separate_seeds: bool = False
     together: bool = False
 
     def __post_init__(self) -> None:

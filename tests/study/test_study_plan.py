@@ -12,7 +12,7 @@ import yaml
 from studies import SCENES, projected, small_study
 
 from lorasub.errors import ConfigError
-from lorasub.study import Ablation, Basis, Downstream, Graph, Method, Plan, Step, Study, plan_study
+from lorasub.study import Ablation, AdapterFits, Basis, Downstream, Graph, Method, Plan, Step, Study, plan_study
 from lorasub.study.code import PACKAGE, PARTS, fingerprint
 from lorasub.study.reading import read_study
 from lorasub.study.settings import replaced
@@ -101,6 +101,18 @@ def test_a_changed_setting_changes_its_own_steps_and_their_descendants_and_no_ot
 def test_a_setting_that_is_not_there_is_named(setting: str) -> None:
     with pytest.raises(ConfigError, match="there is no setting"):
         replaced(small_study(), setting, 1)
+
+
+def test_partitions_can_have_scenes_of_their_own() -> None:
+    def seeds(**changed: Any) -> list[int | None]:
+        plan = plan_study(small_study(adapters=AdapterFits(steps=10, **changed)))
+        fits = [step for step in plan.graph if step.name.startswith("fit texture")]
+        return [step.config["data"]["init_args"].get("seed") for step in fits]
+
+    assert seeds() == [None] * 3
+    assert seeds(separate_seeds=True) == [None, 1, 2]
+    data = {"class_path": "SyntheticScenes", "init_args": {"seed": 7}}
+    assert seeds(separate_seeds=True, data=data) == [7, 8, 9]
 
 
 def test_another_seed_adds_and_takes_nothing_away() -> None:
@@ -265,3 +277,10 @@ def test_a_study_may_start_from_another(tmp_path: Path) -> None:
     (tmp_path / "top.yaml").write_text("base: gone.yaml")
     with pytest.raises(ConfigError, match=r"gone\.yaml cannot be read"):
         read_study(tmp_path / "top.yaml")
+
+
+def test_null_turns_off_what_a_base_asks_for(tmp_path: Path) -> None:
+    smoke = next(path for path in STUDIES if path.name == "smoke.yaml")
+    assert read_study(smoke).removal is not None
+    (tmp_path / "mine.yaml").write_text(f"base: {smoke}\nname: mine\nremoval: null\n")
+    assert read_study(tmp_path / "mine.yaml").removal is None
