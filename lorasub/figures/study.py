@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -70,7 +71,7 @@ def ablation_figure(rows: Sequence[Mapping[str, Any]], *, result: str) -> Figure
         for number, (method, points) in enumerate(_grouped(own, lambda row: row["method"]).items()):
             placed = [{**row, "place": values.index(row["value"])} for row in points]
             _line(axis, method, number, sorted(placed, key=lambda row: row["place"]), "place")
-        axis.set_xticks(range(len(values)), values, rotation=20, ha="right")
+        _places(axis, values)
 
     return _panels(rows, result, draw)
 
@@ -96,15 +97,23 @@ def overlap_variants(rows: Sequence[Mapping[str, Any]]) -> Figure:
             )
         chance = {variants.index(row["variant"]): row["chance"] for row in own}
         axis.plot(list(chance), list(chance.values()), linestyle="none", color=NULL_COLOR, marker="_", label="chance")
-        axis.set_xticks(range(len(variants)), variants, rotation=20, ha="right")
+        axis.margins(y=0.15)
         axis.set_ylim(bottom=0)
+        # the setting's own name is enough; its path is in the table
+        _places(axis, [re.sub(r"^[\w.]*\.(?=\w+=)", "", variant) for variant in variants])
 
     return _panels([{**row, "set": f"{row['side']} side, {row['part']}"} for row in rows], "phi", draw)
 
 
+def _places(axis: Axes, labels: Sequence[str]) -> None:
+    """Equal places for what is no number."""
+    axis.set_xticks(range(len(labels)), labels, rotation=20, ha="right")
+    axis.set_xlim(-0.5, len(labels) - 0.5)
+
+
 def _panels(rows: Sequence[Mapping[str, Any]], result: str, draw: Any) -> Figure:
     sets = _grouped(rows, lambda row: row["set"])
-    columns = min(len(sets), 3)
+    columns = 2 if len(sets) == 4 else min(len(sets), 3)
     height = math.ceil(len(sets) / columns)
     figure, axes = new_figure(3.4 * columns + 0.4, 2.8 * height + 0.8, height, columns)
     for axis, (name, own) in zip(axes, sets.items(), strict=False):
