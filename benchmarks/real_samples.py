@@ -14,11 +14,11 @@ from pathlib import Path
 
 import torch
 
-from lorasub.cli.training import TrainingCLI
 from lorasub.data.real import PosedRGBD
 from lorasub.figures.panels import depth_panels
 from lorasub.figures.saving import save_figure
 from lorasub.files import write_json
+from lorasub.training import Run, Verb, prepare
 
 #: Column title -> (metric, format); more are in scores.json.
 COLUMNS = {
@@ -38,17 +38,24 @@ def main() -> None:
     out = Path(known.out)
     fit = [f"--config={known.config}", f"--run.folder={out}", *others]
     scores = {"before": score(fit, out / "before")}
-    run = Path(TrainingCLI(["fit", *fit]).trainer.log_dir)
+    run = Path(str(started("fit", fit).trainer.log_dir))
     scores["after"] = score([*fit, f"--ckpt_path={run / 'checkpoints' / 'last.ckpt'}"], out / "after")
     write_json(out / "scores.json", scores)
     print(table(scores["before"], scores["after"]))
 
 
+def started(verb: Verb, arguments: list[str]) -> Run:
+    """Run a verb, and keep its objects."""
+    run = prepare(verb, arguments)
+    run.start()
+    return run
+
+
 def score(arguments: list[str], panels: Path) -> dict[str, dict[str, float]]:
     """Set -> metric -> value; the panels show the model as it was scored."""
     # without a logger, Lightning would leave its files in the working folder
-    cli = TrainingCLI(["test", *arguments, "--trainer.logger=false", f"--trainer.default_root_dir={panels}"])
-    data, task = cli.datamodule, cli.model
+    run = started("test", [*arguments, "--trainer.logger=false", f"--trainer.default_root_dir={panels}"])
+    data, task = run.data, run.task
     assert isinstance(data, PosedRGBD)
     task.eval()
     names = ("test", *data.evaluation_names[1:])
@@ -57,7 +64,7 @@ def score(arguments: list[str], panels: Path) -> dict[str, dict[str, float]]:
         with torch.inference_mode():
             predictions = task(batch.images)
         save_figure(depth_panels(batch, predictions, align="median"), panels / f"{name}.png", dpi=80)
-    values = {key: float(value) for key, value in cli.trainer.callback_metrics.items()}
+    values = {key: float(value) for key, value in run.trainer.callback_metrics.items()}
     return {
         name: {key.partition("/")[2]: value for key, value in values.items() if key.startswith(f"{name}/")}
         for name in names

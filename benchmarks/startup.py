@@ -4,7 +4,7 @@
     python -m benchmarks startup --rounds 9 --json startup.json
 
 Each round is a fresh process, with files in the system's cache. More about the imports:
-``python -X importtime -c "import lorasub.cli.training"``.
+``python -X importtime -c "import lorasub.training"``.
 """
 
 from __future__ import annotations
@@ -17,15 +17,14 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 CLOCKS = {"wall": time.perf_counter, "cpu": time.process_time}
 PHASES = {
     "python": "start Python (CPU time)",
     "torch": "import torch",
     "lightning": "import lightning.pytorch (brings torchmetrics)",
-    "lorasub": "import lorasub.cli.training (brings kornia)",
-    "parsers": "make the command line's parsers",
+    "lorasub": "import lorasub.training (brings kornia)",
+    "parsers": "make the command line's parser",
     "settings": "read the command line and the config",
     "objects": "make task, data and trainer; weights are read and hashed, adapters injected",
 }
@@ -47,28 +46,15 @@ def phases(config: str, seconds_now: Callable[[], float]) -> dict[str, float]:
     with clock("lightning"):
         import lightning.pytorch  # noqa: F401
     with clock("lorasub"):
-        from lorasub.cli.training import TrainingCLI
-
-    class Clocked(TrainingCLI):
-        def setup_parser(self, *args: Any, **kwargs: Any) -> None:
-            with clock("parsers"):
-                super().setup_parser(*args, **kwargs)
-
-        def parse_arguments(self, *args: Any, **kwargs: Any) -> None:
-            with clock("settings"):
-                super().parse_arguments(*args, **kwargs)
-
-        def instantiate_classes(self) -> None:
-            with clock("objects"):
-                super().instantiate_classes()
-
-        def fit(self, **kwargs: Any) -> None:
-            """The first step would come now."""
-
-        def after_fit(self) -> None:
-            """Nothing was fitted."""
-
-    Clocked(["fit", "--config", config, "--trainer.fast_dev_run=1", "--trainer.accelerator=cpu"])
+        from lorasub.training.parser import parse_settings, training_parser
+        from lorasub.training.runner import make_run
+    with clock("parsers"):
+        parser = training_parser("fit")
+    with clock("settings"):
+        words = ["--config", config, "--trainer.fast_dev_run=1", "--trainer.accelerator=cpu"]
+        settings = parse_settings(parser, words)
+    with clock("objects"):
+        make_run("fit", parser, settings)
     return seconds
 
 

@@ -10,10 +10,10 @@ from lorasub.adapters import load_adapter_updates, load_adapters
 from lorasub.adapters.mining import adapter_folder
 from lorasub.backbones import VGGT
 from lorasub.cli.arguments import show, table, verb_parser
-from lorasub.cli.checkpoint_recipe import read_recipe
 from lorasub.errors import ArtefactError, ConfigError
 from lorasub.files import read_json, read_metadata
 from lorasub.subspaces import SubspaceBasis, write_space_file
+from lorasub.training.recipe import read_recipe
 
 
 def run(verb: str, arguments: Sequence[str]) -> None:

@@ -10,11 +10,11 @@ from typing import Any
 import torch
 from jsonargparse import ArgumentParser
 
-from lorasub.cli.memory import batch_shape, precision_dtypes
 from lorasub.errors import ConfigError
 from lorasub.study import Plan, Step
 from lorasub.study.training_config import INPUT, RATE, resolve, with_arguments
 from lorasub.tasks import SceneTask, estimate_memory
+from lorasub.training.batch_shape import batch_shape, precision_dtypes
 
 _GIB = 2**30
 

@@ -36,7 +36,7 @@ _COMPARING = (*_ADAPTERS, "subspaces", "study/comparison_steps.py")
 _TRAINING = (
     *("structures.py", "geometry", "losses", "backbones", "adapters", "tasks", "data", "scenes", "metrics"),
     *("subspaces/basis.py", "subspaces/controls.py", "subspaces/haar.py", "subspaces/updates.py"),
-    *("callbacks/before_after.py", "cli/training.py", "study/training_scenes.py", "study/training_steps.py"),
+    *("callbacks/before_after.py", "training", "study/training_scenes.py", "study/training_steps.py"),
 )
 #: Kind of step -> files and folders of the package.
 PARTS: dict[str, tuple[str, ...]] = {

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -10,12 +9,14 @@ from typing import Any
 
 import yaml
 
+import lorasub.training
 from lorasub.adapters.mining import adapter_folder
 from lorasub.errors import ArtefactError, NumericalError
 from lorasub.files import read_json, write_json
 from lorasub.metrics.results import Results
 from lorasub.study.store import BASIS, CHOICE_FILE, CONFIG_FILE, COSTS_FILE, RECORD_FILE, RUN, OpenStep
 from lorasub.study.training_config import BASELINE, RATE, resolve
+from lorasub.training import Verb
 
 #: Largest relative difference between the first validation of a fit and the test of the model without fine-tuning:
 #: the same arithmetic but for the order of sums, through a deep network.
@@ -82,14 +83,14 @@ def test(step: OpenStep) -> dict[str, Any]:
     return {"overall": {name: found.overall for name, found in Results.load(step.folder / RUN).sets.items()}}
 
 
-def _lightning(step: OpenStep, verb: str, config: Mapping[str, Any], words: Sequence[str] = ()) -> None:
+def _lightning(step: OpenStep, verb: Verb, config: Mapping[str, Any], words: Sequence[str] = ()) -> None:
     """Run ``lorasub VERB --config config.yaml`` into ``run/``."""
     run = {"folder": str(step.folder.parent), "name": step.folder.name, "version": RUN}
     path = step.folder / CONFIG_FILE
     path.write_text(yaml.safe_dump({**config, "run": run}, sort_keys=False), encoding="utf-8")
     arguments = ["--config", str(path), *words]
     (step.folder / "command.txt").write_text(f"lorasub {verb} {' '.join(arguments)}\n", encoding="utf-8")
-    importlib.import_module("lorasub.cli.training").run(verb, arguments)
+    lorasub.training.run(verb, arguments)
 
 
 def _basis_folders(step: OpenStep) -> dict[str, str]:

@@ -61,7 +61,7 @@ class ProcessWorkers:
         self,
         jobs: int = 1,
         do: Callable[[str], int] | None = None,
-        preload: Sequence[str] = ("lorasub.study.execution", "lorasub.cli.training"),
+        preload: Sequence[str] = ("lorasub.study.execution", "lorasub.training"),
     ) -> None:
         if jobs < 1:
             raise ConfigError(f"jobs must be at least 1, not {jobs}")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import importlib
 from typing import Any
 
 import lightning.pytorch as pl
@@ -44,7 +43,8 @@ class RankBudget(pl.Callback):
         Raises:
             ConfigError: the fit is too short for the schedule, or layers share no single budget.
         """
-        make_allocator: Any = importlib.import_module("peft.tuners.adalora").RankAllocator
+        from peft.tuners.adalora import RankAllocator
+
         adapters: Any = pl_module.adapters
         config = _common_config(adapters)
         total = int(trainer.estimated_stepping_batches)
@@ -55,7 +55,7 @@ class RankBudget(pl.Callback):
                 f"AdaLoRA: tinit={config.tinit} and tfinal={config.tfinal} leave none of {total} steps to lower "
                 "ranks in"
             ) from error
-        self._allocator = make_allocator(pl_module.backbone, config, "default")
+        self._allocator = RankAllocator(pl_module.backbone, config, "default")  # type: ignore[no-untyped-call]
         for name in _AVERAGES:
             stored: dict[str, torch.Tensor] = self._loaded.get(name, {})
             setattr(self._allocator, name, {key: value.to(pl_module.device) for key, value in stored.items()})

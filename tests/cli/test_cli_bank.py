@@ -12,8 +12,8 @@ import torch
 import yaml
 
 from lorasub.cli.main import main
-from lorasub.cli.memory import batch_shape
 from lorasub.files import read_json, read_tensors
+from lorasub.training.batch_shape import batch_shape
 
 PARTITIONS = (0, 2)
 
@@ -100,7 +100,7 @@ def test_two_processes_find_the_bank_of_one_with_the_doubled_batch(
             member["init_args"] |= {"num_scenes": 16, "val_scenes": 4, "batch_size": batch_size}
         path = bank(name, tmp_path, tiny_weights, members)
         command = [sys.executable, "-m", "lorasub.cli.main", "fit", "--config", str(path), *words]
-        command += ["--model.optimizer=SGD", "--model.optimizer.lr=0.05"]
+        command += ["--model.optimizer=SGD", "--model.optimizer.lr=0.05", "--trainer.precision=32-true"]
         done = subprocess.run(command, cwd=repository, capture_output=True, text=True, check=False, timeout=280)
         assert done.returncode == 0, done.stderr[-3000:]
         return tmp_path / "runs" / name / "0" / "adapter"

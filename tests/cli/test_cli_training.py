@@ -13,13 +13,18 @@ import trimesh
 import yaml
 
 from lorasub.cli.main import main
-from lorasub.cli.memory import batch_shape, precision_dtypes
-from lorasub.cli.seeds import mixed_seed
 from lorasub.errors import ConfigError
 from lorasub.files import read_json, read_tensors
+from lorasub.training.batch_shape import batch_shape, precision_dtypes
+from lorasub.training.seeds import mixed_seed
 
 CONFIGS = sorted((Path(__file__).resolve().parents[2] / "configs").glob("*.yaml"))
-SMALL = ["--trainer.accelerator=cpu", "--trainer.enable_progress_bar=false", "--data.image_size=28"]
+SMALL = [
+    "--trainer.accelerator=cpu",
+    "--trainer.precision=32-true",
+    "--trainer.enable_progress_bar=false",
+    "--data.image_size=28",
+]
 
 
 def tiny(weights: Path) -> list[str]:

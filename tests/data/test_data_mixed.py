@@ -17,7 +17,6 @@ from torch.utils.data import DataLoader
 
 from lorasub.adapters import LoRA
 from lorasub.backbones import VGGT, VGGTConfig
-from lorasub.cli.memory import batch_shape
 from lorasub.data import MixedScenes, PosedRGBD, SyntheticScenes
 from lorasub.data.loading import EpochSampler, evaluation_loader, training_loader
 from lorasub.data.readers.seven_scenes import SevenScenes
@@ -25,6 +24,7 @@ from lorasub.errors import ConfigError, DataError
 from lorasub.structures import SceneBatch
 from lorasub.study import TrainingScenes
 from lorasub.tasks import GeometryTask
+from lorasub.training.batch_shape import batch_shape
 
 
 class Named(LightningDataModule):

@@ -20,13 +20,13 @@ from torch.utils.data import DataLoader
 from lorasub.adapters import FullFineTuning, LoRA
 from lorasub.backbones import VGGT, ConstantGeometry, VGGTConfig
 from lorasub.callbacks import AdapterExport
-from lorasub.cli.distribution import choose_strategy
 from lorasub.data.loading import evaluation_loader, training_loader
 from lorasub.errors import ConfigError
 from lorasub.files import read_tensors
 from lorasub.structures import SceneBatch
 from lorasub.tasks import FullyShardedStrategy, GeometryTask
 from lorasub.tasks.sharding import shard_backbone
+from lorasub.training.strategy import choose_strategy
 
 #: Scenes that all processes take together in one step.
 TOGETHER = 4

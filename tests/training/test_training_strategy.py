@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from lorasub.cli.distribution import several_processes
 from lorasub.cli.main import main
 from lorasub.files import read_json, read_tensors
+from lorasub.training.strategy import several_processes
 
 
 @pytest.mark.slow

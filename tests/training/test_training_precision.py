@@ -14,9 +14,9 @@ from lightning.pytorch import Trainer
 from lorasub.adapters import LoRA, inject_adapters
 from lorasub.backbones import VGGT, VGGTConfig
 from lorasub.callbacks import CompileBlocks
-from lorasub.cli.compute import ComputeSettings, bf16_instructions, choose_arithmetic
 from lorasub.cli.main import main
 from lorasub.geometry import compose_poses, full_precision
+from lorasub.training.precision import ComputeSettings, bf16_instructions, choose_arithmetic
 
 
 @pytest.fixture
