@@ -51,7 +51,8 @@ class SyntheticScenes(pl.LightningDataModule):
 
     Args:
         attribute: what varies: ``geometry``, ``texture``, ``camera`` or ``lighting``; ``all`` for pre-training;
-            ``planar`` for faces (label 1) and flat photographs of faces (label 0), ``transparent`` for glass.
+            ``indoor`` for rooms seen from inside; ``planar`` for faces (label 1) and flat photographs of faces (label
+            0), ``transparent`` for glass.
         partition: which of the attribute's data sets; each adapter of a set is fitted on another.
         design: ``within``: the attribute varies over its whole range, the rest comes from a pool of near-equal bases;
             ``across``: each partition owns a sub-range of the attribute, the rest varies alike in all.

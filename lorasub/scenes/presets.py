@@ -7,7 +7,8 @@ In the design ``across``, partition p owns a sub-range of the chosen attribute, 
 streams in every partition.
 
 ``all`` lets everything vary moderately, for pre-training. So do two presets with ranges of their own: ``planar``, flat
-photographs of faces (label 0) and faces (label 1), and ``transparent``, objects of glass.
+photographs of faces (label 0) and faces (label 1), and ``transparent``, objects of glass. ``indoor`` lets everything
+vary over its whole range, in rooms that are seen from inside (:mod:`lorasub.scenes.indoor`).
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from lorasub.errors import ConfigError
 from lorasub.scenes.cameras import CAMERA_DRAWS, draw_cameras
 from lorasub.scenes.description import SceneDescription
 from lorasub.scenes.geometry import GEOMETRY_DRAWS, draw_geometry
+from lorasub.scenes.indoor.sampling import INDOOR_DRAWS, draw_indoor
 from lorasub.scenes.lights import LIGHT_DRAWS, draw_lights
 from lorasub.scenes.materials import MATERIAL_DRAWS, draw_materials
 from lorasub.scenes.portraits import draw_portrait_materials, draw_portraits
@@ -30,7 +32,7 @@ from lorasub.scenes.ranges import CLEAR_SHAPES, PRESET_RANGES, SceneRanges
 from lorasub.scenes.streams import Draws, Key, Spread, hash_key, uniforms
 
 Attribute = Literal["geometry", "texture", "camera", "lighting"]
-Preset = Literal["geometry", "texture", "camera", "lighting", "all", "planar", "transparent"]
+Preset = Literal["geometry", "texture", "camera", "lighting", "all", "planar", "transparent", "indoor"]
 Design = Literal["within", "across"]
 ATTRIBUTES: tuple[Attribute, ...] = get_args(Attribute)
 PRESETS: tuple[Preset, ...] = get_args(Preset)
@@ -42,6 +44,7 @@ _COUNTS = {
     "camera": CAMERA_DRAWS,
     "lighting": LIGHT_DRAWS,
 }
+_INDOOR_COUNTS = dict(zip(ATTRIBUTES, INDOOR_DRAWS, strict=True))
 
 _WIDE, _NARROW, _OWNED, _MODERATE = Spread(1.0, 1.0), Spread(0.005, 0.0), Spread(0.35, 0.35), Spread(0.7, 1.0)
 
@@ -118,6 +121,10 @@ class SceneSampler:
 
     def sample(self, indices: Sequence[int]) -> SceneDescription:
         """Describe the scenes with the given indices."""
+        if self.attribute == "indoor":
+            draws = tuple(self._draws(name, indices) for name in ATTRIBUTES)
+            names = tuple(self.scene_id(index) for index in indices)
+            return draw_indoor(draws, self.drawn_from.indoor, self.num_views, names)
         ranges, shapes, surfaces = self.drawn_from, self._draws("geometry", indices), self._draws("texture", indices)
         labels = None
         if self.attribute == "planar":
@@ -149,11 +156,14 @@ class SceneSampler:
             scenes = [(self.seed, attribute, *owner, "base", self._base(index)) for index in indices]
         else:
             scenes = [(self.seed, attribute, *owner, self.stream, index) for index in indices]
-        return Draws(template, scenes, spread, _COUNTS[attribute])
+        counts = _INDOOR_COUNTS if self.attribute == "indoor" else _COUNTS
+        return Draws(template, scenes, spread, counts[attribute])
 
     def _role(self, attribute: Attribute) -> tuple[Key, Spread]:
         """Whose streams an attribute is drawn from, and how far it may stray."""
         own: Key = (self.design, self.attribute, self.partition)
+        if self.attribute == "indoor":
+            return own, self.spreads.wide
         if self.attribute not in ATTRIBUTES:
             return own, self.spreads.moderate
         if self.design == "within":

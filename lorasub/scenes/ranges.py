@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from lorasub.scenes.indoor.ranges import IndoorRanges
 from lorasub.scenes.shapes import RECIPES
 
 Range = tuple[float, float]
@@ -191,6 +192,7 @@ class SceneRanges:
     camera: CameraRanges = field(default_factory=CameraRanges)
     lighting: LightingRanges = field(default_factory=LightingRanges)
     portrait: PortraitRanges = field(default_factory=PortraitRanges)
+    indoor: IndoorRanges = field(default_factory=IndoorRanges)
 
 
 #: Shapes of glass: single solids with closed forms, inside of which rays are followed.
