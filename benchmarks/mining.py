@@ -24,8 +24,8 @@ import numpy as np
 import torch
 
 from benchmarks.report import write_report
+from lorasub.rng import subspace_generator
 from lorasub.subspaces import LowRankUpdate, SubspaceBasis, mine_subspace, overlap_matrix
-from lorasub.subspaces.haar import keyed_rng
 
 #: (out, in) of the four linear layers of each of VGGT-1B's 24 frame and 24 global blocks.
 SHAPES = {"attn.qkv": (3072, 1024), "attn.proj": (1024, 1024), "mlp.fc1": (4096, 1024), "mlp.fc2": (1024, 4096)}
@@ -48,7 +48,10 @@ class DrawnAdapter(Mapping[str, LowRankUpdate]):
     def __getitem__(self, path: str) -> LowRankUpdate:
         start, start_cpu = time.perf_counter(), time.process_time()
         out, in_ = self.shapes[path]
-        shared, own = keyed_rng(0, self.attribute, path), keyed_rng(0, self.attribute, path, self.index)
+        shared, own = (
+            subspace_generator(0, self.attribute, path),
+            subspace_generator(0, self.attribute, path, self.index),
+        )
         half = self.r // 2
         B = [rng.standard_normal((out, n), dtype=np.float32) for rng, n in ((shared, half), (own, self.r - half))]
         A = [rng.standard_normal((n, in_), dtype=np.float32) for rng, n in ((shared, half), (own, self.r - half))]

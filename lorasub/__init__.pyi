@@ -29,6 +29,7 @@ from .callbacks import ResultsWriter as ResultsWriter
 from .callbacks import SubspaceOverlap as SubspaceOverlap
 from .callbacks import WarmWeightAveraging as WarmWeightAveraging
 from .data.augmentation import Augmentation as Augmentation
+from .data.base import SceneDataModule as SceneDataModule
 from .data.curriculum import CurriculumScenes as CurriculumScenes
 from .data.curriculum import Stage as Stage
 from .data.frames import Capture as Capture

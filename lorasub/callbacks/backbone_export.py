@@ -11,6 +11,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.trainer.states import TrainerFn
 
 from lorasub.callbacks.run_folder import run_folder
+from lorasub.contracts import SavableModel, backbone_of
 from lorasub.errors import ConfigError
 
 log = logging.getLogger(__name__)
@@ -49,11 +50,11 @@ class BackboneExport(Callback):
 
     def _export(self, trainer: Trainer, pl_module: LightningModule) -> Path | None:
         folder = run_folder(trainer)
-        save = getattr(getattr(pl_module, "backbone", None), "save_pretrained", None)
-        if save is None:
+        backbone = backbone_of(pl_module)
+        if not isinstance(backbone, SavableModel):
             raise ConfigError(
                 f"BackboneExport needs a task whose backbone has save_pretrained; {type(pl_module).__name__} has none"
             )
         if folder is None or not trainer.is_global_zero:
             return None
-        return Path(save(folder / "backbone", dtype=_DTYPES[self.dtype]))
+        return backbone.save_pretrained(folder / "backbone", dtype=_DTYPES[self.dtype])

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import nn
 
+from lorasub.contracts import BlockModel, backbone_of
 from lorasub.errors import ConfigError
 
 
@@ -33,8 +32,8 @@ class CompileBlocks(Callback):
         Raises:
             ConfigError: the task's backbone does not say which its blocks are.
         """
-        backbone: Any = getattr(pl_module, "backbone", None)
-        if not hasattr(backbone, "repeated_blocks"):
+        backbone = backbone_of(pl_module)
+        if not isinstance(backbone, BlockModel):
             raise ConfigError(
                 f"CompileBlocks needs a backbone with repeated_blocks, such as VGGT; {type(backbone).__name__} has none"
             )

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from typing import Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 
+from lorasub.contracts import CacheReport, EncoderModel, backbone_of, described
 from lorasub.errors import ConfigError
 
 log = logging.getLogger(__name__)
@@ -33,7 +33,7 @@ class EncoderCache(Callback):
         self.memory_mb = memory_mb
         self.folder = folder
         self.disk_mb = disk_mb
-        self._cache: Any = None
+        self._cache: CacheReport | None = None
         self._attached = contextlib.ExitStack()
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -42,8 +42,8 @@ class EncoderCache(Callback):
         Raises:
             ConfigError: the task's backbone has no encoder that could be cached.
         """
-        backbone: Any = getattr(pl_module, "backbone", None)
-        if not hasattr(backbone, "cached_encoder"):
+        backbone = backbone_of(pl_module)
+        if not isinstance(backbone, EncoderModel):
             raise ConfigError(
                 f"EncoderCache needs a backbone with cached_encoder, such as VGGT; {type(backbone).__name__} has none"
             )
@@ -70,9 +70,8 @@ class EncoderCache(Callback):
         self._cache = None
 
     @staticmethod
-    def _reason_against(trainer: Trainer, backbone: Any) -> str | None:
-        data = getattr(trainer, "datamodule", None)
-        if getattr(data, "augmentation", None) is not None or getattr(data, "color_jitter", None):
+    def _reason_against(trainer: Trainer, backbone: EncoderModel) -> str | None:
+        if described(trainer.datamodule).images_change:  # type: ignore[attr-defined]
             return "augmentation changes the images at every step"
         if backbone.encoder_trains:
             return "the encoder trains"

@@ -16,6 +16,7 @@ from torchmetrics import Metric, MetricCollection
 from lorasub._version import __version__
 from lorasub.adapters import attached_adapters
 from lorasub.callbacks.run_folder import run_folder
+from lorasub.contracts import EvaluatedTask
 from lorasub.errors import ConfigError
 from lorasub.files import hash_tensors
 from lorasub.metrics import SceneMetric
@@ -59,9 +60,9 @@ class ResultsWriter(Callback):
     ) -> None:
         """Keep what the metrics found in each scene of the batch."""
         scenes = outputs[0]
-        task: Any = pl_module  # any task of lorasub's: this part may not know their class
+        task = _evaluated(pl_module)
         name = task.evaluation_name("test", dataloader_idx)
-        metrics = _scene_metrics(task.metrics[name])
+        metrics = _scene_metrics(_metrics_of(task, name))
         found = self._scenes.setdefault(name, [])
         for index, (scene, frames) in enumerate(zip(scenes.scene_ids, scenes.frame_ids, strict=True)):
             values: dict[str, float] = {}
@@ -79,13 +80,13 @@ class ResultsWriter(Callback):
 
     def on_test_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Gather from all processes and write."""
-        task: Any = pl_module
+        task = _evaluated(pl_module)
         folder = run_folder(trainer)
         # test sets may come to some processes only when there are fewer scenes than processes
         names = sorted(set(itertools.chain.from_iterable(_gather(list(self._scenes)))))
         sets = {}
         for name in names:
-            collection = task.metrics[name]
+            collection = _metrics_of(task, name)
             whole, protocols = _whole_results(collection)
             for metric, own_names in _scene_metrics(collection).values():
                 protocols |= dict.fromkeys(own_names, _protocol(metric))
@@ -93,10 +94,25 @@ class ResultsWriter(Callback):
             sets[name] = SetResult(protocols=protocols, scenes=scenes, whole=whole)
         if folder is None or not trainer.is_global_zero or not sets:
             return
-        recipe = getattr(pl_module, "recipe", None)
+        recipe = task.recipe
         config = self.config if self.config is not None else (None if recipe is None else {"model": recipe})
         results = Results(sets=sets, model=_model(trainer, pl_module), config=config, versions=_versions())
         log.info("results: %s", results.save(folder))
+
+
+def _evaluated(module: LightningModule) -> EvaluatedTask:
+    if not isinstance(module, EvaluatedTask):
+        raise ConfigError(
+            f"ResultsWriter needs a task with metrics, recipe and evaluation_name, such as a subclass of SceneTask; "
+            f"{type(module).__name__} is none"
+        )
+    return module
+
+
+def _metrics_of(task: EvaluatedTask, name: str) -> MetricCollection:
+    metrics = task.metrics[name]
+    assert isinstance(metrics, MetricCollection)
+    return metrics
 
 
 def _scene_metrics(collection: MetricCollection) -> dict[str, tuple[SceneMetric, dict[str, str]]]:

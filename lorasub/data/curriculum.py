@@ -6,6 +6,7 @@ number and the stages. Nothing has to be remembered: a fit that is resumed in th
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -21,14 +22,15 @@ from kornia.enhance import (
 from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset
 
+from lorasub.contracts import BatchShape
 from lorasub.data.loading import ResumableLoader, trained_batches
 from lorasub.data.synthetic import SyntheticScenes
 from lorasub.errors import ConfigError
+from lorasub.rng import generator
 from lorasub.scenes.presets import SceneSampler
 from lorasub.scenes.ranges import CameraRanges, SceneRanges
 from lorasub.scenes.rendering.engines import EngineName
 from lorasub.scenes.rendering.renderer import Renderer
-from lorasub.scenes.streams import hash_key
 from lorasub.structures import SceneBatch
 
 
@@ -160,6 +162,24 @@ class CurriculumScenes(SyntheticScenes):
         ]
         self._pool: tuple[tuple[int, int], SceneBatch] | None = None
 
+    @property
+    def images_change(self) -> bool:
+        """Whether colours are changed."""
+        return self.color_jitter > 0
+
+    @property
+    def batch_shape(self) -> BatchShape | None:
+        """The largest of all stages."""
+        shapes = [
+            BatchShape(stage.batch_size, stage.views[1], stage.image_size, stage.image_size) for stage in self.stages
+        ]
+        return max(shapes, key=math.prod)
+
+    @property
+    def identity(self) -> str:
+        """The samplers of all stages."""
+        return f"{self._samplers}"
+
     def train_dataloader(self) -> DataLoader[Any]:
         """The numbers of the steps to come; a step's scenes are made when it arrives on the device."""
         assert self.trainer is not None
@@ -215,7 +235,7 @@ class CurriculumScenes(SyntheticScenes):
         return self._renderers[number].render(description).to_batch(description.scene_ids)
 
     def _random(self, *key: int | str) -> np.random.Generator:
-        return np.random.Generator(np.random.Philox(key=hash_key(self.seed, "curriculum", *key)))
+        return generator(self.seed, "curriculum", *key)
 
 
 class StepNumbers(IterableDataset[int]):

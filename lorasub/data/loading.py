@@ -33,7 +33,7 @@ from lightning.pytorch.strategies import ModelParallelStrategy
 from torch.utils.data import DataLoader, Dataset, DistributedSampler
 
 from lorasub.errors import ConfigError
-from lorasub.scenes.streams import hash_key
+from lorasub.rng import torch_generator
 
 
 class EpochSampler(DistributedSampler[int]):
@@ -95,8 +95,7 @@ class EpochSampler(DistributedSampler[int]):
         size = len(self.dataset)  # type: ignore[arg-type]
         if not self.shuffle:
             return list(range(size))[: self.total_size]
-        generator = torch.Generator().manual_seed(hash_key(self.seed, "order", epoch) % 2**63)
-        return torch.randperm(size, generator=generator).tolist()[: self.total_size]
+        return torch.randperm(size, generator=torch_generator(self.seed, "order", epoch)).tolist()[: self.total_size]
 
 
 class ResumableLoader(DataLoader[Any]):

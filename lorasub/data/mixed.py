@@ -10,10 +10,12 @@ import lightning.pytorch as pl
 import torch
 from torch.utils.data import DataLoader, Dataset
 
+from lorasub.contracts import BatchShape, described
+from lorasub.data.base import MemberHook, ScenesOfMembers
 from lorasub.data.loading import EpochSampler, training_loader
 from lorasub.data.references import apportion
 from lorasub.errors import ConfigError
-from lorasub.scenes.streams import hash_key
+from lorasub.rng import torch_generator
 from lorasub.structures import SceneBatch
 
 
@@ -28,7 +30,7 @@ class MixedBatch:
     batches: Mapping[str, Any]
 
 
-class MixedScenes(pl.LightningDataModule):
+class MixedScenes(ScenesOfMembers):
     """Training scenes of several data modules, in given proportions, in every batch as they come.
 
     Every epoch has the same number of scenes of each part, shuffled. A part goes through its own epochs: where it gives
@@ -61,7 +63,7 @@ class MixedScenes(pl.LightningDataModule):
         seed: int = 0,
         num_workers: int = 0,
     ) -> None:
-        super().__init__()
+        super().__init__(list(parts.values()))
         if len(parts) < 2:
             raise ConfigError(f"MixedScenes mixes two or more parts, not {len(parts)}")
         named = set(weights or parts)
@@ -87,35 +89,26 @@ class MixedScenes(pl.LightningDataModule):
     @property
     def evaluation_names(self) -> tuple[str, ...]:
         """Those of the part that is evaluated."""
-        return tuple(getattr(self.parts[self.evaluated], "evaluation_names", ()))
+        return described(self.parts[self.evaluated]).evaluation_names
 
     @property
-    def augmentation(self) -> tuple[Any, ...] | None:
-        """What changes the images of training scenes in some part; None where nothing does."""
-        found = [getattr(part, "augmentation", None) for part in self.parts.values()]
-        return tuple(found) if any(found) else None
+    def batch_shape(self) -> BatchShape | None:
+        """The scenes of a batch, of the size that all parts have."""
+        shapes = [described(part).batch_shape for part in self.parts.values()]
+        known = next((shape for shape in shapes if shape is not None), None)
+        return None if known is None else known._replace(scenes=self.batch_size)
 
-    def prepare_data(self) -> None:
-        """Let each part prepare its data."""
-        for part in self.parts.values():
-            part.prepare_data()
-
-    def setup(self, stage: str) -> None:
-        """Set each part up, with this trainer."""
-        for part in self.parts.values():
-            part.trainer = self.trainer
-            part.setup(stage)
-
-    def teardown(self, stage: str) -> None:
-        """Let each part clean up."""
-        for part in self.parts.values():
-            part.teardown(stage)
+    @property
+    def identity(self) -> str:
+        """That of the parts, their weights and the order."""
+        own = super().identity
+        return f"{own} {self.weights} {self.scenes_per_epoch} {self.seed}" if own else ""
 
     def train_dataloader(self) -> DataLoader[Any]:
         """Scenes of all parts, in an order of each epoch's own."""
         loaders = {name: part.train_dataloader() for name, part in self.parts.items()}
         for name, loader in loaders.items():
-            if not isinstance(getattr(loader, "sampler", None), EpochSampler):
+            if not isinstance(loader, DataLoader) or not isinstance(loader.sampler, EpochSampler):
                 raise ConfigError(
                     f"part '{name}' of MixedScenes must load with lorasub.data.loading.training_loader, as "
                     f"SyntheticScenes and PosedRGBD do; {type(self.parts[name]).__name__} does not"
@@ -143,27 +136,17 @@ class MixedScenes(pl.LightningDataModule):
         """Those of the part that is evaluated."""
         return self.parts[self.evaluated].predict_dataloader()
 
-    def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:
-        """As the parts do."""
-        return self._by_parts(batch, lambda part, own: part.transfer_batch_to_device(own, device, dataloader_idx))
+    def for_each_member(self, batch: Any, dataloader_idx: int, hook: MemberHook) -> Any:
+        """Training batches hold scenes of several parts; others are of the part that is evaluated."""
+        if not isinstance(batch, MixedBatch):
+            return hook(self.parts[self.evaluated], batch, dataloader_idx)
+        return MixedBatch({name: hook(self.parts[name], own, dataloader_idx) for name, own in batch.batches.items()})
 
-    def on_before_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
-        """As the parts do."""
-        return self._by_parts(batch, lambda part, own: part.on_before_batch_transfer(own, dataloader_idx))
-
-    def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> SceneBatch:
-        """Let each part make its scenes, and join them.
-
-        Raises:
-            DataError: parts differ in views or image size.
-        """
-        made = self._by_parts(batch, lambda part, own: part.on_after_batch_transfer(own, dataloader_idx))
-        return SceneBatch.concatenate(list(made.batches.values())) if isinstance(made, MixedBatch) else made
-
-    def _by_parts(self, batch: Any, function: Callable[[pl.LightningDataModule, Any], Any]) -> Any:
-        if not isinstance(batch, MixedBatch):  # of an evaluation
-            return function(self.parts[self.evaluated], batch)
-        return MixedBatch({name: function(self.parts[name], own) for name, own in batch.batches.items()})
+    def join(self, batch: Any) -> SceneBatch:
+        """Scenes of all parts, one part after the other."""
+        return super().join(
+            SceneBatch.concatenate(list(batch.batches.values())) if isinstance(batch, MixedBatch) else batch
+        )
 
 
 class _MixedItems(Dataset[tuple[str, Any]]):
@@ -221,5 +204,5 @@ class _MixedSampler(EpochSampler):
         """The keys of all ranks in the given epoch."""
         mixed: Any = self.dataset
         keys: list[tuple[str, Any]] = mixed.keys(epoch)
-        generator = torch.Generator().manual_seed(hash_key(self.seed, "mixed", epoch) % 2**63)
-        return [keys[index] for index in torch.randperm(len(keys), generator=generator).tolist()][: self.total_size]
+        order = torch.randperm(len(keys), generator=torch_generator(self.seed, "mixed", epoch)).tolist()
+        return [keys[index] for index in order][: self.total_size]

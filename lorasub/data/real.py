@@ -5,11 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import lightning.pytorch as pl
 from lightning.pytorch.utilities import rank_zero_info
 from torch.utils.data import DataLoader, Dataset
 
+from lorasub.contracts import BatchShape
 from lorasub.data.augmentation import Augmentation
+from lorasub.data.base import SceneDataModule
 from lorasub.data.decoding import Crop
 from lorasub.data.frames import Capture
 from lorasub.data.loading import evaluation_loader, trained_batches, training_loader
@@ -19,11 +20,11 @@ from lorasub.data.sources import CaptureSource, EvaluationSet, find_below, refus
 from lorasub.data.splits import SplitName, split_by_capture, split_by_file, split_by_fraction
 from lorasub.data.view_sampling import BaselineSampling, ViewSampling
 from lorasub.errors import ConfigError
-from lorasub.scenes.streams import hash_key
+from lorasub.rng import seed_of
 from lorasub.structures import SceneBatch
 
 
-class PosedRGBD(pl.LightningDataModule):
+class PosedRGBD(SceneDataModule):
     """Scenes of a few views drawn from captures on disk, whatever of depth and poses these have.
 
     Batches are :class:`~lorasub.structures.SceneBatch` in the source's world units. Frames without depth, without a
@@ -121,6 +122,22 @@ class PosedRGBD(pl.LightningDataModule):
         return "held_out", *self.evaluation
 
     @property
+    def images_change(self) -> bool:
+        """Whether training scenes are augmented."""
+        return self.augmentation is not None
+
+    @property
+    def batch_shape(self) -> BatchShape | None:
+        """The scenes of a step."""
+        return BatchShape(self.batch_size, self.num_views, *self.view_format.size)
+
+    @property
+    def identity(self) -> str:
+        """The sources, what of them is trained on, and the seed."""
+        split = (self.val_fraction, self.val_captures, self.split_file)
+        return f"{self.sources} {split} {self.scenes_per_epoch} {self.num_views} {self.view_format} {self.seed}"
+
+    @property
     def captures(self) -> list[Capture]:
         """The captures below ``root``, read when first asked for."""
         return [capture for group in self._captures_of_sources() for capture in group]
@@ -207,9 +224,7 @@ class PosedRGBD(pl.LightningDataModule):
             return batch
         step, ranks = trained_batches(trainer), trainer.world_size
         places = [index * ranks + trainer.global_rank for index in range(len(batch))]
-        return self.augmentation.augment(
-            batch, [hash_key(self.seed, "augmentation", step, place) % 2**63 for place in places]
-        )
+        return self.augmentation.augment(batch, [seed_of(self.seed, "augmentation", step, place) for place in places])
 
     def _captures_of_sources(self) -> list[list[Capture]]:
         if self._captures is None:

@@ -8,11 +8,13 @@ from typing import Any
 import lightning.pytorch as pl
 from torch.utils.data import DataLoader
 
+from lorasub.contracts import BatchShape, described
+from lorasub.data.base import MemberHook, ScenesOfMembers
 from lorasub.errors import ConfigError
 from lorasub.structures import SceneBatch
 
 
-class SceneBank(pl.LightningDataModule):
+class SceneBank(ScenesOfMembers):
     """The data of a bank of adapters (:class:`lorasub.LoRABank`): adapter i trains on the i-th of these data modules.
 
     A training batch is one batch of every member, the first member's scenes first. Each member loads as it does alone:
@@ -28,10 +30,9 @@ class SceneBank(pl.LightningDataModule):
     """
 
     def __init__(self, members: list[pl.LightningDataModule]) -> None:
-        super().__init__()
         if not members:
             raise ConfigError("SceneBank needs at least one data module in members")
-        self.members = list(members)
+        super().__init__(members)
 
     @property
     def scene_groups(self) -> int:
@@ -44,26 +45,16 @@ class SceneBank(pl.LightningDataModule):
         return tuple(f"adapter_{index}" for index in range(len(self.members)))
 
     @property
-    def augmentation(self) -> tuple[Any, ...] | None:
-        """What changes the images of training scenes in some member; None where nothing does."""
-        found = [getattr(m, "augmentation", None) or getattr(m, "color_jitter", None) for m in self.members]
-        return tuple(found) if any(found) else None
+    def batch_shape(self) -> BatchShape | None:
+        """The batches of all members together."""
+        shapes = [described(member).batch_shape for member in self.members]
+        known = [shape for shape in shapes if shape is not None]
+        return known[0]._replace(scenes=sum(shape.scenes for shape in known)) if len(known) == len(shapes) else None
 
-    def prepare_data(self) -> None:
-        """Let each member prepare its data."""
-        for member in self.members:
-            member.prepare_data()
-
-    def setup(self, stage: str) -> None:
-        """Set each member up, with this trainer."""
-        for member in self.members:
-            member.trainer = self.trainer
-            member.setup(stage)
-
-    def teardown(self, stage: str) -> None:
-        """Let each member clean up."""
-        for member in self.members:
-            member.teardown(stage)
+    @property
+    def identities(self) -> tuple[str, ...]:
+        """Those of the members, one by one."""
+        return tuple(self.member_identities())
 
     def train_dataloader(self) -> list[DataLoader[Any]]:
         """One loader for each member; Lightning takes a batch of every one in each step.
@@ -89,36 +80,25 @@ class SceneBank(pl.LightningDataModule):
         """The scenes of each member that are to be predicted."""
         return _one_each([member.predict_dataloader() for member in self.members])
 
-    def transfer_batch_to_device(self, batch: Any, device: Any, dataloader_idx: int) -> Any:
-        """Move a training step's batches, or one batch of an evaluation, as its members do."""
+    def for_each_member(self, batch: Any, dataloader_idx: int, hook: MemberHook) -> Any:
+        """A training step has a batch of every member, an evaluation one batch of one member."""
         if not isinstance(batch, list):
-            return self.members[dataloader_idx].transfer_batch_to_device(batch, device, 0)
-        pairs = zip(self.members, batch, strict=True)
-        return [member.transfer_batch_to_device(part, device, 0) for member, part in pairs]
+            return hook(self.members[dataloader_idx], batch, 0)
+        return [hook(member, part, 0) for member, part in zip(self.members, batch, strict=True)]
 
-    def on_before_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
-        """As its members do."""
-        if not isinstance(batch, list):
-            return self.members[dataloader_idx].on_before_batch_transfer(batch, 0)
-        pairs = zip(self.members, batch, strict=True)
-        return [member.on_before_batch_transfer(part, 0) for member, part in pairs]
-
-    def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> SceneBatch:
-        """Let each member make its scenes, and join them.
+    def join(self, batch: Any) -> SceneBatch:
+        """The first member's scenes first.
 
         Raises:
             ConfigError: the members' batches differ in their number of scenes.
-            DataError: they differ in views or image size.
         """
         if not isinstance(batch, list):
-            return self.members[dataloader_idx].on_after_batch_transfer(batch, 0)  # type: ignore[no-any-return]
-        pairs = zip(self.members, batch, strict=True)
-        scenes = [member.on_after_batch_transfer(part, 0) for member, part in pairs]
-        if len({len(part) for part in scenes}) > 1:
+            return super().join(batch)
+        if len({len(part) for part in batch}) > 1:
             raise ConfigError(
-                f"the members of a SceneBank need batches of one size, not {[len(part) for part in scenes]} scenes"
+                f"the members of a SceneBank need batches of one size, not {[len(part) for part in batch]} scenes"
             )
-        return SceneBatch.concatenate(scenes)
+        return SceneBatch.concatenate(batch)
 
 
 def _one_each(loaders: Sequence[Any]) -> list[DataLoader[Any]]:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import functools
 from typing import Any
 
-import lightning.pytorch as pl
 from torch.utils.data import DataLoader, Dataset
 
+from lorasub.contracts import BatchShape
+from lorasub.data.base import SceneDataModule
 from lorasub.data.loading import evaluation_loader, training_loader
 from lorasub.errors import ConfigError
 from lorasub.scenes.description import SceneDescription
@@ -43,7 +44,7 @@ class SceneDescriptions(Dataset[SceneDescription]):
         return [self.sampler.sample(indices)]
 
 
-class SyntheticScenes(pl.LightningDataModule):
+class SyntheticScenes(SceneDataModule):
     """Scenes in which one attribute varies, rendered where the batch arrives.
 
     Batches are :class:`~lorasub.structures.SceneBatch` in the scenes' own units. Scene i is a pure function of (seed,
@@ -131,6 +132,16 @@ class SyntheticScenes(pl.LightningDataModule):
         self.engine: EngineName = engine
         choose_engine(engine)  # the renderer is made later; a wrong name is told now
         self.sensor = sensor
+
+    @property
+    def batch_shape(self) -> BatchShape | None:
+        """The scenes of a step."""
+        return BatchShape(self.batch_size, self.train_sampler.num_views, *self.image_size)
+
+    @property
+    def identity(self) -> str:
+        """The sampler, of which the scenes are a pure function, and how many there are."""
+        return f"{self.train_sampler} {self.num_scenes} {self.image_size} {self.sensor}"
 
     @functools.cached_property
     def renderer(self) -> Renderer:

@@ -17,10 +17,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal, get_args
 
-import numpy as np
 import torch
 
 from lorasub.errors import ConfigError
+from lorasub.rng import Key, generator, uniforms
 from lorasub.scenes.cameras import CAMERA_DRAWS, draw_cameras
 from lorasub.scenes.description import SceneDescription
 from lorasub.scenes.geometry import GEOMETRY_DRAWS, draw_geometry
@@ -29,7 +29,7 @@ from lorasub.scenes.lights import LIGHT_DRAWS, draw_lights
 from lorasub.scenes.materials import MATERIAL_DRAWS, draw_materials
 from lorasub.scenes.portraits import draw_portrait_materials, draw_portraits
 from lorasub.scenes.ranges import CLEAR_SHAPES, PRESET_RANGES, SceneRanges
-from lorasub.scenes.streams import Draws, Key, Spread, hash_key, uniforms
+from lorasub.scenes.streams import Draws, Spread
 
 Attribute = Literal["geometry", "texture", "camera", "lighting"]
 Preset = Literal["geometry", "texture", "camera", "lighting", "all", "planar", "transparent", "indoor"]
@@ -178,4 +178,4 @@ class SceneSampler:
 
     def _base(self, index: int) -> int:
         key: Key = (self.seed, self.design, self.attribute, self.partition, "pool", self.stream, index)
-        return int(np.random.Generator(np.random.Philox(key=hash_key(*key))).integers(self.bases))
+        return int(generator(*key).integers(self.bases))

@@ -12,9 +12,9 @@ import torch
 from torch import Tensor
 
 from lorasub.errors import ConfigError
+from lorasub.rng import torch_generator, uniforms
 from lorasub.scenes.color import linear_to_srgb, srgb_to_linear
 from lorasub.scenes.ranges import Range
-from lorasub.scenes.streams import hash_key, uniforms
 from lorasub.structures import SceneBatch
 
 
@@ -59,9 +59,7 @@ class SensorNuisance:
         linear = srgb_to_linear(batch.images) * _cos4(batch.intrinsics, height, width) ** power
         # drawn on the CPU, for the generators of other devices give other numbers
         generators = [
-            torch.Generator().manual_seed(hash_key(seed, "sensor", name, view) % 2**63)
-            for name in batch.scene_ids
-            for view in range(batch.num_views)
+            torch_generator(seed, "sensor", name, view) for name in batch.scene_ids for view in range(batch.num_views)
         ]
         grain = torch.stack([torch.randn(3, height, width, generator=one) for one in generators])
         noisy = linear + (read.square() + shot * linear).sqrt() * grain.to(device).reshape(linear.shape)

@@ -1,13 +1,7 @@
-"""Stateless randomness: every number is a pure function of names and indices, whoever asks, in whatever order.
-
-A key such as ``(seed, "texture", 3, "scene", 41)`` is hashed to 128 bits, which are the key of a Philox counter
-generator (Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", 2011): neighbouring keys give independent
-streams.
-"""
+"""Random parameters of scenes: each scene draws from its own stream, within a window of each range."""
 
 from __future__ import annotations
 
-import hashlib
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,22 +10,11 @@ import numpy as np
 import numpy.typing as npt
 
 from lorasub.errors import ConfigError
+from lorasub.rng import Key, uniforms
 
-Key = tuple[int | str, ...]
 Array = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]
 BoolArray = npt.NDArray[np.bool_]
-
-
-def hash_key(*key: int | str) -> int:
-    """A 128-bit number that depends on every part of the key, the same on every machine and Python."""
-    # repr tells 1 from "1", and the tuple's commas tell ("a", "b") from ("ab",)
-    return int.from_bytes(hashlib.blake2b(repr(key).encode(), digest_size=16).digest(), "little")
-
-
-def uniforms(key: Key, count: int) -> Array:
-    """``[count]`` float64 numbers in [0, 1): the first ones of the stream that belongs to the key."""
-    return np.random.Generator(np.random.Philox(key=hash_key(*key))).random(count)
 
 
 @dataclass(frozen=True, slots=True)

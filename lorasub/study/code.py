@@ -16,7 +16,7 @@ from pathlib import Path
 PACKAGE = Path(__file__).parents[1]
 
 _ADAPTERS = (
-    *("errors.py", "files.py", "adapters/mining.py", "adapters/folder.py", "adapters/peft_format.py"),
+    *("errors.py", "files.py", "rng.py", "adapters/mining.py", "adapters/folder.py", "adapters/peft_format.py"),
     *("subspaces/basis.py", "subspaces/updates.py", "study/step_adapters.py"),
 )
 # Bases are what fine-tuning begins with: how subspaces are compared afterwards must not throw away what was tuned.
@@ -34,7 +34,19 @@ _MINING = (
 _JOINING = (*_MINING, "subspaces/combine.py", "subspaces/joint.py", "subspaces/projection.py")
 _COMPARING = (*_ADAPTERS, "subspaces", "study/comparison_steps.py")
 _TRAINING = (
-    *("structures.py", "geometry", "losses", "backbones", "adapters", "tasks", "data", "scenes", "metrics"),
+    *(
+        "structures.py",
+        "contracts.py",
+        "rng.py",
+        "geometry",
+        "losses",
+        "backbones",
+        "adapters",
+        "tasks",
+        "data",
+        "scenes",
+        "metrics",
+    ),
     *("subspaces/basis.py", "subspaces/controls.py", "subspaces/haar.py", "subspaces/updates.py"),
     *("callbacks/before_after.py", "training", "study/training_scenes.py", "study/training_steps.py"),
 )

@@ -5,15 +5,15 @@ from __future__ import annotations
 from typing import Any
 
 import lightning.pytorch as pl
-import torch
 from torch.utils.data import DataLoader
 
+from lorasub.contracts import BatchShape, described
+from lorasub.data.base import MemberHook, ScenesOfMembers
 from lorasub.data.loading import EpochSampler, training_loader
 from lorasub.errors import ConfigError
-from lorasub.structures import SceneBatch
 
 
-class TrainingScenes(pl.LightningDataModule):
+class TrainingScenes(ScenesOfMembers):
     """The first scenes of another data module, in an order of its own; all that is not training stays as it is.
 
     Learning curves need "the same 4 scenes" for every method and other 4 for every seed, on the same validation data.
@@ -26,7 +26,7 @@ class TrainingScenes(pl.LightningDataModule):
     """
 
     def __init__(self, data: pl.LightningDataModule, scenes: int | None = None, seed: int = 0) -> None:
-        super().__init__()
+        super().__init__([data])
         if scenes is not None and scenes < 1:
             raise ConfigError(f"scenes must be at least 1, not {scenes}")
         self.data = data
@@ -36,20 +36,26 @@ class TrainingScenes(pl.LightningDataModule):
     @property
     def evaluation_names(self) -> tuple[str, ...]:
         """Those of the data module."""
-        return tuple(getattr(self.data, "evaluation_names", ()))
+        return described(self.data).evaluation_names
 
-    def prepare_data(self) -> None:
-        """As the data module does."""
-        self.data.prepare_data()
+    @property
+    def images_change(self) -> bool:
+        """Those of the data module; scenes that are kept in memory are augmented, too."""
+        return described(self.data).images_change
 
-    def setup(self, stage: str) -> None:
-        """As the data module does; it shares the trainer."""
-        self.data.trainer = self.trainer
-        self.data.setup(stage)
+    @property
+    def batch_shape(self) -> BatchShape | None:
+        """That of the data module, but for scenes that are fewer."""
+        shape = described(self.data).batch_shape
+        if shape is None or self.scenes is None:
+            return shape
+        return shape._replace(scenes=min(shape.scenes, self.scenes))
 
-    def teardown(self, stage: str) -> None:
-        """As the data module does."""
-        self.data.teardown(stage)
+    @property
+    def identity(self) -> str:
+        """That of the data module, and which of its scenes."""
+        own = super().identity
+        return f"{own} {self.scenes} {self.seed}" if own else ""
 
     def train_dataloader(self) -> DataLoader[Any]:
         """The chosen scenes; a batch is never larger than their number.
@@ -86,15 +92,6 @@ class TrainingScenes(pl.LightningDataModule):
         """Those of the data module."""
         return self.data.test_dataloader()
 
-    def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:
-        """As the data module does."""
-        return self.data.transfer_batch_to_device(batch, device, dataloader_idx)
-
-    def on_before_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
-        """As the data module does."""
-        return self.data.on_before_batch_transfer(batch, dataloader_idx)
-
-    def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> SceneBatch:
-        """As the data module does: render, augment."""
-        made: SceneBatch = self.data.on_after_batch_transfer(batch, dataloader_idx)
-        return made
+    def for_each_member(self, batch: Any, dataloader_idx: int, hook: MemberHook) -> Any:
+        """All batches are those of the data module."""
+        return hook(self.data, batch, dataloader_idx)

@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 
 from lorasub.errors import ConfigError
+from lorasub.rng import subspace_generator
 from lorasub.subspaces.basis import SubspaceBasis
-from lorasub.subspaces.haar import keyed_rng
 from lorasub.subspaces.joint import split_common_specific
 from lorasub.subspaces.mining import adapter_subspace, mine_subspace
 from lorasub.subspaces.null import Measurement
@@ -149,7 +149,8 @@ def attribute_overlaps(
     collected: dict[tuple[str, str], list[OverlapReport]] = {}
     for split in range(splits):
         halves = {
-            name: _halves(group, size, keyed_rng(seed, "halves", name, split)) for name, group in adapters.items()
+            name: _halves(group, size, subspace_generator(seed, "halves", name, split))
+            for name, group in adapters.items()
         }
         sides = [
             _mined_side({name: own[side] for name, own in halves.items()}, part, dim, alpha, seed, progress)

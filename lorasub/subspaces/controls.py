@@ -8,8 +8,9 @@ import torch
 from torch import Tensor
 
 from lorasub.errors import ArtefactError, ConfigError
+from lorasub.rng import subspace_generator
 from lorasub.subspaces.basis import LayerSubspace, SubspaceBasis
-from lorasub.subspaces.haar import keyed_rng, orthonormalised
+from lorasub.subspaces.haar import orthonormalised
 from lorasub.subspaces.threads import one_thread
 from lorasub.subspaces.updates import Progress
 
@@ -38,7 +39,7 @@ def random_basis(
     with one_thread():
         for path, (out, in_) in shapes.items():
             _check_dim(path, dim, (out, in_))
-            rng = keyed_rng(seed, "random basis", path)
+            rng = subspace_generator(seed, "random basis", path)
             U, V = (orthonormalised(torch.from_numpy(rng.standard_normal((n, dim)))) for n in (out, in_))
             layers[path] = LayerSubspace(U=U.to(dtype), V=V.to(dtype))
     return SubspaceBasis(

@@ -9,18 +9,11 @@ the Wishart matrix G^T G). Orthonormalising the column blocks of R gives the fra
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 
 import numpy as np
 import torch
 from torch import Tensor
-
-
-def keyed_rng(seed: int, *keys: object) -> np.random.Generator:
-    """A generator that is a pure function of ``seed`` and ``keys``, the same on every machine and in every order."""
-    digest = hashlib.sha256("|".join(map(str, (seed, *keys))).encode()).digest()
-    return np.random.default_rng(np.frombuffer(digest, dtype=np.uint32).tolist())
 
 
 def haar_frames(n: int, widths: Sequence[int], rng: np.random.Generator, *, draws: int = 1) -> list[Tensor]:

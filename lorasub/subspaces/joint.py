@@ -22,8 +22,9 @@ import torch
 from torch import Tensor
 
 from lorasub.errors import ConfigError
+from lorasub.rng import subspace_generator
 from lorasub.subspaces.basis import AdapterSource, LayerSubspace, SubspaceBasis
-from lorasub.subspaces.haar import haar_frames, keyed_rng
+from lorasub.subspaces.haar import haar_frames
 from lorasub.subspaces.mining import mine_subspace
 from lorasub.subspaces.overlap import check_same_base
 from lorasub.subspaces.projection import ProjectedOut
@@ -239,6 +240,6 @@ def common_directions(frames: Sequence[Tensor], *, draws: int = 200, seed: int =
 @functools.lru_cache(maxsize=256)
 def _chance_energy(n: int, widths: tuple[int, ...], draws: int, seed: int) -> float:
     """95th percentile of the largest mean energy among independent random subspaces."""
-    frames = haar_frames(n, widths, keyed_rng(seed, "common", n, *widths), draws=draws)
+    frames = haar_frames(n, widths, subspace_generator(seed, "common", n, *widths), draws=draws)
     largest = torch.linalg.matrix_norm(torch.cat(frames, dim=-1), ord=2)
     return float(torch.quantile(largest.square() / len(widths), 0.95))

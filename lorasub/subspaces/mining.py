@@ -9,9 +9,9 @@ from typing import Literal
 import torch
 
 from lorasub.errors import ArtefactError, ConfigError
+from lorasub.rng import subspace_generator
 from lorasub.subspaces.basis import AdapterSource, LayerSubspace, MiningRecord, SubspaceBasis
 from lorasub.subspaces.dimension import DimensionRule, null_spectrum, numerical_rank, pooled_spectrum
-from lorasub.subspaces.haar import keyed_rng
 from lorasub.subspaces.irls import LowRankFit, RobustLowRank, UpdateCores
 from lorasub.subspaces.threads import one_thread
 from lorasub.subspaces.updates import AdapterUpdates, Progress
@@ -207,7 +207,7 @@ class _LayerMiner:
         return self.solver.fit(updates.cores, None).spectrum, null
 
     def _null(self, path: str, updates: UpdateCores, dim: int | None) -> torch.Tensor:
-        rng = keyed_rng(self.seed, "null spectrum", path)
+        rng = subspace_generator(self.seed, "null spectrum", path)
         return null_spectrum(updates, self.solver, dim, draws=self.null_draws, rng=rng)
 
     def _read(self, path: str) -> UpdateCores:

@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from lorasub.errors import ConfigError
+from lorasub.rng import subspace_generator
 from lorasub.subspaces.angles import overlap_measures, principal_angles
-from lorasub.subspaces.haar import haar_frames, keyed_rng
+from lorasub.subspaces.haar import haar_frames
 
 #: A null narrower than this is rounding: the measure could not come out otherwise.
 _NO_ROOM = 1e-12
@@ -103,7 +104,7 @@ def random_angles(n: int, d1: int, d2: int, draws: int = 500, seed: int = 0) -> 
     """
     if not (1 <= d1 <= n and 1 <= d2 <= n and draws >= 2):
         raise ConfigError(f"random subspaces of {d1} and {d2} dimensions in {n}, {draws} draws, cannot be drawn")
-    first, second = haar_frames(n, (d1, d2), keyed_rng(seed, "angles", n, d1, d2), draws=draws)
+    first, second = haar_frames(n, (d1, d2), subspace_generator(seed, "angles", n, d1, d2), draws=draws)
     return principal_angles(first, second)
 
 

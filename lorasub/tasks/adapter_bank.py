@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from torch import optim
 from torch.optim import Optimizer
 
 from lorasub.adapters import AdapterSet
+from lorasub.contracts import SceneData
 from lorasub.errors import ConfigError
 
 #: Optimisers that treat each number by itself. Others look at whole tensors, and a bank's hold all adapters.
@@ -26,18 +25,17 @@ ELEMENTWISE = (
 )
 
 
-def check_scene_groups(adapters: AdapterSet, data: Any) -> None:
+def check_scene_groups(adapters: AdapterSet, data: SceneData) -> None:
     """The data must have as many groups of scenes as there are adapters.
 
     Args:
         adapters: one adapter, or a bank.
-        data: the data module, which says how many groups its batches have (``scene_groups``, 1 unless given); None
-            where there is none.
+        data: what the data module says of itself.
 
     Raises:
         ConfigError: it does not.
     """
-    groups = getattr(data, "scene_groups", 1)
+    groups = data.scene_groups
     if groups != adapters.count:
         raise ConfigError(
             f"there are {adapters.count} adapter(s) but batches of {groups} group(s) of scenes: a LoRABank of n needs "

@@ -21,6 +21,7 @@ from torchmetrics import MetricCollection
 
 from lorasub.adapters import AdapterBank, AdapterSet, AdapterSpec, inject_adapters
 from lorasub.backbones import Backbone
+from lorasub.contracts import SceneData, described
 from lorasub.errors import ArtefactError, ConfigError, NumericalError
 from lorasub.geometry import normalize_scene
 from lorasub.losses import LossTerms
@@ -162,7 +163,7 @@ class SceneTask(LightningModule):
         """The i-th evaluation set of a bank is that of its i-th adapter."""
         if not isinstance(self.adapters, AdapterBank):
             return contextlib.nullcontext()
-        check_scene_groups(self.adapters, self._data_module)
+        check_scene_groups(self.adapters, self._data)
         return self.adapters.only(dataloader_idx)
 
     # -------------------------------------------------------------------------------------------------------- metrics
@@ -177,14 +178,14 @@ class SceneTask(LightningModule):
 
     def evaluation_name(self, stage: str, dataloader_idx: int) -> str:
         """``val`` for the first loader; for others the name that the data module gives (``evaluation_names``)."""
-        names = getattr(self._data_module, "evaluation_names", ())
+        names = self._data.evaluation_names
         if dataloader_idx == 0:
             return stage
         return names[dataloader_idx] if dataloader_idx < len(names) else f"{stage}{dataloader_idx}"
 
     @property
-    def _data_module(self) -> Any:
-        return getattr(self._trainer, "datamodule", None)
+    def _data(self) -> SceneData:
+        return described(None if self._trainer is None else self.trainer.datamodule)  # type: ignore[attr-defined]
 
     def _metrics_of(self, name: str) -> MetricCollection:
         if name not in self.metrics:
@@ -251,7 +252,7 @@ class SceneTask(LightningModule):
         if total == float("inf"):
             raise ConfigError("the fit has no end: set max_steps or max_epochs, since the learning rate ends at zero")
         optimizer = self.make_optimizer()
-        check_scene_groups(self.adapters, self._data_module)
+        check_scene_groups(self.adapters, self._data)
         if isinstance(self.adapters, AdapterBank):
             own = {f"backbone.{name}" for name in self.adapters.state_dict()}
             check_independence(self._saved_names() - own, optimizer, str(self.trainer.precision))

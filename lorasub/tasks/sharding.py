@@ -13,6 +13,7 @@ from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_
 from torch.distributed.device_mesh import DeviceMesh
 from torch.distributed.fsdp import FSDPModule, fully_shard
 
+from lorasub.contracts import BlockModel, backbone_of
 from lorasub.errors import ConfigError
 
 
@@ -89,8 +90,8 @@ def shard_backbone(task: nn.Module, mesh: DeviceMesh) -> None:
     Raises:
         ConfigError: the task has no such backbone, or trains parameters outside of it, which nothing would average.
     """
-    backbone: Any = getattr(task, "backbone", None)
-    if not hasattr(backbone, "repeated_blocks"):
+    backbone = backbone_of(task)
+    if not isinstance(backbone, BlockModel) or not isinstance(backbone, nn.Module):
         raise ConfigError(f"fsdp2 needs a task with a backbone such as VGGT; {type(task).__name__} has none")
     outside = [n for n, p in task.named_parameters() if p.requires_grad and not n.startswith("backbone.")]
     if outside:

@@ -8,21 +8,22 @@ from typing import Any
 
 import pytest
 import torch
-from lightning.pytorch import LightningDataModule, Trainer
+from lightning.pytorch import Trainer
 from scene_examples import random_scenes
 from torch.utils.data import DataLoader
 
 from lorasub.adapters import FullFineTuning, LoRA
 from lorasub.backbones import VGGT, VGGTConfig
 from lorasub.callbacks import EncoderCache
+from lorasub.data import SceneDataModule
 from lorasub.data.loading import training_loader
 from lorasub.errors import ConfigError
 from lorasub.structures import SceneBatch
 from lorasub.tasks import GeometryTask
 
 
-class Scenes(LightningDataModule):
-    augmentation: Any = None
+class Scenes(SceneDataModule):
+    images_change = False
 
     def __init__(self) -> None:
         super().__init__()
@@ -76,7 +77,7 @@ def test_a_fit_ends_with_the_same_adapter_and_tells_its_share(
 @pytest.mark.parametrize("case", ["augmentation", "training"])
 def test_it_says_why_it_is_off(tiny_config: VGGTConfig, caplog: pytest.LogCaptureFixture, case: str) -> None:
     data = Scenes()
-    data.augmentation = object() if case == "augmentation" else None
+    data.images_change = case == "augmentation"  # type: ignore[misc]
     adapter = FullFineTuning(targets="encoder") if case == "training" else None
     with caplog.at_level(logging.INFO, "lorasub"):
         fit(tiny_config, [EncoderCache()], adapter, data)

@@ -7,8 +7,9 @@ import pytest
 import torch
 from planted import frame, planted, random_update
 
+from lorasub.rng import subspace_generator
 from lorasub.subspaces import DimensionRule, LowRankUpdate, RobustLowRank, UpdateCores, mine_subspace, null_spectrum
-from lorasub.subspaces.haar import haar_frames, keyed_rng
+from lorasub.subspaces.haar import haar_frames
 
 SHARED = [1.0, 0.9, 0.8, 0.7]
 
@@ -96,7 +97,7 @@ def test_null_equals_simulation_with_full_matrices(
     shapes = [(3, 1.0), (2, 2.0), (4, 1.0)]
     updates = [random_update(out, in_, r, seed, scale) for seed, (r, scale) in enumerate(shapes)]
     solver = RobustLowRank(alpha=alpha, tolerance=1e-4)
-    null = null_spectrum(UpdateCores.of(updates), solver, dim, draws=draws, rng=keyed_rng(0, "test")).numpy()
+    null = null_spectrum(UpdateCores.of(updates), solver, dim, draws=draws, rng=subspace_generator(0, "test")).numpy()
     generator = np.random.default_rng(1)
     spectra = []
     for _ in range(draws):
