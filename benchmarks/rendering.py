@@ -36,7 +36,7 @@ def scenes(objects: int, lights: int, count: int = SCENES) -> SceneDescription:
 
 def cases() -> list[dict[str, Any]]:
     """One row each: what differs from 112 x 112 pixels, 15 objects, 2 lights, plain quality."""
-    base = {"size": 112, "objects": 15, "lights": 2, "antialias": False, "engine": "warp", "scenes": SCENES}
+    base = {"size": 112, "objects": 15, "lights": 2, "antialias": False, "scenes": SCENES}
     changes: list[dict[str, Any]] = [
         {},
         {"antialias": True},
@@ -47,8 +47,6 @@ def cases() -> list[dict[str, Any]]:
         {"size": 56},
         {"size": 224, "scenes": 4},
         {"size": 518, "scenes": 1},
-        {"engine": "torch", "scenes": 4},
-        {"engine": "torch", "antialias": True, "scenes": 4},
     ]
     return [{**base, **change} for change in changes]
 
@@ -64,7 +62,7 @@ def main() -> None:
     rows = cases()
     work = []
     for row in rows:
-        renderer = Renderer((row["size"],) * 2, antialias=row["antialias"], engine=row["engine"])
+        renderer = Renderer((row["size"],) * 2, antialias=row["antialias"])
         described = scenes(row["objects"], row["lights"], row["scenes"])
         started = time.perf_counter()
         renderer.render(described)  # warm-up
@@ -76,7 +74,7 @@ def main() -> None:
             renderer.render(described)
             seconds.append(time.perf_counter() - started)
     print(f"{options.threads} threads, torch {torch.__version__}, load before {os.getloadavg()[0]:.1f}")
-    heads = ("size", "objects", "lights", "antialias", "engine")
+    heads = ("size", "objects", "lights", "antialias")
     print(" ".join(f"{head:>9}" for head in (*heads, "views/s", "first s")))
     for row, (_, _, seconds) in zip(rows, work, strict=True):
         row["views_per_second"] = row["scenes"] * VIEWS / statistics.median(seconds)

@@ -29,7 +29,6 @@ from lorasub.errors import ConfigError
 from lorasub.rng import generator
 from lorasub.scenes.presets import SceneSampler
 from lorasub.scenes.ranges import CameraRanges, SceneRanges
-from lorasub.scenes.rendering.engines import EngineName
 from lorasub.scenes.rendering.renderer import Renderer
 from lorasub.structures import SceneBatch
 
@@ -93,7 +92,7 @@ class CurriculumScenes(SyntheticScenes):
         ranges: what scenes are drawn from; a stage may have its own ranges of the camera.
         antialias: smooth the edges of what is seen.
         shadow_samples: shadow rays toward each soft light.
-        engine: what renders.
+        engine: accepted from older configs, and ignored with a note: there is one renderer.
 
     Raises:
         ConfigError: no stage, stages out of order, or a number out of range.
@@ -113,7 +112,7 @@ class CurriculumScenes(SyntheticScenes):
         ranges: SceneRanges | None = None,
         antialias: bool = True,
         shadow_samples: int = 2,
-        engine: EngineName = "auto",
+        engine: str | None = None,
     ) -> None:
         super().__init__(
             attribute="all",
@@ -155,9 +154,7 @@ class CurriculumScenes(SyntheticScenes):
             for index, stage in enumerate(self.stages)
         ]
         self._renderers = [
-            Renderer(
-                (stage.image_size, stage.image_size), antialias=antialias, shadow_samples=shadow_samples, engine=engine
-            )
+            Renderer((stage.image_size, stage.image_size), antialias=antialias, shadow_samples=shadow_samples)
             for stage in self.stages
         ]
         self._pool: tuple[tuple[int, int], SceneBatch] | None = None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import logging
 from typing import Any
 
 from torch.utils.data import DataLoader, Dataset
@@ -15,10 +16,17 @@ from lorasub.scenes.description import SceneDescription
 from lorasub.scenes.pictures import scene_batch, scene_images
 from lorasub.scenes.presets import Design, Preset, SceneSampler
 from lorasub.scenes.ranges import SceneRanges
-from lorasub.scenes.rendering.engines import EngineName, choose_engine
 from lorasub.scenes.rendering.renderer import Renderer
 from lorasub.scenes.sensor import SensorNuisance
 from lorasub.structures import SceneBatch
+
+_logger = logging.getLogger(__name__)
+
+
+def note_old_engine(engine: str | None) -> None:
+    """Tell a user whose config names a rendering engine that there is only one by now."""
+    if engine is not None:
+        _logger.info("engine: %s is ignored: scenes have one renderer by now; remove the line from the config", engine)
 
 
 class SceneDescriptions(Dataset[SceneDescription]):
@@ -67,11 +75,10 @@ class SyntheticScenes(SceneDataModule):
         ranges: what all parameters are drawn from; None: the preset's own.
         antialias: smooth the edges of what is seen. Without it views are made nearly twice as fast.
         shadow_samples: shadow rays toward each soft light; 1 makes all shadows sharp.
-        engine: what renders: ``warp``, ``torch``, or ``auto`` for the faster one that is installed; see
-            :class:`~lorasub.scenes.rendering.renderer.Renderer`.
         sensor: noise and vignetting; None: a perfect camera.
         num_workers: processes that describe scenes. Describing is cheap: 0 is a good choice beside a renderer on the
             CPU.
+        engine: accepted from older configs, and ignored with a note: there is one renderer.
 
     Raises:
         ConfigError: an unknown attribute or design, or a number out of range.
@@ -92,11 +99,12 @@ class SyntheticScenes(SceneDataModule):
         ranges: SceneRanges | None = None,
         antialias: bool = True,
         shadow_samples: int = 2,
-        engine: EngineName = "auto",
         sensor: SensorNuisance | None = None,
         num_workers: int = 0,
+        engine: str | None = None,
     ) -> None:
         super().__init__()
+        note_old_engine(engine)
         for name, value, least in (
             ("num_scenes", num_scenes, 1),
             ("val_scenes", val_scenes, 0),
@@ -129,8 +137,6 @@ class SyntheticScenes(SceneDataModule):
         self.train_sampler, self.val_sampler = sampler("train"), sampler("validation")
         self.antialias = antialias
         self.shadow_samples = shadow_samples
-        self.engine: EngineName = engine
-        choose_engine(engine)  # the renderer is made later; a wrong name is told now
         self.sensor = sensor
 
     @property
@@ -150,7 +156,6 @@ class SyntheticScenes(SceneDataModule):
             self.image_size,
             antialias=self.antialias,
             shadow_samples=self.shadow_samples,
-            engine=self.engine,
             images=scene_images(self.train_sampler),
         )
 

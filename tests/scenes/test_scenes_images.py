@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from torch import Tensor
+from warp_probes import look_up
 
 from lorasub.errors import ConfigError, DataError
 from lorasub.scenes.color import srgb_to_linear
@@ -17,7 +17,6 @@ from lorasub.scenes.description import Pattern
 from lorasub.scenes.images import ATLAS_SIZE, ImageAtlas
 from lorasub.scenes.materials import draw_materials
 from lorasub.scenes.ranges import TextureRanges
-from lorasub.scenes.rendering.textures import picture_color
 from lorasub.scenes.streams import Draws, Spread
 
 
@@ -28,17 +27,6 @@ def write(folder: Path, name: str, pixels: np.ndarray) -> None:
 
 def flat(value: int, height: int = 20, width: int = 30) -> np.ndarray:
     return np.full((height, width, 3), value)
-
-
-def look_up(atlas: ImageAtlas, points: list[tuple[float, float, float]], face: int, footprint: float = 1e-4) -> Tensor:
-    many = len(points)
-    return picture_color(
-        atlas.texels,
-        torch.zeros(1, many, dtype=torch.int32),
-        torch.tensor(points).T[:, None],
-        torch.full((1, many), face, dtype=torch.int32),
-        torch.full((1, many), footprint),
-    )[:, 0].T
 
 
 @pytest.fixture(scope="module")
@@ -62,12 +50,14 @@ def test_pictures_stand_upright_on_every_face(quarters: ImageAtlas, face: int) -
         return point[0], point[1], point[2]
 
     # in features; the picture spans 0 to 1 to the right and, as rows go down, -1 to 0 upward
-    found = look_up(quarters, [at(0.25, -0.25), at(0.75, -0.25), at(0.25, -0.75), at(0.75, -0.75)], face)
+    places = [at(0.25, -0.25), at(0.75, -0.25), at(0.25, -0.75), at(0.75, -0.75)]
+    found = look_up(quarters, np.array(places).T, face)
     assert torch.allclose(found, torch.tensor([[1.0, 0, 0], [0, 1, 0], [0, 0, 1], [0, 0, 0]]), atol=1e-6)
 
 
 def test_neighbouring_pictures_are_mirrored_so_that_there_is_no_seam(quarters: ImageAtlas) -> None:
-    found = look_up(quarters, [(1.25, 0, -0.25), (1.75, 0, -0.25), (-0.25, 0, -0.25), (0.25, 0, 0.25)], face=1)
+    places = [(1.25, 0, -0.25), (1.75, 0, -0.25), (-0.25, 0, -0.25), (0.25, 0, 0.25)]
+    found = look_up(quarters, np.array(places).T, face=1)
     green, red = torch.tensor([0.0, 1, 0]), torch.tensor([1.0, 0, 0])
     assert torch.allclose(found, torch.stack([green, red, red, red]), atol=1e-6)
 
@@ -77,7 +67,7 @@ def test_a_ramp_is_interpolated_linearly() -> None:
     atlas = ImageAtlas(ImageAtlas.of(torch.zeros(1, 3, ATLAS_SIZE, ATLAS_SIZE)).texels.clone())
     atlas.texels[:, 0, : ATLAS_SIZE**2] = ramp.repeat(ATLAS_SIZE)
     x = torch.linspace(0.02, 0.98, 41)
-    found = look_up(atlas, [(float(value), 0.0, -0.5) for value in x], face=1)
+    found = look_up(atlas, np.array([(float(value), 0.0, -0.5) for value in x]).T, face=1)
     assert torch.allclose(found[:, 0], x, atol=1e-5)
 
 
@@ -88,14 +78,9 @@ def test_what_is_finer_than_a_pixel_is_averaged(step: int) -> None:
     side = ATLAS_SIZE >> step
     blocks = srgb_to_linear(image[1]).reshape(3, side, 1 << step, side, 1 << step).mean((2, 4))
     x, y = side // 3, side // 2
-    found = picture_color(
-        ImageAtlas.of(image).texels,
-        torch.ones(1, 1, dtype=torch.int32),
-        torch.tensor([(x + 0.5) / side, 0.0, -(y + 0.5) / side]).reshape(3, 1, 1),
-        torch.ones(1, 1, dtype=torch.int32),
-        torch.full((1, 1), 1.0 / side),
-    )
-    assert torch.allclose(found[:, 0, 0], blocks[:, y, x], atol=1e-5)
+    place = np.array([[(x + 0.5) / side], [0.0], [-(y + 0.5) / side]])
+    found = look_up(ImageAtlas.of(image), place, face=1, footprint=1.0 / side, image=1)
+    assert torch.allclose(found[0], blocks[:, y, x], atol=1e-5)
 
 
 def test_a_folder_is_read_in_the_order_of_its_names(tmp_path: Path) -> None:

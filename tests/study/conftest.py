@@ -18,7 +18,6 @@ SIZES = {
     "antialias": False,
     "bases": 2,
     "shadow_samples": 1,
-    "engine": "torch",
 }
 
 

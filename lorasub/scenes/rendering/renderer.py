@@ -1,8 +1,7 @@
-"""Looks at described scenes: colour, and everything that is known exactly about each pixel."""
+"""Renders described scenes: colour, and everything that is known exactly about each pixel."""
 
 from __future__ import annotations
 
-import dataclasses
 from dataclasses import dataclass
 
 import torch
@@ -10,11 +9,7 @@ from torch import Tensor
 
 from lorasub.scenes.description import SceneDescription
 from lorasub.scenes.images import ImageAtlas
-from lorasub.scenes.rendering.engines import EngineName, choose_engine
-from lorasub.scenes.rendering.kernels import HORIZON, tone_curve_
-from lorasub.scenes.rendering.tracing import Compact, Look, look
-from lorasub.scenes.rendering.vectors import rotate
-from lorasub.scenes.rendering.world import World
+from lorasub.scenes.rendering.launch import trace
 from lorasub.structures import SceneBatch
 
 #: Where in the pixel the further colour samples of edge pixels lie, (x, y) from its centre, which is a sample too.
@@ -74,21 +69,20 @@ class Layers:
 class Renderer:
     """Renders scene descriptions on the device where they are.
 
-    Two engines give the same pictures but for the last bits. ``warp`` is one fused program per pixel, compiled by
-    NVIDIA Warp (extra ``warp``) for the CPU or a GPU; the first use on a machine takes some twenty seconds to compile.
-    ``torch`` needs nothing else and is some eight times slower.
+    A ray caster: one program per pixel, compiled by NVIDIA Warp for the CPU or a GPU. The first use on a machine
+    compiles for some twenty seconds and is remembered; it needs no network.
 
     Args:
         image_size: (H, W) in pixels.
         antialias: take more colour samples where two surfaces meet within a pixel.
         shadow_samples: shadow rays toward each soft light.
-        engine: which one; ``auto``: Warp where it is installed.
-        chunk: rays that the torch engine works on at a time; bounds memory, whatever the batch. None: what suits the
-            device.
         images: the pictures that surfaces may show, see :func:`~lorasub.scenes.pictures.scene_images`.
 
-    Raises:
-        ConfigError: an unknown engine, or Warp is asked for and not installed.
+    Examples:
+        >>> from lorasub.scenes.presets import SceneSampler
+        >>> scenes = SceneSampler(attribute="all", num_views=2).sample([0])
+        >>> Renderer((28, 42)).render(scenes).depth.shape
+        torch.Size([1, 2, 28, 42])
     """
 
     def __init__(
@@ -97,15 +91,11 @@ class Renderer:
         *,
         antialias: bool = True,
         shadow_samples: int = 4,
-        engine: EngineName = "auto",
-        chunk: int | None = None,
         images: ImageAtlas | None = None,
     ) -> None:
         self.image_size = image_size
         self.antialias = antialias
         self.shadow_samples = shadow_samples
-        self.engine = choose_engine(engine)
-        self.chunk = chunk
         self.images = images
 
     @torch.no_grad()
@@ -113,129 +103,26 @@ class Renderer:
         """Render every view of every scene.
 
         Raises:
-            ConfigError: a surface shows a picture that ``images`` does not have.
+            ConfigError: a surface shows a picture that ``images`` does not have, or a scene has too many bodies.
         """
-        device = scenes.cameras.fov.device
         if self.images is not None:
-            self.images = self.images.to(device)
-        if self.engine == "warp":
-            return self._render_fused(scenes)
-        chunk = self.chunk or (1 << 22 if device.type == "cuda" else 1 << 18)
-        height, width = self.image_size
-        together = max(1, chunk // (scenes.num_views * height * width))
-        parts = [self._render(scenes[first : first + together], chunk) for first in range(0, len(scenes), together)]
-        return Layers(
-            **{
-                field.name: torch.cat([getattr(part, field.name) for part in parts])
-                for field in dataclasses.fields(Layers)
-            }
+            self.images = self.images.to(scenes.cameras.fov.device)
+        hits = trace(
+            scenes,
+            self.image_size,
+            shadow_samples=self.shadow_samples,
+            edge_samples=_EDGE_SAMPLES if self.antialias else (),
+            images=self.images,
         )
-
-    def _render_fused(self, scenes: SceneDescription) -> Layers:
-        # Warp is an extra, and takes a second to import
-        from lorasub.scenes.rendering.fused.engine import render
-
-        offsets = _EDGE_SAMPLES if self.antialias else ()
-        seen = render(scenes, self.image_size, self.shadow_samples, offsets, self.images)
         return Layers(
-            rgb=seen["rgb"].mul_(255.0).round_().div_(255.0),
-            depth=seen["depth"],
-            valid=seen["index"] >= 0,
-            normals=seen["normal"],
-            world_points=seen["point"],
-            object_id=seen["index"],
-            albedo=seen["albedo"],
-            shading=seen["shading"],
+            rgb=hits.rgb.mul_(255.0).round_().div_(255.0),
+            depth=hits.depth,
+            valid=hits.surface >= 0,
+            normals=hits.normal,
+            world_points=hits.point,
+            object_id=hits.surface,
+            albedo=hits.albedo,
+            shading=hits.shading,
             intrinsics=scenes.cameras.intrinsics(self.image_size),
             cam_from_world=scenes.cameras.cam_from_world,
         )
-
-    def _render(self, scenes: SceneDescription, chunk: int) -> Layers:
-        height, width = self.image_size
-        views, groups = scenes.num_views, len(scenes) * scenes.num_views
-        world = World.prepare(scenes, self.images)
-        camera = _Rays.of(scenes, self.image_size)
-        pixels = torch.arange(height * width, device=camera.origin.device)
-        length = max(64, chunk // groups // 64 * 64)  # whole vectors: no element is computed by another code path
-        seen = Look.concatenate(
-            [
-                look(world, camera.origin, camera.directions(some[None]), camera.pixel, self.shadow_samples)
-                for some in torch.split(pixels, length)
-            ]
-        )
-        rgb = tone_curve_(seen.linear * world.exposure[:, None])
-        if self.antialias:
-            self._smooth_edges(world, camera, seen, rgb, length)
-
-        def image(values: Tensor) -> Tensor:
-            if values.ndim == 3:  # [3, G, N]
-                return values.permute(1, 0, 2).reshape(len(scenes), views, 3, height, width)
-            return values.reshape(len(scenes), views, height, width)
-
-        valid = seen.depth < HORIZON
-        zero = torch.zeros((), device=rgb.device)
-        return Layers(
-            rgb=image((255.0 * rgb).round() / 255.0),
-            depth=image(torch.where(valid, seen.depth, zero)),
-            valid=image(valid),
-            normals=image(torch.where(valid, seen.normal, zero)).movedim(2, -1).contiguous(),
-            world_points=image(torch.where(valid, seen.point, zero)).movedim(2, -1).contiguous(),
-            object_id=image(torch.where(valid, seen.index, -1)),
-            albedo=image(torch.where(valid, seen.albedo, zero)),
-            shading=image(torch.where(valid, seen.shading, zero)),
-            intrinsics=scenes.cameras.intrinsics(self.image_size),
-            cam_from_world=scenes.cameras.cam_from_world,
-        )
-
-    def _smooth_edges(self, world: World, camera: _Rays, seen: Look, rgb: Tensor, length: int) -> None:
-        """Average more colour samples into the pixels ``rgb [3, G, N]`` at edges, in place."""
-        few = Compact.of(self._edges(seen))
-        if few is None:
-            return
-        total = few.take(rgb)
-        for some, part in zip(torch.split(few.rays, length, 1), torch.split(total, length, 2), strict=True):
-            # all samples in one go: a call costs as much as some ten thousand rays
-            rays = torch.cat([camera.directions(some, offset) for offset in _EDGE_SAMPLES], dim=2)
-            linear = look(world, camera.origin, rays, camera.pixel, 1).linear
-            colors = tone_curve_(linear * world.exposure[:, None])
-            part += torch.stack(torch.split(colors, some.shape[1], 2)).sum(0)
-        few.put(rgb, total / (1 + len(_EDGE_SAMPLES)))
-
-    def _edges(self, seen: Look) -> Tensor:
-        """``[G, N]`` bool: a neighbour shows another surface, or the same one at a clearly different angle."""
-        height, width = self.image_size
-        key = (seen.index * 256 + seen.number).reshape(-1, height, width)
-        normal = seen.normal.reshape(3, -1, height, width)
-        edge = torch.zeros_like(key, dtype=torch.bool)
-        for axis in (1, 2):
-            one, two = key.narrow(axis, 0, key.shape[axis] - 1), key.narrow(axis, 1, key.shape[axis] - 1)
-            first = normal.narrow(axis + 1, 0, key.shape[axis] - 1)
-            second = normal.narrow(axis + 1, 1, key.shape[axis] - 1)
-            differs = (one != two) | ((first * second).sum(0) < 0.6)
-            edge.narrow(axis, 0, key.shape[axis] - 1).logical_or_(differs)
-            edge.narrow(axis, 1, key.shape[axis] - 1).logical_or_(differs)
-        return edge.flatten(1)
-
-
-@dataclass(frozen=True, slots=True)
-class _Rays:
-    """The rays of G views: their common origin and what their directions follow from."""
-
-    origin: Tensor  # [3, G, 1]
-    rotation: Tensor  # [3, 3, G, 1] world from camera
-    pixel: Tensor  # [G] size of a pixel at depth 1
-    image_size: tuple[int, int]
-
-    @classmethod
-    def of(cls, scenes: SceneDescription, image_size: tuple[int, int]) -> _Rays:
-        pose = scenes.cameras.cam_from_world.flatten(0, 1)
-        rotation = pose[..., :3].permute(2, 1, 0)[..., None]
-        focal = scenes.cameras.intrinsics(image_size)[..., 0, 0].flatten()
-        return cls(-rotate(rotation, pose[..., 3].T[..., None]), rotation, 1.0 / focal, image_size)
-
-    def directions(self, pixels: Tensor, offset: tuple[float, float] = (0.0, 0.0)) -> Tensor:
-        """World directions ``[3, G, N]`` through pixels ``[G or 1, N]``; their z-depth is 1, so distance is depth."""
-        height, width = self.image_size
-        x = (pixels % width + (0.5 + offset[0] - 0.5 * width)) * self.pixel[:, None]
-        y = (pixels // width + (0.5 + offset[1] - 0.5 * height)) * self.pixel[:, None]
-        return rotate(self.rotation, torch.stack([x, y, torch.ones_like(x)]))

@@ -1,13 +1,22 @@
-"""What a point on a surface is made of and how it is lit, see :mod:`lorasub.scenes.rendering.kernels`."""
+"""Colour of a point on a surface, and the light that reaches it."""
 
 import math
 
 import warp as wp
 
-from lorasub.scenes.rendering.fused.elementary import power
-from lorasub.scenes.rendering.fused.scene import BIAS, DIRECTIONAL, SUN_DISTANCE, Among, Lamp, Material, Place, Scene
-from lorasub.scenes.rendering.fused.solids import blocked
-from lorasub.scenes.rendering.fused.textures import IMAGE, hash_lattice, pattern_weights, picture_color, unit
+from lorasub.scenes.rendering.kernels.fastmath import fast_pow
+from lorasub.scenes.rendering.kernels.intersection import occluded
+from lorasub.scenes.rendering.kernels.structs import (
+    BIAS,
+    DIRECTIONAL,
+    SUN_DISTANCE,
+    BodyList,
+    Environment,
+    Light,
+    Material,
+    Scene,
+)
+from lorasub.scenes.rendering.kernels.textures import IMAGE, hash_lattice, hash_to_unit, image_color, pattern_weights
 
 _TAU = wp.constant(2.0 * math.pi)
 _PER_PI = wp.constant(1.0 / math.pi)
@@ -16,7 +25,7 @@ _FAINT = wp.constant(25.0)
 
 
 @wp.func
-def albedo_at(
+def material_albedo(
     texels: wp.array3d(dtype=wp.float32),
     material: Material,
     direction: wp.vec3,
@@ -31,7 +40,7 @@ def albedo_at(
     footprint = depth * pixel / (cosine * material.scale)
     point = place / material.scale + material.phase
     if material.pattern == IMAGE:
-        return picture_color(texels, material.image, point, face, footprint)
+        return image_color(texels, material.image, point, face, footprint)
     main, accent = pattern_weights(material.pattern, point, material.warp, footprint)
     first = wp.vec3(material.colors[0, 0], material.colors[0, 1], material.colors[0, 2])
     second = wp.vec3(material.colors[1, 0], material.colors[1, 1], material.colors[1, 2])
@@ -41,48 +50,54 @@ def albedo_at(
 
 
 @wp.func
-def light_way(lamp: Lamp, samples: int, sample: int, turn: float, start: wp.vec3):
-    """From where a shadow ray starts to one place on a light's disc."""
-    toward = lamp.position
-    if lamp.kind != DIRECTIONAL:
-        toward = lamp.position - start
+def shadow_ray(light: Light, samples: int, sample: int, turn: float, start: wp.vec3):
+    """From where a shadow ray starts to one place on a light's disc, which faces the point.
+
+    The samples are turned by an angle of the point's own, so that neighbouring pixels see different places: what would
+    be steps in the shadow becomes fine grain.
+    """
+    toward = light.position
+    if light.kind != DIRECTIONAL:
+        toward = light.position - start
     if samples > 1:
         # Vogel's spiral fills the disc evenly
-        reach = lamp.radius * wp.sqrt((float(sample) + 0.5) / float(samples))
+        reach = light.radius * wp.sqrt((float(sample) + 0.5) / float(samples))
         angle = turn + 2.39996 * float(sample)
         along = wp.normalize(toward)
         side = wp.normalize(wp.vec3(-along[1] - 1e-4, along[0], 0.0))
         toward += reach * (wp.cos(angle) * side + wp.sin(angle) * wp.cross(along, side))
-    if lamp.kind == DIRECTIONAL:
+    if light.kind == DIRECTIONAL:
         return float(SUN_DISTANCE) * toward
     return toward
 
 
 @wp.func
-def visible_share(scene: Scene, b: int, lamp: Lamp, among: Among, shadow_samples: int, point: wp.vec3, normal: wp.vec3):
+def light_visibility(
+    scene: Scene, b: int, light: Light, occluders: BodyList, shadow_samples: int, point: wp.vec3, normal: wp.vec3
+):
     """Share of a light that a point sees; 1 where the point faces away and it does not matter."""
     start = point + BIAS * normal
-    if wp.dot(normal, light_way(lamp, 1, 0, 0.0, start)) <= 0.0:
+    if wp.dot(normal, shadow_ray(light, 1, 0, 0.0, start)) <= 0.0:
         return float(1.0)
     samples = int(1)
     turn = float(0.0)
-    if lamp.radius > 0.0 and shadow_samples > 1:
+    if light.radius > 0.0 and shadow_samples > 1:
         samples = shadow_samples
         cell = 512.0 * point + wp.vec3(0.5, 0.5, 0.5)  # the floor's height, 0, is in the middle of a cell
-        turn = _TAU * unit(hash_lattice(int(wp.floor(cell[0])), int(wp.floor(cell[1])), int(wp.floor(cell[2]))))
+        turn = _TAU * hash_to_unit(hash_lattice(int(wp.floor(cell[0])), int(wp.floor(cell[1])), int(wp.floor(cell[2]))))
     dark = float(0.0)
     for sample in range(samples):
-        if blocked(scene, b, among, start, light_way(lamp, samples, sample, turn, start)):
+        if occluded(scene, b, occluders, start, shadow_ray(light, samples, sample, turn, start)):
             dark += 1.0
     return 1.0 - dark / float(samples)
 
 
 @wp.func
-def add_lamp(
+def direct_light(
     scene: Scene,
     b: int,
     number: int,
-    among: Among,
+    occluders: BodyList,
     shadow_samples: int,
     direction: wp.vec3,
     point: wp.vec3,
@@ -90,42 +105,42 @@ def add_lamp(
     roughness: float,
     specular: float,
 ):
-    """Diffuse light and highlight that one lamp adds, linear RGB."""
-    lamp = scene.lamps[b, number]
-    way = lamp.position
-    if lamp.kind != DIRECTIONAL:
-        way = lamp.position - point
+    """Diffuse light and highlight that one light adds, linear RGB."""
+    light = scene.lights[b, number]
+    way = light.position
+    if light.kind != DIRECTIONAL:
+        way = light.position - point
     facing = wp.dot(normal, way)
-    if lamp.kind == 0 or facing <= 0.0:
+    if light.kind == 0 or facing <= 0.0:
         return wp.vec3(0.0, 0.0, 0.0), wp.vec3(0.0, 0.0, 0.0)
     reach = wp.length(way)
     strength = facing / reach
-    if lamp.kind != DIRECTIONAL:
+    if light.kind != DIRECTIONAL:
         strength /= reach * reach
-    strength *= visible_share(scene, b, lamp, among, shadow_samples, point, normal)
+    strength *= light_visibility(scene, b, light, occluders, shadow_samples, point, normal)
     if strength == 0.0:
         return wp.vec3(0.0, 0.0, 0.0), wp.vec3(0.0, 0.0, 0.0)
-    light = strength * lamp.color
+    irradiance = strength * light.color
     square = roughness * roughness
     # Blinn-Phong, normalised; the exponent has the width of a Beckmann lobe of this roughness (Walter et al. 2007)
     exponent = wp.clamp(2.0 / (square * square) - 2.0, 1.0, 400.0)
     half = wp.normalize(way / reach - wp.normalize(direction))
     cosine = wp.dot(normal, half)
     if exponent * (1.0 - cosine) > _FAINT:
-        return _PER_PI * light, wp.vec3(0.0, 0.0, 0.0)
-    lobe = power(wp.max(cosine, 1e-6), exponent)
-    return _PER_PI * light, light * (_PER_PI * 0.125 * specular * lobe * (exponent + 8.0))
+        return _PER_PI * irradiance, wp.vec3(0.0, 0.0, 0.0)
+    lobe = fast_pow(wp.max(cosine, 1e-6), exponent)
+    return _PER_PI * irradiance, irradiance * (_PER_PI * 0.125 * specular * lobe * (exponent + 8.0))
 
 
 @wp.func
-def ambient(place: Place, normal: wp.vec3):
+def ambient(environment: Environment, normal: wp.vec3):
     """Diffuse light of the sky."""
     up = 0.5 + 0.5 * normal[2]
-    return place.horizon * (1.0 - up) + place.zenith * up
+    return environment.horizon * (1.0 - up) + environment.zenith * up
 
 
 @wp.func
-def sky(place: Place, direction: wp.vec3):
+def sky_color(environment: Environment, direction: wp.vec3):
     """Linear RGB of what lies behind everything."""
     upward = wp.sqrt(wp.max(wp.normalize(direction)[2], 0.0))
-    return 2.0 * (place.horizon + (place.zenith - place.horizon) * upward)
+    return 2.0 * (environment.horizon + (environment.zenith - environment.horizon) * upward)

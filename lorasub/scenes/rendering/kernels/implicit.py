@@ -1,9 +1,13 @@
-"""Solids without a closed form, see :mod:`lorasub.scenes.rendering.implicit`, of which this is the fused form."""
+"""Bodies without a closed-form intersection: tori, superquadrics, bumpy spheres and height fields.
+
+Each is the part of the cube [-1, 1]^3 where a field is negative. A ray walks through the cube toward the first zero
+(sphere tracing, Hart 1996; Newton's steps where the field is convex), and Newton's method does the rest.
+"""
 
 import warp as wp
 
 from lorasub.scenes.description import Primitive
-from lorasub.scenes.rendering.fused.elementary import cosine, power, sine
+from lorasub.scenes.rendering.kernels.fastmath import fast_cos, fast_pow, fast_sin
 
 TORUS = wp.constant(int(Primitive.TORUS))
 SUPERQUADRIC = wp.constant(int(Primitive.SUPERQUADRIC))
@@ -17,7 +21,7 @@ _OCTAHEDRON = wp.constant(3.0**0.5)
 
 @wp.func
 def torus(shape: wp.vec4, p: wp.vec3):
-    """Distance to the tube, and its gradient."""
+    """Distance to the tube, and its gradient; the frame is scaled so that the tube's top is z = 1, which is undone."""
     tube = shape[0]
     z = p[2] * tube
     around = wp.sqrt(p[0] * p[0] + p[1] * p[1] + 1e-12)
@@ -28,7 +32,7 @@ def torus(shape: wp.vec4, p: wp.vec3):
 
 @wp.func
 def superquadric(shape: wp.vec4, p: wp.vec3):
-    """The gauge less 1, and its gradient."""
+    """The body's gauge less 1 (Barr 1981), and its gradient: convex, because the exponents are at least 1."""
     east = 2.0 / shape[1]
     north = 2.0 / shape[0]
     x = wp.max(wp.abs(p[0]), 1e-6)
@@ -36,13 +40,13 @@ def superquadric(shape: wp.vec4, p: wp.vec3):
     z = wp.max(wp.abs(p[2]), 1e-6)
     scale = wp.max(x, wp.max(y, z))  # keeps the powers in range
     # x^(east - 1) first: the others follow by products
-    x1 = power(x / scale, east - 1.0)
-    y1 = power(y / scale, east - 1.0)
-    z1 = power(z / scale, north - 1.0)
+    x1 = fast_pow(x / scale, east - 1.0)
+    y1 = fast_pow(y / scale, east - 1.0)
+    z1 = fast_pow(z / scale, north - 1.0)
     ring = x1 * x / scale + y1 * y / scale
-    ring1 = power(ring, north / east - 1.0)
+    ring1 = fast_pow(ring, north / east - 1.0)
     total = ring1 * ring + z1 * z / scale
-    common = power(total, 1.0 / north - 1.0)
+    common = fast_pow(total, 1.0 / north - 1.0)
     side = common * ring1
     gradient = wp.vec3(side * x1 * wp.sign(p[0]), side * y1 * wp.sign(p[1]), common * z1 * wp.sign(p[2]))
     return common * total * scale - 1.0, gradient
@@ -56,8 +60,8 @@ def blob(shape: wp.vec4, p: wp.vec3):
     a = shape[1] * unit[0] + shape[2]
     b = shape[1] * unit[1] + 2.3 * shape[2]
     c = shape[1] * unit[2] + 3.7 * shape[2]
-    value = length - 1.0 + shape[0] - shape[0] / 3.0 * (sine(a) + sine(b) + sine(c))
-    slope = shape[0] * shape[1] / 3.0 * wp.vec3(cosine(a), cosine(b), cosine(c))
+    value = length - 1.0 + shape[0] - shape[0] / 3.0 * (fast_sin(a) + fast_sin(b) + fast_sin(c))
+    slope = shape[0] * shape[1] / 3.0 * wp.vec3(fast_cos(a), fast_cos(b), fast_cos(c))
     return value, unit - (slope - wp.dot(slope, unit) * unit) / length
 
 
@@ -67,13 +71,13 @@ def terrain(shape: wp.vec4, p: wp.vec3):
     x = shape[1] * p[0] + shape[2]
     y = shape[1] * p[1] + 2.3 * shape[2]
     steep = shape[0] * shape[1]
-    value = p[2] - 1.0 + shape[0] * (2.0 - sine(x) - cosine(y))
-    return value, wp.vec3(-steep * cosine(x), steep * sine(y), 1.0)
+    value = p[2] - 1.0 + shape[0] * (2.0 - fast_sin(x) - fast_cos(y))
+    return value, wp.vec3(-steep * fast_cos(x), steep * fast_sin(y), 1.0)
 
 
 @wp.func
 def field(kind: int, shape: wp.vec4, p: wp.vec3):
-    """The field that is negative inside of the solid, and its gradient."""
+    """The field that is negative inside of the body, and its gradient."""
     value = float(0.0)
     gradient = wp.vec3(0.0, 0.0, 0.0)
     if kind == TORUS:
@@ -88,7 +92,7 @@ def field(kind: int, shape: wp.vec4, p: wp.vec3):
 
 
 @wp.func
-def slope_bound(kind: int, shape: wp.vec4):
+def lipschitz_bound(kind: int, shape: wp.vec4):
     """A bound on the gradient's length along any ray that has not yet hit."""
     if kind == TORUS:
         return float(1.0)
@@ -101,11 +105,11 @@ def slope_bound(kind: int, shape: wp.vec4):
 
 @wp.func
 def march(kind: int, shape: wp.vec4, start: wp.vec3, along: wp.vec3, near: float, far: float):
-    """Where a ray first meets the solid between ``near`` and ``far``: -1 if nowhere. From inside it is ``near``."""
+    """Where a ray first meets the body between ``near`` and ``far``: -1 if nowhere. From inside it is ``near``."""
     value, gradient = field(kind, shape, start + near * along)
     if value <= 0.0:
         return near
-    reach = slope_bound(kind, shape) * wp.length(along)
+    reach = lipschitz_bound(kind, shape) * wp.length(along)
     here = float(near)
     arrived = int(0)
     for _step in range(_STEPS):

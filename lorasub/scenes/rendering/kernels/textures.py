@@ -1,10 +1,14 @@
-"""Textures, see :mod:`lorasub.scenes.rendering.textures`, of which this is the fused form."""
+"""Textures, evaluated in the surface's own frame and filtered by the size of a pixel on the surface.
+
+Procedural ones look nothing up in tables: random cells come from an integer hash, and smooth noise from waves. Pictures
+come from an atlas.
+"""
 
 import warp as wp
 
 from lorasub.scenes import images
 from lorasub.scenes.description import Pattern
-from lorasub.scenes.rendering.fused.elementary import sine, wave
+from lorasub.scenes.rendering.kernels.fastmath import fast_sin, fast_sin_turns
 
 PLAIN = wp.constant(int(Pattern.PLAIN))
 NOISE = wp.constant(int(Pattern.NOISE))
@@ -20,7 +24,7 @@ _FINEST = wp.constant(images.ATLAS_SIZE.bit_length() - 1)
 _OCTAVES = wp.constant(3)
 _TURN = wp.constant(0.15915494)  # 1 / 2 pi
 _PER_255 = wp.constant(1.0 / 255.0)
-# constants of xxHash32 and MurmurHash3, as in the torch engine
+# multiply and xor-shift, constants of xxHash32 and MurmurHash3
 _PRIMES = [wp.constant(wp.uint32(prime)) for prime in (0x27D4EB2F, 0x9E3779B1, 0x165667B1, 0x85EBCA6B)]
 _PRIME_X, _PRIME_Y, _PRIME_Z, _PRIME_MIX = _PRIMES
 
@@ -34,14 +38,18 @@ def hash_lattice(x: int, y: int, z: int):
 
 
 @wp.func
-def unit(value: wp.uint32):
+def hash_to_unit(value: wp.uint32):
     """The hash's lowest 24 bits as a number in [0, 1)."""
     return float(value & wp.uint32(0xFFFFFF)) * (1.0 / 16777216.0)
 
 
 @wp.func
 def fractal_noise(p: wp.vec3, footprint: float):
-    """Smooth noise around 0, about in [-1, 1]; what is finer than a pixel fades out."""
+    """Smooth noise around 0, about in [-1, 1]; what is finer than a pixel fades out.
+
+    Octaves of a gyroid, each turned against and bent by the ones before. Waves cost a tenth of the lattice lookups of
+    Perlin's noise, and bending hides that they are waves.
+    """
     x = float(p[0])
     y = float(p[1])
     z = float(p[2])
@@ -54,7 +62,11 @@ def fractal_noise(p: wp.vec3, footprint: float):
             u = _TURN * (frequency * x + 1.9 * total)
             v = _TURN * (frequency * y - 1.3 * total)
             w = _TURN * (frequency * z + 0.7 * total + float(octave))
-            gyroid = wave(u) * wave(v + 0.25) + wave(v) * wave(w + 0.25) + wave(w) * wave(u + 0.25)
+            gyroid = (
+                fast_sin_turns(u) * fast_sin_turns(v + 0.25)
+                + fast_sin_turns(v) * fast_sin_turns(w + 0.25)
+                + fast_sin_turns(w) * fast_sin_turns(u + 0.25)
+            )
             total += fade * amplitude * gyroid
         turned_x = 0.36 * x + 0.48 * y - 0.8 * z
         turned_y = -0.8 * x + 0.6 * y
@@ -68,7 +80,11 @@ def fractal_noise(p: wp.vec3, footprint: float):
 
 @wp.func
 def cell_distance(p: wp.vec3, irregularity: float):
-    """Distance to the nearest of one random point per lattice cell, and that cell's random number in [0, 1]."""
+    """Distance to the nearest of one random point per lattice cell, and that cell's random number in [0, 1].
+
+    Worley noise ("A cellular texture basis function", 1996) over the eight cells nearest to the point. With
+    ``irregularity`` 0 the random points are the cells' centres.
+    """
     cx = int(wp.floor(p[0] - 0.5))
     cy = int(wp.floor(p[1] - 0.5))
     cz = int(wp.floor(p[2] - 0.5))
@@ -92,7 +108,7 @@ def cell_distance(p: wp.vec3, irregularity: float):
 
 
 @wp.func
-def step(value: float, width: float):
+def filtered_step(value: float, width: float):
     """A step from 0 to 1 at 0, as a box filter of the given width sees it."""
     return wp.clamp(0.5 + value / wp.max(width, 1e-3), 0.0, 1.0)
 
@@ -101,18 +117,22 @@ def step(value: float, width: float):
 def square_wave(value: float, width: float):
     """0 or 1 in turn, period 1, as a box filter of the given width sees it."""
     triangle = 2.0 * wp.abs(value - wp.floor(value) - 0.5) - 0.5
-    return 0.5 + wp.clamp(1.5 - 2.0 * width, 0.0, 1.0) * (step(triangle, 2.0 * width) - 0.5)
+    return 0.5 + wp.clamp(1.5 - 2.0 * width, 0.0, 1.0) * (filtered_step(triangle, 2.0 * width) - 0.5)
 
 
 @wp.func
-def odd(value: float, footprint: float):
+def sign_wave(value: float, footprint: float):
     """-1 or 1 in turn, period 2."""
     return 2.0 * square_wave(0.5 * value, 0.5 * footprint) - 1.0
 
 
 @wp.func
 def pattern_weights(pattern: int, point: wp.vec3, warp: float, footprint: float):
-    """Two weights in [0, 1]: the colour is ``lerp(lerp(first, second, main), third, accent)``."""
+    """Two weights in [0, 1]: the colour is ``lerp(lerp(first, second, main), third, accent)``.
+
+    ``point`` and ``footprint`` (the size of a pixel) are in features of the pattern, as ``warp``: how far noise bends
+    it.
+    """
     if pattern == PLAIN:
         return float(0.0), float(0.0)
     noise = fractal_noise(point, footprint)
@@ -129,25 +149,25 @@ def pattern_weights(pattern: int, point: wp.vec3, warp: float, footprint: float)
         main = wp.clamp(1.2 * distance, 0.0, 1.0)
         accent = owner
     elif pattern == CHECKER:
-        main = 0.5 + 0.5 * odd(x, footprint) * odd(y, footprint) * odd(z, footprint)
+        main = 0.5 + 0.5 * sign_wave(x, footprint) * sign_wave(y, footprint) * sign_wave(z, footprint)
     elif pattern == STRIPES:
         main = square_wave(x, footprint)
     elif pattern == DOTS:
         distance, owner = cell_distance(point, 0.0)
-        main = step(0.32 - distance, footprint)
+        main = filtered_step(0.32 - distance, footprint)
     elif pattern == WOOD:
         rings = wp.sqrt(x * x + y * y + 1e-6) * 2.0 + 0.4 * noise * warp
         rings -= wp.floor(rings)
         main = rings * rings
     elif pattern == MARBLE:
-        main = 1.0 - wp.sqrt(wp.abs(sine(3.1416 * (x + 1.7 * warp * noise))))
+        main = 1.0 - wp.sqrt(wp.abs(fast_sin(3.1416 * (x + 1.7 * warp * noise))))
     else:
-        main = 0.5 + 0.5 * sine(1.2 * z + 0.4 * x)
+        main = 0.5 + 0.5 * fast_sin(1.2 * z + 0.4 * x)
     return wp.clamp(main, 0.0, 1.0), 0.6 * accent
 
 
 @wp.func
-def texel_place(value: float, side: int):
+def texel_pair(value: float, side: int):
     """The two texels nearest to a coordinate in pictures, mirrored at borders, and the share of the second."""
     mirrored = 1.0 - wp.abs(value - 2.0 * wp.floor(0.5 * value) - 1.0)
     place = mirrored * float(side) - 0.5
@@ -156,8 +176,12 @@ def texel_place(value: float, side: int):
 
 
 @wp.func
-def picture_color(texels: wp.array3d(dtype=wp.float32), image: int, point: wp.vec3, face: int, footprint: float):
-    """Linear RGB of a picture that lies across a surface; ``face`` is the axis that the surface lies across."""
+def image_color(texels: wp.array3d(dtype=wp.float32), image: int, point: wp.vec3, face: int, footprint: float):
+    """Linear RGB of a picture that lies across a surface; ``face`` is the axis that the surface lies across.
+
+    One picture a feature, mirrored at its borders. Its right is +x (+y on faces across x), its top is +z (+y on faces
+    across z). Bilinear, in the smaller copy whose texels are about as large as a pixel.
+    """
     across = point[0]
     down = -point[2]
     if face == 0:
@@ -167,8 +191,8 @@ def picture_color(texels: wp.array3d(dtype=wp.float32), image: int, point: wp.ve
     wide = wp.clamp(float(ATLAS_SIZE) * footprint, 1.0, float(ATLAS_SIZE))
     side = 1 << (_FINEST - int(wp.round(wp.log2(wide))))
     first = 4 * (ATLAS_SIZE * ATLAS_SIZE - side * side) / 3
-    left, right, x = texel_place(across, side)
-    top, bottom, y = texel_place(down, side)
+    left, right, x = texel_pair(across, side)
+    top, bottom, y = texel_pair(down, side)
     color = wp.vec3(0.0, 0.0, 0.0)
     for channel in range(3):
         above = wp.lerp(

@@ -20,7 +20,7 @@ _ROOT_HALF = wp.constant(math.sqrt(0.5))
 
 
 @wp.func
-def wave(turns: float):
+def fast_sin_turns(turns: float):
     """``sin(2 pi turns)`` to 2e-7."""
     rest = turns - wp.floor(turns + 0.5)
     x = _TAU * (0.25 - wp.abs(0.25 - wp.abs(rest)))  # from a quarter turn on it runs backwards
@@ -30,19 +30,19 @@ def wave(turns: float):
 
 
 @wp.func
-def sine(angle: float):
+def fast_sin(angle: float):
     """The sine of an angle in radians."""
-    return wave(_PER_TAU * angle)
+    return fast_sin_turns(_PER_TAU * angle)
 
 
 @wp.func
-def cosine(angle: float):
+def fast_cos(angle: float):
     """The cosine of an angle in radians."""
-    return wave(_PER_TAU * angle + 0.25)
+    return fast_sin_turns(_PER_TAU * angle + 0.25)
 
 
 @wp.func
-def exp2(x: float):
+def fast_exp2(x: float):
     """2^x to 3e-7 of itself; 0 below the smallest normal number. x is at most 127."""
     whole = wp.floor(x + 0.5)
     f = x - whole
@@ -52,7 +52,7 @@ def exp2(x: float):
 
 
 @wp.func
-def log2(x: float):
+def fast_log2(x: float):
     """The binary logarithm of a positive normal number to 2e-7, or 2e-7 of itself where that is more."""
     # counted from the root of a half, the mantissa lies around 1
     bits = wp.cast(x, wp.int32) - wp.cast(_ROOT_HALF, wp.int32)
@@ -64,6 +64,6 @@ def log2(x: float):
 
 
 @wp.func
-def power(base: float, exponent: float):
+def fast_pow(base: float, exponent: float):
     """base^exponent, for a positive base."""
-    return exp2(exponent * log2(base))
+    return fast_exp2(exponent * fast_log2(base))
