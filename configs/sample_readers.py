@@ -8,18 +8,19 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 import yaml
 
 from lorasub.data.depth import DepthFile
-from lorasub.data.frames import Capture, Frame, pinhole
+from lorasub.data.frames import Capture, DepthSource, Frame, pinhole
 from lorasub.data.masks import MaskFile
 from lorasub.data.mesh_depth import MeshDepth
 from lorasub.data.paths import inside, numbered
 from lorasub.data.readers.base import Reader, pose_from_camera_to_world, pose_from_quaternion, read_rows
 from lorasub.data.readers.pose_list import PoseList
+from lorasub.data.text import read_text
 from lorasub.errors import DataError
 from lorasub.geometry import compose_poses
 
@@ -43,7 +44,7 @@ class ApcShelf(Reader):
     def read(self, root: Path) -> Capture:
         """See :class:`Reader`."""
         path = root / "cam.info.txt"
-        titles = re.findall(r"^# Camera-to-world .* for (\S+)", path.read_text(), re.MULTILINE)
+        titles = re.findall(r"^# Camera-to-world .* for (\S+)", read_text(path), re.MULTILINE)
         rows = [[float(word) for word in row] for row in read_rows(path)]
         # three rows of the colour camera; then the depth camera and two more matrices, which are not needed; then poses
         camera, poses = rows[:3], rows[14:]
@@ -78,7 +79,7 @@ class ClearGrasp(PoseList):
 
 @dataclass(frozen=True, kw_only=True)
 class TraceBot(Reader):
-    """TraceBot: a glass on a table. Where it is, the depth of its mesh replaces the sensor's, which is wrong there.
+    """TraceBot: glass on a table. Where it is, the depth of its meshes replaces the sensor's, which is wrong there.
 
     Attributes:
         render: False keeps the sensor's depth everywhere.
@@ -96,43 +97,56 @@ class TraceBot(Reader):
 
     def read(self, root: Path) -> Capture:
         """See :class:`Reader`."""
-        meshes = {entry["id"]: entry for entry in yaml.safe_load((root / "objects" / "objects.yaml").read_text())}
-        frames: list[Frame] = []
-        for scene in numbered(root, "scenes/*"):
-            frames += self._scene(root, scene, meshes)
+        objects = {entry["id"]: entry for entry in _yaml(root / "objects" / "objects.yaml")}
+        frames = [frame for scene in numbered(root, "scenes/*") for frame in self._scene(root, scene, objects)]
         return Capture(name=root.name, root=root, frames=tuple(frames), metric=True, format=self.format)
 
-    def _scene(self, root: Path, scene: Path, meshes: dict[str, dict[str, str]]) -> list[Frame]:
-        matrix = yaml.safe_load((scene / "camera_d435.yaml").read_text())["camera_matrix"]
+    def _scene(self, root: Path, scene: Path, objects: dict[str, dict[str, Any]]) -> list[Frame]:
+        matrix = _yaml(scene / "camera_d435.yaml")["camera_matrix"]
         intrinsics = pinhole(matrix[0], matrix[4], matrix[2], matrix[5], centres=0.0)
         path = scene / "groundtruth_handeye.txt"
         poses = {
             int(row[0]): pose_from_quaternion(list(map(float, row[1:4])), list(map(float, row[4:])), path)
             for row in read_rows(path)
         }
-        (thing,) = yaml.safe_load((scene / "poses.yaml").read_text())
-        world_from_object = torch.tensor(thing["pose"], dtype=torch.float64).reshape(4, 4)[:3]
+        things = _yaml(scene / "poses.yaml")
+        if unknown := {thing["id"] for thing in things} - set(objects):
+            raise DataError(f"{scene / 'poses.yaml'}: {sorted(unknown)} are not in objects.yaml")
         frames = []
         for image in numbered(scene, "rgb/*.png"):
-            pose = poses[int(image.stem)]
-            place = scene.relative_to(root)
-            mask = MaskFile(path=inside(root, place / "masks" / f"{meshes[thing['id']]['name']}_000_{image.name}"))
-            sensor = DepthFile(path=inside(root, place / "depth" / image.name), unit=0.001, farthest=self.farthest)
-            rendered = MeshDepth(
-                path=inside(root, Path("objects") / meshes[thing["id"]]["mesh"]),
-                cam_from_object=compose_poses(pose, world_from_object),
-                intrinsics=intrinsics,
-                sensor=sensor,
-                mask=mask,
-            )
+            pose, masks = poses.get(int(image.stem)), []
+            depth_path = inside(root, (scene / "depth" / image.name).relative_to(root))
+            depth: DepthSource = DepthFile(path=depth_path, unit=0.001, farthest=self.farthest)
+            for place, thing in enumerate(things):
+                entry = objects[thing["id"]]
+                same = [other for other in things[:place] if other["id"] == thing["id"]]
+                files = numbered(scene, f"masks/{entry['name']}_*_{image.name}")  # one for each of this kind
+                masks += files[len(same) : len(same) + 1]
+                if self.render and pose is not None:
+                    depth = MeshDepth(
+                        path=inside(root, Path("objects") / entry["mesh"]),
+                        cam_from_object=compose_poses(pose, _matrix(thing["pose"])),
+                        intrinsics=intrinsics,
+                        sensor=depth,
+                        mask=MaskFile(path=masks[-1]) if len(files) > len(same) else None,
+                        unit=float(entry.get("scale", 1.0)),
+                    )
             frames.append(
                 Frame(
                     name=f"{scene.name}/{image.stem}",
                     image=image,
                     intrinsics=intrinsics,
                     cam_from_world=pose,
-                    depth=rendered if self.render else sensor,
-                    object_mask=mask,
+                    depth=depth,
+                    object_mask=MaskFile(path=masks[0], others=tuple(masks[1:])) if masks else None,
                 )
             )
         return frames
+
+
+def _yaml(path: Path) -> Any:
+    return yaml.safe_load(read_text(path))
+
+
+def _matrix(numbers: list[float]) -> torch.Tensor:
+    return torch.tensor(numbers, dtype=torch.float64).reshape(4, 4)[:3]

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from lorasub.cli.arguments import show, verb_parser
-from lorasub.data.decoding import View, image_size, load_view
+from lorasub.data.decoding import View, frame_size, load_view
 from lorasub.data.frames import Capture, Frame
 from lorasub.data.readers.discovery import find_captures
 from lorasub.data.real_scenes import scene_from_views
@@ -117,7 +117,7 @@ def _start(host: str, port: int) -> Any:
 
 
 def _load(frame: Frame, longer_side: int) -> View:
-    width, height = image_size(frame.image)
+    width, height = frame_size(frame)
     factor = min(longer_side / max(width, height), 1.0)
     return load_view(frame, (max(round(height * factor), 1), max(round(width * factor), 1)), crop="center")
 

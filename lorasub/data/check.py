@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 import torch
 
-from lorasub.data.decoding import View, image_size, load_view
+from lorasub.data.decoding import View, frame_size, load_view
 from lorasub.data.epipolar import (
     LEAST_MATCHES,
     Matches,
@@ -185,7 +185,7 @@ def _decode_all(capture: Capture, report: CaptureReport, on_frame: Callable[[], 
     for frame in capture.frames:
         try:
             views.append(_at_size(frame, REPROJECTION_SIZE))
-            width, height = image_size(frame.image)
+            width, height = frame_size(frame)
             report.resolutions[width, height] = report.resolutions.get((width, height), 0) + 1
         except DataError as error:
             report.problems.append(str(error))
@@ -282,7 +282,7 @@ def _judge(errors: dict[Reading, float], report: CaptureReport) -> None:
 
 
 def _at_size(frame: Frame, longer_side: int) -> View:
-    width, height = image_size(frame.image)
+    width, height = frame_size(frame)
     scale = longer_side / max(height, width)
     return load_view(frame, (round(height * scale), round(width * scale)), crop="center")
 

@@ -5,21 +5,17 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Literal
 
-import numpy as np
-import numpy.typing as npt
 import torch
-from PIL import Image, ImageOps
 from torch import Tensor
 
 from lorasub.data.frames import Frame, pinhole
+from lorasub.data.images import ImageHeader, read_header, read_image
 from lorasub.data.resizing import largest_window, resize_depth, resize_image, resize_intrinsics, resize_mask
 from lorasub.data.undistortion import undistort
 from lorasub.errors import DataError
 
-IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".ppm")
 #: Focal length assumed for images that come without one, in units of the longer side (a field of view of 53 degrees).
 ASSUMED_FOCAL = 1.0
 
@@ -66,12 +62,15 @@ def load_view(frame: Frame, size: tuple[int, int] | None = None, crop: Crop = "p
     Raises:
         DataError: a file is missing or damaged, or sizes do not fit; the message names the file.
     """
-    pixels = read_image(frame.image, upright=frame.intrinsics is None)
+    pixels = read_image(frame.image, upright=stands_upright(frame))
     height, width = pixels.shape[:2]
-    intrinsics = frame.intrinsics
+    intrinsics, grid = frame.intrinsics, (height, width)
     if intrinsics is None:
         focal = ASSUMED_FOCAL * max(height, width)
         intrinsics = pinhole(focal, focal, width / 2, height / 2)
+    elif frame.camera_size is not None:
+        grid = frame.camera_size[1], frame.camera_size[0]
+        intrinsics = _scaled_to_image(intrinsics, frame, (width, height))
     axis = (float(intrinsics[0, 2]), float(intrinsics[1, 2]))
     if not (0 < axis[0] < width and 0 < axis[1] < height):
         raise DataError(
@@ -92,7 +91,7 @@ def load_view(frame: Frame, size: tuple[int, int] | None = None, crop: Crop = "p
     if frame.depth is None:
         depth = torch.zeros(size)
     else:
-        source = frame.depth.load((height, width))
+        source = frame.depth.load(grid)
         to_depth = (source.shape[1] / width, source.shape[0] / height)
         depth = resize_depth(source, window.scaled(*to_depth), size)
     return View(
@@ -105,42 +104,62 @@ def load_view(frame: Frame, size: tuple[int, int] | None = None, crop: Crop = "p
     )
 
 
-def read_image(path: Path, *, upright: bool = False) -> npt.NDArray[np.uint8]:
-    """Decode a colour image to ``[H, W, 3]`` uint8, laid on white where it is transparent.
+def stands_upright(frame: Frame) -> bool:
+    """Whether a frame's image is turned as its camera's orientation tag (EXIF) says.
 
-    Args:
-        path: any format of Pillow.
-        upright: follow the camera's orientation tag. Cameras with known intrinsics and poses are calibrated on the
-            stored pixels, so for them the tag must be left alone.
+    Without a camera: always. With one the stated size decides: structure from motion may have seen the image either
+    way. Where that cannot tell, the pixels are taken as they are stored.
 
     Raises:
-        DataError: the file is missing, damaged or no image.
+        DataError: the image cannot be opened.
     """
-    if not path.is_file():
-        raise DataError(f"{path}: the image does not exist")
-    try:
-        with Image.open(path) as image:
-            turned = ImageOps.exif_transpose(image) if upright else image
-            if turned.has_transparency_data:
-                white = Image.new("RGBA", turned.size, "white")
-                turned = Image.alpha_composite(white, turned.convert("RGBA"))
-            return np.array(turned.convert("RGB"))
-    # Pillow reports damage as OSError, SyntaxError, ValueError or EOFError, and huge images as DecompressionBombError
-    except (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError) as error:
-        raise DataError(f"{path}: the image cannot be decoded ({error}); is it truncated?") from error
+    if frame.intrinsics is None or frame.camera_size is None:
+        return frame.intrinsics is None
+    header = read_header(frame.image)
+    stored, upright = header.size, header.upright_size
+    return not _same_shape(stored, frame.camera_size) and _same_shape(upright, frame.camera_size)
 
 
-def image_size(path: Path) -> tuple[int, int]:
-    """(width, height) from the head of an image file, as stored.
+def frame_size(frame: Frame) -> tuple[int, int]:
+    """(width, height) of the image that :func:`load_view` works on, without decoding it.
 
     Raises:
-        DataError: the file is missing or no image.
+        DataError: the image cannot be opened.
     """
-    try:
-        with Image.open(path) as image:
-            return image.size
-    except (OSError, SyntaxError, ValueError) as error:
-        raise DataError(f"{path}: the image cannot be opened ({error})") from error
+    header: ImageHeader = read_header(frame.image)
+    return header.upright_size if stands_upright(frame) else header.size
+
+
+def _scaled_to_image(intrinsics: Tensor, frame: Frame, size: tuple[int, int]) -> Tensor:
+    """Intrinsics of a camera that was stated for images of another resolution."""
+    stated = frame.camera_size
+    assert stated is not None
+    if stated == size:
+        return intrinsics
+    if frame.camera_assumed or not _same_shape(stated, size):
+        raise DataError(f"{frame.image}: {size_fault(size, stated, frame.camera_assumed)}")
+    factors = intrinsics.new_tensor([size[0] / stated[0], size[1] / stated[1], 1.0])
+    return factors[:, None] * intrinsics
+
+
+def size_fault(size: tuple[int, int], stated: tuple[int, int], assumed: bool) -> str:
+    """Says that an image of ``size`` (width, height) has a camera of another, and what to do."""
+    image, camera = f"{size[0]} x {size[1]}", f"{stated[0]} x {stated[1]}"
+    if assumed:
+        return (
+            f"the image is {image}, but nothing in the folder states its camera, and the one that is usual for this "
+            f"layout is of {camera}. Put the camera beside the images (a file calibration.txt with fx fy cx cy), or "
+            "set the reader's options for it"
+        )
+    return (
+        f"the image is {image}, its camera was calibrated at {camera}: neither a scale nor the image's orientation tag "
+        "explains that. Take the images that the calibration belongs to"
+    )
+
+
+def _same_shape(a: tuple[int, int], b: tuple[int, int]) -> bool:
+    """Whether two sizes have one aspect ratio, within a pixel: halves of odd sizes are rounded."""
+    return abs(a[0] * b[1] - a[1] * b[0]) <= max(*a, *b)
 
 
 class ViewCache:

@@ -5,6 +5,7 @@ Every class here is a :class:`lorasub.data.frames.DepthSource`: ``load`` gives z
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,12 +16,14 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from lorasub.data.text import content_fault, reason
 from lorasub.errors import DataError
 from lorasub.geometry import project_points, unproject_depth, world_to_camera
 
 DEPTH_SUFFIXES = (".png", ".tif", ".tiff", ".pgm", ".pfm", ".exr", ".npy")
-#: Names that writers give to the depth channel of an EXR file, in order of preference.
-EXR_CHANNELS = ("Z", "Depth", "depth", "Y", "V", "R")
+#: Depth files whose numbers are steps of a unit; the others hold world units.
+INTEGER_SUFFIXES = (".png", ".tif", ".tiff", ".pgm")
+_DEPTH_LAYERS = ("depth", "depthz", "zdepth", "z_depth", "distance_z")
 #: Ratio of the aspect ratios of depth and image beyond which they cannot show the same field of view.
 ASPECT_TOLERANCE = 0.02
 
@@ -146,12 +149,15 @@ def decode_depth(path: Path) -> npt.NDArray[Any]:
     try:
         stored = _DECODERS.get(suffix, _decode_with_pillow)(path)
     # Pillow reports damage as OSError, SyntaxError or EOFError, numpy as ValueError, OpenEXR as RuntimeError
-    except (OSError, SyntaxError, EOFError, ValueError, RuntimeError) as error:
-        raise DataError(f"{path}: the depth file cannot be decoded ({error}); is it truncated?") from error
+    except (OSError, SyntaxError, EOFError, ValueError, RuntimeError, TypeError, OverflowError, MemoryError) as error:
+        fault = content_fault(path) or f"it is damaged or truncated: {reason(error, path)}"
+        raise DataError(f"{path}: the depth file cannot be decoded ({fault})") from error
     if stored.ndim == 3 and stored.shape[-1] == 1:
         stored = stored[..., 0]
     if stored.ndim != 2 or stored.dtype.kind not in "uif":
-        raise DataError(f"{path}: depth must be one channel of numbers, got {stored.dtype} {stored.shape}")
+        raise DataError(
+            f"{path}: depth must be one channel of numbers, this file holds {stored.dtype} of shape {stored.shape}"
+        )
     return stored
 
 
@@ -181,7 +187,15 @@ def _decode_pgm(path: Path) -> npt.NDArray[Any]:
 
 
 def _decode_npy(path: Path) -> npt.NDArray[Any]:
-    stored: npt.NDArray[Any] = np.load(path, allow_pickle=False)
+    try:
+        stored: npt.NDArray[Any] = np.load(path, allow_pickle=False)
+    except ValueError as error:
+        if "allow_pickle" not in str(error):
+            raise
+        raise DataError(
+            f"{path}: the file holds Python objects, which are not unpickled; write plain numbers instead: "
+            "numpy.save(path, numpy.asarray(depth, dtype='float32'))"
+        ) from error
     return stored
 
 
@@ -190,10 +204,45 @@ def _decode_exr(path: Path) -> npt.NDArray[Any]:
         import OpenEXR
     except ModuleNotFoundError as error:
         raise DataError(f"{path}: reading EXR needs the package OpenEXR: pip install 'lorasub[exr]'") from error
-    channels = OpenEXR.File(str(path), separate_channels=True).channels()
-    name = next((name for name in EXR_CHANNELS if name in channels), next(iter(channels)))
-    stored: npt.NDArray[Any] = np.array(channels[name].pixels)
-    return stored
+    parts = OpenEXR.File(str(path), separate_channels=True).parts
+    channels: dict[str, npt.NDArray[Any]] = {}
+    for index, part in enumerate(parts):
+        prefix = f"{part.name() or index}." if len(parts) > 1 else ""
+        channels |= {prefix + name: np.array(channel.pixels) for name, channel in part.channels.items()}
+    if not channels:
+        raise ValueError("no channel can be decoded")
+    return channels[_depth_channel(channels, path)]
+
+
+def _equal(a: npt.NDArray[Any], b: npt.NDArray[Any]) -> bool:
+    return np.array_equal(a, b, equal_nan=True)
+
+
+def _depth_channel(channels: Mapping[str, npt.NDArray[Any]], path: Path) -> str:
+    """The channel that holds depth: Z, a layer called Depth, the only channel there is, or three equal colours.
+
+    Renderers put the name of a layer before that of a channel: ``ViewLayer.Depth.Z``, ``beauty.Depth.V``. The Z of
+    other layers (``Normal.Z``, ``Position.Z``) is a coordinate.
+    """
+    parts = {name: [part.lower() for part in name.split(".")] for name in channels}
+    colors = [name for name in channels if name in ("R", "G", "B")]
+    grey = len(colors) > 1 and all(_equal(channels[colors[0]], channels[name]) for name in colors[1:])
+    for found in (
+        [name for name in channels if name in ("Z", "z")],
+        [name for name, (*layers, _) in parts.items() if layers and layers[-1] in _DEPTH_LAYERS],
+        [name for name, words in parts.items() if words[-1] in _DEPTH_LAYERS],
+        [name for name in channels if len(channels) == 1],
+        [name for name in channels if name in ("Y", "V") and set(channels) <= {"Y", "V", "A"}],
+        colors[:1] if grey else [],
+    ):
+        if found and all(_equal(channels[found[0]], channels[name]) for name in found[1:]):
+            return found[0]
+        if found:
+            raise DataError(f"{path}: several channels may be depth: {', '.join(found)}; keep one of them")
+    raise DataError(
+        f"{path}: none of its channels is depth by its name: {', '.join(channels)}. Depth is called Z, or stands in a "
+        "layer Depth, or is the only channel"
+    )
 
 
 _DECODERS = {".pgm": _decode_pgm, ".npy": _decode_npy, ".exr": _decode_exr}

@@ -51,6 +51,11 @@ class Frame:
         object_mask: where in the image the objects are that the data set is about, None if nobody says.
         distortion: OpenCV's coefficients (k1, k2, p1, p2[, k3]); the image is undistorted when it is loaded, so that
             ``intrinsics`` hold exactly. Empty for a pinhole camera.
+        camera_size: (width, height) of the images that ``intrinsics`` were stated for; None where the source does not
+            say. An image of another size is turned upright if that makes it fit, and ``intrinsics`` are scaled to it
+            when it is loaded; a source of depth is asked for depth on the grid of this size.
+        camera_assumed: nothing in the source states the camera; the reader took one that is usual for the layout. An
+            image of another size than ``camera_size`` is then an error.
     """
 
     name: str
@@ -60,6 +65,8 @@ class Frame:
     depth: DepthSource | None = None
     object_mask: MaskFile | None = None
     distortion: tuple[float, ...] = ()
+    camera_size: tuple[int, int] | None = None
+    camera_assumed: bool = False
 
     def __post_init__(self) -> None:
         if self.intrinsics is not None:

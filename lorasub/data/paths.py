@@ -1,10 +1,25 @@
-"""Paths inside a data set. A data set is someone else's file tree: nothing in it may point out of it."""
+"""Paths inside a data set. A data set is someone else's file tree: nothing in it may point out of it.
+
+It may also have been written on another system: names that differ in case, backslashes, suffixes left out, and the
+files that systems leave behind.
+"""
 
 from __future__ import annotations
 
-from pathlib import Path
+import functools
+import re
+import unicodedata
+from collections.abc import Iterable, Sequence
+from pathlib import Path, PurePosixPath
+from urllib.parse import unquote
+
+from natsort import natsort_keygen, ns
 
 from lorasub.errors import DataError
+
+#: Files and folders that systems, tools and network drives leave behind.
+_LEFT_BEHIND = {"thumbs.db", "ehthumbs.db", "desktop.ini", "__macosx", "@eadir", "lost+found", "$recycle.bin"}
+_natural = natsort_keygen(alg=ns.PATH | ns.IGNORECASE)
 
 
 def inside(root: Path, relative: str | Path) -> Path:
@@ -19,28 +34,102 @@ def inside(root: Path, relative: str | Path) -> Path:
     """
     path = root / relative
     if not path.resolve().is_relative_to(root.resolve()):
-        raise DataError(f"{root}: '{relative}' leads out of the folder (to {path.resolve()}), which is refused")
+        raise DataError(
+            f"{root}: '{relative}' leads out of the folder (to {path.resolve()}), which is refused; "
+            "copy what it stands for into the folder"
+        )
     return path
 
 
+def find_file(root: Path, stated: str, suffixes: Sequence[str] = ()) -> Path | None:
+    """The file below ``root`` that a text file means.
+
+    The path is tried as it stands; then with backslashes, quotes and percent signs read as other systems write them,
+    with other upper and lower case, and with one of ``suffixes`` added.
+
+    Args:
+        root: the capture's folder.
+        stated: relative path as written.
+        suffixes: endings that writers leave out, the most likely first.
+
+    Returns:
+        Its path; None if there is no such file.
+
+    Raises:
+        DataError: the path leads out of ``root``.
+    """
+    if "\0" in stated:
+        return None
+    plain = stated.strip().strip("\"'").strip().replace("\\", "/")
+    for words in dict.fromkeys((stated, plain, unquote(plain))):
+        if words and inside(root, words).is_file():
+            return root / words
+        if words and (found := _in_any_case(root, PurePosixPath(words), suffixes)) is not None:
+            return inside(root, found.relative_to(root))
+    return None
+
+
 def numbered(folder: Path, pattern: str) -> list[Path]:
-    """Files of ``folder`` that match a glob pattern, in natural order (2 before 10), none outside the folder."""
-    return [inside(folder, path.relative_to(folder)) for path in sorted(folder.glob(pattern), key=natural_order)]
+    """Files of ``folder`` that match a glob pattern, in natural order (2 before 10), none outside the folder.
+
+    Hidden files are left out, and the suffix may be written in upper or lower case.
+    """
+    stem, dot, suffix = pattern.rpartition(".")
+    if dot and "/" not in suffix and "[" not in suffix:
+        pattern = stem + dot + re.sub(r"[a-zA-Z]", lambda letter: f"[{letter[0].lower()}{letter[0].upper()}]", suffix)
+    found = [path.relative_to(folder) for path in folder.glob(pattern)]
+    shown = [path for path in found if not any(is_hidden(part) for part in path.parts)]
+    return [inside(folder, path) for path in sorted(shown, key=natural_order)]
 
 
-def natural_order(path: Path | str) -> tuple[tuple[int, int | str], ...]:
-    """Sort key that compares runs of digits as numbers."""
-    parts: list[tuple[int, int | str]] = []
-    digits = word = ""
-    for character in [*str(path), ""]:
-        if character.isdecimal() and character.isascii():
-            if word:
-                parts.append((1, word))
-            digits, word = digits + character, ""
-        else:
-            if digits:
-                parts.append((0, int(digits)))
-            digits, word = "", word + character
-    if word:
-        parts.append((1, word))
-    return tuple(parts)
+def files_in(folder: Path, suffixes: Iterable[str]) -> list[Path]:
+    """Files directly in ``folder`` with one of these suffixes (lower case), as :func:`numbered` gives them."""
+    if not folder.is_dir():
+        return []
+    wanted = frozenset(suffixes)
+    return [path for path in numbered(folder, "*") if path.suffix.lower() in wanted and path.is_file()]
+
+
+def subfolders(folder: Path) -> list[Path]:
+    """Folders directly in ``folder``, links to folders included, in natural order; hidden ones are left out."""
+    children = (child for child in folder.iterdir() if not is_hidden(child.name) and child.is_dir())
+    return sorted(children, key=natural_order)
+
+
+def is_hidden(name: str) -> bool:
+    """Whether a file or folder of this name is no data: hidden, or left behind by a system."""
+    return name.startswith(".") or name.lower() in _LEFT_BEHIND
+
+
+def natural_order(path: Path | str) -> tuple[object, str]:
+    """Sort key that compares runs of digits as numbers, and upper with lower case."""
+    return _natural(str(path)), str(path)
+
+
+def _in_any_case(root: Path, relative: PurePosixPath, suffixes: Sequence[str]) -> Path | None:
+    folder = root
+    for part in relative.parts[:-1]:
+        name = part if (folder / part).is_dir() else _same_name(folder, [part])
+        if name is None:
+            return None
+        folder = folder / name
+    name = _same_name(folder, [relative.name, *(relative.name + suffix for suffix in suffixes)])
+    return folder / name if name is not None and (folder / name).is_file() else None
+
+
+def _same_name(folder: Path, candidates: Sequence[str]) -> str | None:
+    if not folder.is_dir():
+        return None
+    names = _names(folder, folder.stat().st_mtime_ns)
+    return next((names[key] for key in map(_plain, candidates) if key in names), None)
+
+
+@functools.lru_cache(maxsize=64)
+def _names(folder: Path, changed: int) -> dict[str, str]:
+    """Plain name -> name of what is in a folder; of names that differ in case only, the first."""
+    return {_plain(child.name): child.name for child in sorted(folder.iterdir(), reverse=True)}
+
+
+def _plain(name: str) -> str:
+    """As file systems of other makers compare names: without case, accents composed."""
+    return unicodedata.normalize("NFC", name).casefold()

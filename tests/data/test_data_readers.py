@@ -65,7 +65,7 @@ def test_scannet(tmp_path: Path, world) -> None:
     np.savetxt(tmp_path / "pose" / "3.txt", np.full((4, 4), -np.inf))
     capture = one(tmp_path)
     assert capture.format == "scannet"
-    assert capture.notes == ("1 frames have no pose: tracking was lost",)
+    assert capture.notes == ("1 frame has no pose",)
     assert capture.frames[3].cam_from_world is None
     good = [i for i in indices(world) if i != 3]
     frames = tuple(capture.frames[i] for i in good)
@@ -93,7 +93,14 @@ def test_tum(tmp_path: Path, world) -> None:
     capture = one(tmp_path, TumRgbd(camera=at_integers(world)))
     world.check(capture, indices(world))
     assert capture.notes == ()
-    assert one(tmp_path).format == "tum"
+    # without its camera: the benchmark's is for images of 640 x 480
+    with pytest.raises(DataError, match=r"image is 64 x 48, but nothing in the folder states its camera.* 640 x 480"):
+        one(tmp_path)
+    (tmp_path / "calibration.txt").write_text(" ".join(map(str, at_integers(world))))
+    capture = one(tmp_path)
+    assert capture.format == "tum"
+    assert capture.notes == ("camera from calibration.txt",)
+    world.check(capture, indices(world))
 
 
 def test_tum_leaves_out_what_is_too_far_in_time(tmp_path: Path, world) -> None:
@@ -137,7 +144,10 @@ def test_redwood(tmp_path: Path, world) -> None:
 def test_redwood_without_a_camera_says_what_it_took(tmp_path: Path, world) -> None:
     write_redwood(tmp_path, world)
     (tmp_path / "camera_intrinsic.json").unlink()
-    assert "took fx, fy, cx, cy = (525.0, 525.0, 319.5, 239.5)" in one(tmp_path).notes[0]
+    with pytest.raises(DataError, match="image is 64 x 48, but nothing in the folder states its camera"):
+        one(tmp_path)
+    note = Redwood().read(tmp_path).notes[0]
+    assert note == "assumed camera: no file states it; took PrimeSense's fx, fy, cx, cy = (525.0, 525.0, 319.5, 239.5)"
     world.check(one(tmp_path, Redwood(camera=at_integers(world))), indices(world))
 
 

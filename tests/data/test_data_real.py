@@ -254,8 +254,9 @@ def test_damaged_frames_can_be_skipped_with_a_warning(root: Path) -> None:
 
 
 def test_principal_point_of_another_resolution_is_noticed(root: Path) -> None:
+    camera = (525.0, 525.0, 320.0, 240.0)
     with pytest.raises(DataError, match="do the intrinsics belong to another resolution"):
-        next(iter(module(root, format=SevenScenes(warp=False)).train_dataloader()))
+        next(iter(module(root, format=SevenScenes(warp=False, color_camera=camera)).train_dataloader()))
 
 
 def test_nothing_leads_out_of_the_folder(tmp_path: Path, root: Path) -> None:
@@ -315,5 +316,5 @@ def test_a_fit_goes_on_where_it_was_stopped(root: Path, tmp_path: Path) -> None:
 
 
 def test_natural_order() -> None:
-    names = ["f10.png", "f9.png", "f1.png", "f010b.png", "a.png", "f.png"]
-    assert sorted(names, key=natural_order) == ["a.png", "f1.png", "f9.png", "f10.png", "f010b.png", "f.png"]
+    names = ["f10.png", "f9.png", "F1.png", "f010b.png", "a.png", "f.png"]
+    assert sorted(names, key=natural_order) == ["a.png", "f.png", "F1.png", "f9.png", "f10.png", "f010b.png"]

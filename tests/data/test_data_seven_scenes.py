@@ -70,9 +70,21 @@ def test_damage_is_named(root: Path) -> None:
     np.savetxt(root / "seq-01" / "frame-000001.pose.txt", np.diag([2.0, 1, 1, 1]))
     with pytest.raises(DataError, match=r"frame-000001.*is no rotation"):
         READER.read(root)
+
+
+def test_a_missing_pose_is_a_lost_one(root: Path) -> None:
     (root / "seq-01" / "frame-000001.pose.txt").unlink()
-    with pytest.raises(DataError, match=r"frame-000001\.pose\.txt"):
-        READER.read(root)
+    (root / "seq-01" / "frame-000003.pose.txt").write_text("")
+    (capture,) = find_captures(root, READER)
+    assert [frame.cam_from_world is None for frame in capture.frames] == [False, True, False, True, False, False]
+    assert "2 frames have no pose" in capture.notes
+
+
+def test_the_cameras_of_the_data_set_are_an_assumption(root: Path) -> None:
+    with pytest.raises(DataError, match=r"image is 64 x 48, but nothing in the folder states its camera.* 640 x 480"):
+        find_captures(root)
+    notes = SevenScenes().read(root).notes
+    assert any("assumed camera" in note and "525.0" in note and "585.0" in note for note in notes)
 
 
 def test_other_intrinsics_mean_another_format(root: Path) -> None:

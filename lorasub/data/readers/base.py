@@ -3,16 +3,31 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
 from lorasub.data.frames import Capture
+from lorasub.data.text import read_lines, read_matrix, read_rows, to_float
 from lorasub.errors import DataError
 from lorasub.geometry import invert_pose, quaternion_to_matrix
+
+__all__ = [
+    "Reader",
+    "keys_not_read",
+    "missing_images",
+    "pose_from_camera_to_world",
+    "pose_from_quaternion",
+    "read_lines",
+    "read_matrix",
+    "read_pose",
+    "read_rows",
+    "to_float",
+    "without_lost",
+]
 
 #: How far from 1 the length of a stored quaternion may be; files round to as few as four digits.
 QUATERNION_TOLERANCE = 0.02
@@ -22,13 +37,16 @@ class Reader(ABC):
     """Turns one folder layout into a :class:`~lorasub.data.frames.Capture`.
 
     A reader holds only its options, so that one instance can read any number of folders. It opens the small text files
-    of a source, never an image: decoding happens later, frame by frame.
+    of a source, and at most the heads of its images: decoding happens later, frame by frame.
 
     Attributes:
         format: the name by which people ask for it.
+        layout: glob patterns of the files and folders that make up the layout, a folder with ``/`` at its end. Used to
+            say what an unrecognised folder lacks; empty for a layout that is not guessed at.
     """
 
     format: ClassVar[str]
+    layout: ClassVar[tuple[str, ...]] = ()
 
     @abstractmethod
     def can_read(self, root: Path) -> bool:
@@ -43,58 +61,47 @@ class Reader(ABC):
         """
 
 
-def read_matrix(path: Path, shape: tuple[int, int]) -> Tensor:
-    """A float64 matrix from a text file.
-
-    Raises:
-        DataError: the file is missing, holds other things than numbers, or too few of them.
-    """
-    rows = read_rows(path)
-    if len(rows) != shape[0] or any(len(row) != shape[1] for row in rows):
-        raise DataError(f"{path}: expected {shape[0]} rows of {shape[1]} numbers, got {[len(row) for row in rows]}")
-    return torch.tensor([[to_float(word, path) for word in row] for row in rows], dtype=torch.float64)
-
-
-def read_rows(path: Path) -> list[list[str]]:
-    """The words of each line of a text file, without comments (#) and empty lines.
-
-    Raises:
-        DataError: the file is missing or no text.
-    """
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{path}: cannot be read as text ({error})") from error
-    rows = [line.split("#")[0].replace(",", " ").split() for line in lines]
-    return [row for row in rows if row]
-
-
-def to_float(word: str, path: Path) -> float:
-    """A number of a text file, with the file's name in the error."""
-    try:
-        return float(word)
-    except ValueError as error:
-        raise DataError(f"{path}: '{word}' is not a number") from error
-
-
 def missing_images(missing: Sequence[str | Path], total: int) -> tuple[str, ...]:
     """The note about entries that were left out because their image is not there; none if none was."""
     return (f"{len(missing)} of {total} entries skipped, no such image: {missing[0]} ...",) if missing else ()
 
 
-def pose_from_camera_to_world(matrix: Tensor) -> Tensor | None:
-    """Extrinsics from a 4 x 4 or 3 x 4 camera-to-world matrix with OpenCV axes; None if tracking was lost.
+def keys_not_read(entries: Iterable[Mapping[str, Any]], known: Collection[str], path: Path) -> tuple[str, ...]:
+    """The note about keys of a JSON file that nothing here looks at; none if there are none."""
+    unknown = sorted({str(key) for entry in entries for key in entry} - set(known))
+    return (f"{path.name}: not read: {', '.join(unknown)}",) if unknown else ()
 
-    Trackers mark frames without a pose by infinities, NaN or a matrix of zeros.
+
+def without_lost(pose: Tensor) -> Tensor | None:
+    """A pose, or None where its numbers say that tracking was lost: infinities, NaN or a rotation of zeros."""
+    return pose if torch.isfinite(pose).all() and pose[:, :3].any() else None
+
+
+def read_pose(path: Path) -> Tensor | None:
+    """Extrinsics from a text file with a camera-to-world matrix, 4 x 4 or 3 x 4.
+
+    Returns:
+        None where the file is missing or empty, or says that tracking was lost.
+
+    Raises:
+        DataError: the file holds something else than such a matrix.
     """
-    pose = matrix[:3, :4].double()
-    if not torch.isfinite(pose).all() or not pose[:, :3].any():
+    if not path.is_file() or path.stat().st_size == 0:
         return None
-    return invert_pose(pose)
+    return pose_from_camera_to_world(read_matrix(path, (4, 4), (3, 4)))
 
 
-def pose_from_quaternion(center: Sequence[float], xyzw: Sequence[float], path: Path) -> Tensor:
+def pose_from_camera_to_world(matrix: Tensor) -> Tensor | None:
+    """Extrinsics from a 4 x 4 or 3 x 4 camera-to-world matrix with OpenCV axes; None if tracking was lost."""
+    pose = without_lost(matrix[:3, :4].double())
+    return None if pose is None else invert_pose(pose)
+
+
+def pose_from_quaternion(center: Sequence[float], xyzw: Sequence[float], path: Path) -> Tensor | None:
     """Extrinsics from a camera's position in the world and its orientation as a quaternion, scalar last.
+
+    Returns:
+        None if tracking was lost: a number is not finite, or the quaternion is zero.
 
     Raises:
         DataError: the quaternion is far from unit length, as one in another order of columns would be.
@@ -102,6 +109,8 @@ def pose_from_quaternion(center: Sequence[float], xyzw: Sequence[float], path: P
     position = torch.tensor(center, dtype=torch.float64)
     quaternion = torch.tensor(xyzw, dtype=torch.float64)
     length = float(quaternion.norm())
+    if not torch.isfinite(torch.cat([position, quaternion])).all() or length == 0:
+        return None
     if not abs(length - 1) < QUATERNION_TOLERANCE:
         raise DataError(
             f"{path}: {list(xyzw)} is no unit quaternion (its length is {length:.3g}); "

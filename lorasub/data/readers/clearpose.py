@@ -21,6 +21,7 @@ from lorasub.data.frames import Capture, Frame, pinhole
 from lorasub.data.masks import MaskFile
 from lorasub.data.paths import inside, numbered
 from lorasub.data.readers.base import Reader, pose_from_camera_to_world
+from lorasub.data.text import content_fault, reason
 from lorasub.errors import DataError
 
 FILE = "metadata.mat"
@@ -38,12 +39,13 @@ class ClearPose(Reader):
     """
 
     format: ClassVar[str] = "clearpose"
+    layout: ClassVar[tuple[str, ...]] = (FILE, f"*{COLOR}")
 
     depth: Literal["true", "sensor"] = "true"
 
     def can_read(self, root: Path) -> bool:
         """See :class:`Reader`."""
-        return (root / FILE).is_file() and any(root.glob(f"*{COLOR}"))
+        return (root / FILE).is_file() and bool(numbered(root, f"*{COLOR}"))
 
     def read(self, root: Path) -> Capture:
         """See :class:`Reader`."""
@@ -53,7 +55,7 @@ class ClearPose(Reader):
         suffix = "-depth_true.png" if self.depth == "true" else "-depth.png"
         frames = []
         for image in images:
-            name = image.name.removesuffix(COLOR)
+            name = image.name[: -len(COLOR)]
             if name not in entries:
                 raise DataError(f"{path}: it holds no entry '{name}' for {image.name}")
             depth, labels = inside(root, name + suffix), inside(root, f"{name}-label.png")
@@ -73,7 +75,10 @@ def _load(path: Path) -> Mapping[str, Any]:
         content: Mapping[str, Any] = loadmat(path, simplify_cells=True)
     # truncated files surface as any of these, in scipy's parser or in zlib below it
     except (MatReadError, OSError, ValueError, TypeError, IndexError, NotImplementedError, zlib.error) as error:
-        raise DataError(f"{path}: it cannot be read as a MATLAB file ({error}); is it truncated?") from error
+        if isinstance(error, NotImplementedError):
+            raise DataError(f"{path}: MATLAB 7.3 files are not supported; save it with save(..., '-v7')") from error
+        problem = content_fault(path) or f"it is damaged or truncated ({reason(error, path)})"
+        raise DataError(f"{path}: it cannot be read as a MATLAB file: {problem}") from error
     return content
 
 

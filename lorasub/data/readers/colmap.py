@@ -16,7 +16,8 @@ from torch import Tensor
 
 from lorasub.data.depth import SparseDepth
 from lorasub.data.frames import Capture, Frame, pinhole
-from lorasub.data.paths import inside, natural_order
+from lorasub.data.images import IMAGE_SUFFIXES
+from lorasub.data.paths import find_file, inside, natural_order, subfolders
 from lorasub.data.readers.base import Reader, missing_images, pose_from_quaternion
 from lorasub.data.readers.colmap_model import (
     ColmapCamera,
@@ -52,6 +53,7 @@ class Colmap(Reader):
     """
 
     format: ClassVar[str] = "colmap"
+    layout: ClassVar[tuple[str, ...]] = ("sparse/0/", "images/")
 
     model: str = ""
     images: str = ""
@@ -70,8 +72,8 @@ class Colmap(Reader):
         image_folder = root / (self.images or ("images" if (root / "images").is_dir() else ""))
         frames, missing = [], []
         for entry in sorted(model.images, key=lambda entry: natural_order(entry.name)):
-            image = inside(root, (image_folder / entry.name).relative_to(root))
-            if image.is_file():
+            image = find_file(root, (image_folder / entry.name).relative_to(root).as_posix(), IMAGE_SUFFIXES)
+            if image is not None:
                 frames.append(_frame(entry, model, image, folder))
             else:
                 missing.append(entry.name)
@@ -88,8 +90,7 @@ class Colmap(Reader):
         if self.model:
             candidates = [inside(root, self.model)]
         else:
-            children = sorted(child for child in root.iterdir() if child.is_dir() and not child.is_symlink())
-            candidates = [root / "sparse" / "0", root / "sparse", root, *children]
+            candidates = [root / "sparse" / "0", root / "sparse", root, *subfolders(root)]
         return next((folder for folder in candidates if is_colmap_model(folder)), None)
 
 
@@ -100,10 +101,11 @@ def _frame(entry: ColmapImage, model: ColmapModel, image: Path, folder: Path) ->
     intrinsics, distortion = camera_parameters(camera, folder)
     w, x, y, z = entry.quaternion
     # COLMAP's numbers are the extrinsics themselves, so the inverse of "camera to world" undoes the helper's inversion
-    pose = invert_pose(pose_from_quaternion(entry.translation, (x, y, z, w), folder / f"images ({entry.name})"))
+    inverse = pose_from_quaternion(entry.translation, (x, y, z, w), folder / f"images ({entry.name})")
+    pose = None if inverse is None else invert_pose(inverse)
     seen = [model.points[i] for i in entry.point_ids.tolist() if i in model.points]
     depth = None
-    if seen:
+    if seen and pose is not None:
         points = world_to_camera(torch.tensor(seen, dtype=torch.float64), pose)
         depth = SparseDepth(points=points, intrinsics=intrinsics)
     return Frame(
@@ -113,6 +115,7 @@ def _frame(entry: ColmapImage, model: ColmapModel, image: Path, folder: Path) ->
         cam_from_world=pose,
         depth=depth,
         distortion=distortion,
+        camera_size=(camera.width, camera.height) if camera.width > 0 and camera.height > 0 else None,
     )
 
 

@@ -14,6 +14,7 @@ from typing import TypeVar
 import numpy as np
 import numpy.typing as npt
 
+from lorasub.data.text import content_fault, decode_text, reason
 from lorasub.errors import DataError
 
 T = TypeVar("T")
@@ -99,13 +100,24 @@ def _parse(path: Path, parser: Callable[[bytes], T]) -> T:
     try:
         return parser(path.read_bytes())
     except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error.strerror})") from error
-    except (ValueError, IndexError, KeyError, struct.error, UnicodeDecodeError) as error:
-        raise DataError(f"{path}: is damaged or truncated ({error})") from error
+        raise DataError(f"{path}: cannot be read ({reason(error, path)})") from error
+    except _UnknownModelError as error:
+        raise DataError(
+            f"{path}: camera model number {error} is not supported; a newer COLMAP wrote it, which knows more lenses. "
+            "Undistort the images with that one (colmap image_undistorter)"
+        ) from error
+    except (ValueError, IndexError, KeyError, struct.error, OverflowError, MemoryError) as error:
+        fault = content_fault(path) or f"it is damaged or truncated ({reason(error, path)})"
+        raise DataError(f"{path}: {fault}") from error
+
+
+class _UnknownModelError(Exception):
+    """A camera model that is not in :data:`MODELS`: how long its parameters are is not known."""
 
 
 def _lines(content: bytes) -> list[str]:
-    return [line for line in content.decode("utf-8").splitlines() if not line.startswith("#")]
+    lines = decode_text(content, Path("this file")).split("\n")
+    return [line for line in lines if not line.lstrip().startswith("#")]
 
 
 def _cameras_text(content: bytes) -> dict[int, ColmapCamera]:
@@ -147,6 +159,8 @@ def _cameras_binary(content: bytes) -> dict[int, ColmapCamera]:
     (count,), position = struct.unpack_from("<Q", content), 8
     for _ in range(count):
         camera_id, model, width, height = struct.unpack_from("<iiQQ", content, position)
+        if model not in MODELS:
+            raise _UnknownModelError(model)
         name, size = MODELS[model]
         cameras[camera_id] = ColmapCamera(name, width, height, struct.unpack_from(f"<{size}d", content, position + 24))
         position += 24 + 8 * size

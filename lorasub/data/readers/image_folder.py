@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
-from lorasub.data.decoding import IMAGE_SUFFIXES
 from lorasub.data.frames import Capture, Frame
-from lorasub.data.paths import numbered
+from lorasub.data.images import IMAGE_SUFFIXES
+from lorasub.data.paths import files_in
 from lorasub.data.readers.base import Reader
 
 
@@ -20,10 +20,9 @@ class ImageFolder(Reader):
 
     def can_read(self, root: Path) -> bool:
         """See :class:`Reader`."""
-        return any(path.suffix.lower() in IMAGE_SUFFIXES for path in root.iterdir())
+        return bool(files_in(root, IMAGE_SUFFIXES))
 
     def read(self, root: Path) -> Capture:
         """See :class:`Reader`."""
-        images = [path for path in numbered(root, "*") if path.suffix.lower() in IMAGE_SUFFIXES and path.is_file()]
-        frames = tuple(Frame(name=path.name, image=path) for path in images)
+        frames = tuple(Frame(name=path.name, image=path) for path in files_in(root, IMAGE_SUFFIXES))
         return Capture(name=root.name, root=root, frames=frames, metric=False, format=self.format)

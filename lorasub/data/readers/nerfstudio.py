@@ -1,33 +1,54 @@
 """``transforms.json`` of nerfstudio, instant-ngp and NeRF-synthetic: camera-to-world matrices with OpenGL axes.
 
-Intrinsics stand at the top or in each frame (``fl_x fl_y cx cy``), or as a field of view (``camera_angle_x``). Entries
-whose image is missing are skipped with a note. Distortion is removed when images are loaded; lenses other than OpenCV's
-perspective model are refused.
+NeRF-synthetic has ``transforms_train.json``, ``_val`` and ``_test`` instead, which are read as one capture. Settings
+stand at the top or in a frame, which then wins. Entries whose image is missing are skipped with a note. Distortion is
+removed when images are loaded; lenses other than OpenCV's perspective model are refused, and keys that nothing here
+looks at are noted.
+
+Formats: https://docs.nerf.studio/quickstart/data_conventions.html and NVlabs/instant-ngp, ``src/nerf_loader.cu``.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
-from PIL import Image
+from torch import Tensor
 
-from lorasub.data.depth import DepthFile
+from lorasub.data.depth import INTEGER_SUFFIXES, DepthFile
 from lorasub.data.frames import Capture, DepthSource, Frame, pinhole
-from lorasub.data.paths import inside, natural_order
-from lorasub.data.readers.base import Reader, missing_images
+from lorasub.data.images import IMAGE_SUFFIXES, image_size
+from lorasub.data.paths import find_file, inside, natural_order, numbered
+from lorasub.data.readers.base import Reader, keys_not_read, missing_images, without_lost
+from lorasub.data.text import read_json_object
 from lorasub.data.undistortion import UndistortedDepth
-from lorasub.errors import ArtefactError, DataError
-from lorasub.files import read_json
+from lorasub.errors import DataError
 from lorasub.geometry import cam_from_world_from_opengl
 
 FILE = "transforms.json"
+SPLITS = ("transforms_train.json", "transforms_val.json", "transforms_test.json")
 PERSPECTIVE = ("OPENCV", "PINHOLE", "SIMPLE_PINHOLE", "SIMPLE_RADIAL", "RADIAL", "PERSPECTIVE")
 COEFFICIENTS = ("k1", "k2", "p1", "p2", "k3")
+#: Each says "this lens is not perspective" where it is neither false nor zero.
+_OTHER_LENSES = ("is_fisheye", "fisheye", "latlong", "equirectangular", "spherical", "orthographic", "k4", "k5", "k6")
+#: Poses that change while a frame is taken.
+_ROLLING = ("rolling_shutter", "transform_matrix_start", "transform_matrix_end")
+_READ = {
+    *("frames", "camera_model", "file_path", "transform_matrix", "w", "h", "fl_x", "fl_y", "cx", "cy", *COEFFICIENTS),
+    *("camera_angle_x", "camera_angle_y", "x_fov", "y_fov", *_OTHER_LENSES),
+    *("depth_file_path", "depth_path", "depth_unit_scale_factor", "integer_depth_scale", "enable_depth_loading"),
+}
+#: Keys that say nothing about the geometry of images: splits, training, colours, where files lie.
+_NO_GEOMETRY = {
+    *("aabb_scale", "scale", "offset", "up", "render_aabb", "n_extra_learnable_dims", "applied_transform"),
+    *("applied_scale", "ply_file_path", "colmap_im_id", "sharpness", "time", "rotation", "name", "fix_premult"),
+    *("train_filenames", "val_filenames", "test_filenames", "white_transparent", "black_transparent", "is_hdr"),
+    *("auto_scale_poses_override", "orientation_override", "scene", "timestamp", "crop", "sharpen", "image_id"),
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,97 +56,164 @@ class Nerfstudio(Reader):
     """Reader of ``transforms.json``.
 
     Attributes:
+        file: the JSON file; empty takes ``transforms.json``, or else the splits of NeRF-synthetic, or the only
+            ``transforms*.json`` there is.
         metric: whether the world unit is the metre; structure from motion leaves the scale open.
         depth_unit: world units per stored unit of integer depth files, where the file does not say
             (``depth_unit_scale_factor``). Depth in NPY and EXR is in world units.
     """
 
     format: ClassVar[str] = "nerfstudio"
+    layout: ClassVar[tuple[str, ...]] = ("transforms*.json",)
 
+    file: str = ""
     metric: bool = False
     depth_unit: float = 0.001
 
     def can_read(self, root: Path) -> bool:
         """See :class:`Reader`."""
-        return (root / FILE).is_file()
+        return bool(self._files(root))
 
     def read(self, root: Path) -> Capture:
         """See :class:`Reader`."""
-        path = root / FILE
-        try:
-            content = read_json(path)
-        except ArtefactError as error:
-            raise DataError(str(error)) from error
-        if not isinstance(content, dict) or not isinstance(content.get("frames"), list):
-            raise DataError(f"{path}: expected an object with a list 'frames'")
-        model = str(content.get("camera_model", "OPENCV")).upper()
-        if model not in PERSPECTIVE or content.get("is_fisheye"):
-            raise DataError(f"{path}: camera model {model} is not supported, only {', '.join(PERSPECTIVE)}")
+        files = self._files(root)
+        if not files:
+            raise DataError(f"{root}: there is no {self.file or FILE}, and no other transforms*.json alone")
+        entries = [entry for file in files for entry in _entries(file)]
         frames, missing = [], []
-        for entry in sorted(content["frames"], key=lambda entry: natural_order(str(entry.get("file_path", "")))):
-            image = _image(root, str(entry.get("file_path", "")))
+        for entry, file in sorted(entries, key=lambda pair: natural_order(str(pair[0].get("file_path", "")))):
+            stated = str(entry.get("file_path") or "")
+            if not stated:
+                raise DataError(f"{file}: a frame has no file_path")
+            image = find_file(root, stated, IMAGE_SUFFIXES)
             if image is None:
-                missing.append(str(entry.get("file_path")))
+                missing.append(stated)
             else:
-                frames.append(self._frame({**content, **entry}, image, root))
+                frames.append(self._frame(entry, image, root, file))
+        if frames and not any("transform_matrix" in entry for entry, _ in entries):
+            raise DataError(
+                f"{files[0]}: the entry of {frames[0].image.name} lacks or garbles 'transform_matrix', as do all others"
+            )
+        others = [path.name for path in numbered(root, "transforms*.json") if path not in files]
+        notes = missing_images(missing, len(entries))
+        notes += (f"not read: {', '.join(others)}",) if others else ()
+        notes += keys_not_read([entry for entry, _ in entries], _READ | _NO_GEOMETRY, files[0])
+        notes += _depth_notes([entry for entry, _ in entries])
         return Capture(
-            name=root.name,
-            root=root,
-            frames=tuple(frames),
-            metric=self.metric,
-            format=self.format,
-            notes=missing_images(missing, len(content["frames"])),
+            name=root.name, root=root, frames=tuple(frames), metric=self.metric, format=self.format, notes=notes
         )
 
-    def _frame(self, entry: Mapping[str, Any], image: Path, root: Path) -> Frame:
-        path = root / FILE
+    def _files(self, root: Path) -> list[Path]:
+        if self.file or (root / FILE).is_file():
+            path = inside(root, self.file or FILE)
+            return [path] if path.is_file() else []
+        splits = [root / name for name in SPLITS if (root / name).is_file()]
+        if splits:
+            return splits
+        others = numbered(root, "transforms*.json")
+        return others if len(others) == 1 else []
+
+    def _frame(self, entry: Mapping[str, Any], image: Path, root: Path, file: Path) -> Frame:
         try:
-            matrix = torch.tensor(entry["transform_matrix"], dtype=torch.float64)
-            distortion = tuple(float(entry.get(name, 0.0)) for name in COEFFICIENTS)
-            intrinsics = _intrinsics(entry, image)
+            matrix = entry.get("transform_matrix")
+            pose = None if matrix is None else torch.tensor(matrix, dtype=torch.float64)
+            distortion = tuple(float(entry.get(name) or 0.0) for name in COEFFICIENTS)
+            size = (int(entry["w"]), int(entry["h"])) if "w" in entry and "h" in entry else None
+            intrinsics = _intrinsics(entry, size or image_size(image))
         except (KeyError, TypeError, ValueError) as error:
-            raise DataError(f"{path}: the entry of {image.name} lacks or garbles {error}") from error
-        if matrix.shape not in ((4, 4), (3, 4)):
-            raise DataError(f"{path}: transform_matrix of {image.name} is {list(matrix.shape)}, not 4 x 4")
-        depth: DepthSource | None = None
-        if entry.get("depth_file_path"):
-            file = inside(root, str(entry["depth_file_path"]))
-            stored_in_steps = file.suffix.lower() in (".png", ".pgm", ".tif", ".tiff")
-            unit = float(entry.get("depth_unit_scale_factor", self.depth_unit)) if stored_in_steps else 1.0
-            depth = DepthFile(path=file, unit=unit)
-            if any(distortion):
-                depth = UndistortedDepth(depth=depth, intrinsics=intrinsics, distortion=distortion)
+            raise DataError(f"{file}: the entry of {image.name} lacks or garbles {error}") from error
+        if pose is not None and pose.shape not in ((4, 4), (3, 4)):
+            raise DataError(f"{file}: transform_matrix of {image.name} is {list(pose.shape)}, not 4 x 4")
+        if pose is not None:
+            pose = without_lost(pose)
         return Frame(
             name=image.relative_to(root).as_posix(),
             image=image,
             intrinsics=intrinsics,
-            cam_from_world=cam_from_world_from_opengl(matrix),
-            depth=depth,
+            cam_from_world=None if pose is None else cam_from_world_from_opengl(pose),
+            depth=self._depth(entry, root, intrinsics, distortion),
             distortion=distortion if any(distortion) else (),
+            camera_size=size,
         )
 
+    def _depth(
+        self, entry: Mapping[str, Any], root: Path, intrinsics: Tensor, distortion: tuple[float, ...]
+    ) -> DepthSource | None:
+        """Nerfstudio's depth file of a frame, or else instant-ngp's, each with its own unit."""
+        stated, unit = entry.get("depth_file_path"), float(entry.get("depth_unit_scale_factor") or self.depth_unit)
+        if not stated and _ngp_depth_is_on(entry):
+            stated, unit = entry.get("depth_path"), float(entry["integer_depth_scale"])
+        if not stated:
+            return None
+        path = find_file(root, str(stated)) or inside(root, str(stated))
+        depth = DepthFile(path=path, unit=unit if path.suffix.lower() in INTEGER_SUFFIXES else 1.0)
+        if not any(distortion):
+            return depth
+        return UndistortedDepth(depth=depth, intrinsics=intrinsics, distortion=distortion)
 
-def _intrinsics(entry: Mapping[str, Any], image: Path) -> torch.Tensor:
-    if "w" in entry and "h" in entry:
-        width, height = float(entry["w"]), float(entry["h"])
-    else:
-        with Image.open(image) as opened:
-            width, height = map(float, opened.size)
-    if "fl_x" in entry:
-        fx = float(entry["fl_x"])
-        fy = float(entry.get("fl_y", fx))
-    else:
-        fx = 0.5 * width / math.tan(0.5 * float(entry["camera_angle_x"]))
-        fy = 0.5 * height / math.tan(0.5 * float(entry["camera_angle_y"])) if "camera_angle_y" in entry else fx
+
+def _entries(file: Path) -> list[tuple[dict[str, Any], Path]]:
+    """The frames of a file, each with the settings at the top that it does not have itself.
+
+    Raises:
+        DataError: the file is no such JSON, or a lens is not perspective.
+    """
+    content = read_json_object(file)
+    frames = content.pop("frames", None)
+    if not isinstance(frames, list) or not all(isinstance(frame, dict) for frame in frames):
+        raise DataError(f"{file}: expected an object with a list 'frames'")
+    entries = [{**content, **frame} for frame in frames]
+    for entry in entries:
+        _refuse_other_lenses(entry, file)
+    return [(entry, file) for entry in entries]
+
+
+def _refuse_other_lenses(entry: Mapping[str, Any], file: Path) -> None:
+    where = f"{file}: {entry.get('file_path', 'a frame')}"
+    model = str(entry.get("camera_model") or entry.get("camera_type") or "OPENCV").upper()
+    if model not in PERSPECTIVE:
+        raise DataError(f"{where}: camera model {model} is not supported, only {', '.join(PERSPECTIVE)}")
+    lenses = [key for key in entry if key in _OTHER_LENSES or str(key).startswith(("ftheta", "omnidirectional"))]
+    # all coefficients of an f-theta lens together make the lens, whichever of them are zero
+    if flags := [key for key in lenses if entry[key] not in (None, False, 0, 0.0) or key.startswith("ftheta")]:
+        raise DataError(
+            f"{where}: the lens is not perspective ({flags[0]} is {entry[flags[0]]}), which is not supported; "
+            "undistort the images first"
+        )
+    if moving := [key for key in _ROLLING if entry.get(key) and entry[key] != [0, 0, 0, 0]]:
+        raise DataError(f"{where}: the camera moves within a frame ({moving[0]}), which is not supported")
+
+
+def _intrinsics(entry: Mapping[str, Any], size: tuple[int, int]) -> Tensor:
+    width, height = size
+    fx = _focal(entry, "fl_x", ("camera_angle_x",), "x_fov", width)
+    fy = _focal(entry, "fl_y", ("camera_angle_y",), "y_fov", height)
+    if fx is None and fy is None:
+        raise KeyError("fl_x or camera_angle_x")
+    fx, fy = fx or fy, fy or fx
+    assert fx is not None
+    assert fy is not None
     return pinhole(fx, fy, float(entry.get("cx", width / 2)), float(entry.get("cy", height / 2)))
 
 
-def _image(root: Path, file_path: str) -> Path | None:
-    if not file_path:
-        raise DataError(f"{root / FILE}: a frame has no file_path")
-    # NeRF-synthetic leaves the suffix out
-    for candidate in (file_path, f"{file_path}.png", f"{file_path}.jpg"):
-        path = inside(root, candidate)
-        if path.is_file():
-            return path
-    return None
+def _focal(entry: Mapping[str, Any], focal: str, radians: Sequence[str], degrees: str, pixels: int) -> float | None:
+    if focal in entry:
+        return float(entry[focal])
+    angle = next((float(entry[name]) for name in radians if name in entry), None)
+    if angle is None and degrees in entry:
+        angle = math.radians(float(entry[degrees]))
+    return None if angle is None else 0.5 * pixels / math.tan(0.5 * angle)
+
+
+def _ngp_depth_is_on(entry: Mapping[str, Any]) -> bool:
+    """instant-ngp reads depth only where its scale is stated, unless it is told not to."""
+    return bool(entry.get("enable_depth_loading", True)) and float(entry.get("integer_depth_scale") or 0) > 0
+
+
+def _depth_notes(entries: Sequence[Mapping[str, Any]]) -> tuple[str, ...]:
+    unused = [entry for entry in entries if entry.get("depth_path") and not entry.get("depth_file_path")]
+    unused = [entry for entry in unused if not _ngp_depth_is_on(entry)]
+    if not unused:
+        return ()
+    why = "enable_depth_loading is false" if "integer_depth_scale" in unused[0] else "there is no integer_depth_scale"
+    return (f"depth_path of {len(unused)} frames is not read: {why}",)

@@ -21,14 +21,15 @@ from torch import Tensor
 
 from lorasub.data.depth import DepthFile
 from lorasub.data.frames import Capture, Frame, pinhole
-from lorasub.data.paths import inside, numbered
-from lorasub.data.readers.base import Reader, missing_images
-from lorasub.errors import ArtefactError, DataError
-from lorasub.files import read_json
+from lorasub.data.paths import find_file, inside, numbered
+from lorasub.data.readers.base import Reader, keys_not_read, missing_images, without_lost
+from lorasub.data.text import read_json_object
+from lorasub.errors import DataError
 
 FILE = "opencv_cameras.json"
 #: Blender writes 1e10 where a ray hits nothing.
 FARTHEST = 1e6
+_KEYS = ("file_path", "w2c", "fx", "fy", "cx", "cy", "w", "h", "blender_camera_location", "id", "name")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,6 +41,7 @@ class OpenCVCameras(Reader):
     """
 
     format: ClassVar[str] = "opencv_cameras"
+    layout: ClassVar[tuple[str, ...]] = (FILE,)
 
     metric: bool = False
 
@@ -49,12 +51,8 @@ class OpenCVCameras(Reader):
 
     def read(self, root: Path) -> Capture:
         """See :class:`Reader`."""
-        try:
-            content = read_json(root / FILE)
-        except ArtefactError as error:
-            raise DataError(str(error)) from error
-        entries = content.get("frames") if isinstance(content, dict) else None
-        if not isinstance(entries, list):
+        entries = read_json_object(root / FILE).get("frames")
+        if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
             raise DataError(f"{root / FILE}: expected an object with a list 'frames'")
         images = self._images(root, entries)
         missing = [image for image in images if not image.is_file()]
@@ -63,7 +61,7 @@ class OpenCVCameras(Reader):
             for entry, image in zip(entries, images, strict=True)
             if image not in missing
         )
-        notes = missing_images(missing, len(images))
+        notes = missing_images(missing, len(images)) + keys_not_read(entries, _KEYS, root / FILE)
         return Capture(name=root.name, root=root, frames=frames, metric=self.metric, format=self.format, notes=notes)
 
     def _images(self, root: Path, entries: list[Mapping[str, Any]]) -> list[Path]:
@@ -79,27 +77,30 @@ class OpenCVCameras(Reader):
     def _frame(self, root: Path, entry: Mapping[str, Any], image: Path) -> Frame:
         try:
             fx, fy, cx, cy = (float(entry[name]) for name in ("fx", "fy", "cx", "cy"))
-            pose = torch.tensor(entry["w2c"], dtype=torch.float64)[:3, :4]
+            pose = without_lost(torch.tensor(entry["w2c"], dtype=torch.float64)[:3, :4])
+            size = (int(entry["w"]), int(entry["h"])) if "w" in entry and "h" in entry else None
         except (KeyError, TypeError, ValueError, IndexError) as error:
             raise DataError(f"{root / FILE}: the entry of {image.name} lacks or garbles {error}") from error
-        depth = image.with_name(image.name.replace("rgba", "depth")).with_suffix(".exr")
+        depth = inside(root, image.with_name(image.name.replace("rgba", "depth")).with_suffix(".exr").relative_to(root))
         return Frame(
             name=image.relative_to(root).as_posix(),
             image=image,
             intrinsics=pinhole(fx, fy, cx, cy),
-            cam_from_world=_without_scale(pose),
+            cam_from_world=None if pose is None else _without_scale(pose),
+            camera_size=size,
             depth=DepthFile(path=depth, unit=1.0, farthest=FARTHEST) if depth.is_file() else None,
         )
 
 
 def _image(root: Path, stated: str) -> Path:
     """The file that an entry means, see the top of this module."""
-    relative = Path(stated)
+    relative = Path(stated.replace("\\", "/"))
     if relative.suffix == ".exr":
         relative = relative.with_suffix(".png")
     shorter = Path(*relative.parts[1:])
-    if len(relative.parts) > 2 and not inside(root, relative).is_file() and inside(root, shorter).is_file():
-        return root / shorter
+    for words in (relative, shorter) if len(relative.parts) > 2 else (relative,):
+        if (found := find_file(root, words.as_posix())) is not None:
+            return found
     return inside(root, relative)
 
 

@@ -43,6 +43,7 @@ class PoseList(Reader):
             empty if there are none. With an id, it is the number in the image's file name; without, lines go with
             images in order.
         cam_from_world: poses are extrinsics rather than camera to world.
+        camera_size: width and height that ``camera`` was calibrated at; images of another size are scaled to it.
         metric: whether the world unit is the metre.
     """
 
@@ -51,6 +52,7 @@ class PoseList(Reader):
     images: str
     camera: tuple[float, float, float, float]
     centres: float = 0.0
+    camera_size: tuple[int, int] | None = None
     depth: str = ""
     depth_unit: float = 0.001
     rotate_bits: int = 0
@@ -62,7 +64,7 @@ class PoseList(Reader):
 
     def can_read(self, root: Path) -> bool:
         """See :class:`Reader`."""
-        return any(root.glob(self.images)) and (not self.poses or (root / self.poses).is_file())
+        return bool(numbered(root, self.images)) and (not self.poses or (root / self.poses).is_file())
 
     def read(self, root: Path) -> Capture:
         """See :class:`Reader`."""
@@ -71,7 +73,13 @@ class PoseList(Reader):
         intrinsics = pinhole(fx, abs(fy), cx, cy, centres=self.centres)
         poses = self._poses(root / self.poses, images) if self.poses else [None] * len(images)
         frames = [
-            Frame(name=path.relative_to(root).as_posix(), image=path, intrinsics=intrinsics, cam_from_world=pose)
+            Frame(
+                name=path.relative_to(root).as_posix(),
+                image=path,
+                intrinsics=intrinsics,
+                cam_from_world=pose,
+                camera_size=self.camera_size,
+            )
             for path, pose in zip(images, poses, strict=True)
         ]
         if self.depth:
@@ -116,8 +124,10 @@ class PoseList(Reader):
             poses.append(None if row is None else self._pose(row, path))
         return poses
 
-    def _pose(self, row: list[float], path: Path) -> Tensor:
+    def _pose(self, row: list[float], path: Path) -> Tensor | None:
         pose = pose_from_quaternion(row[:3], row[3:], path)
+        if pose is None:
+            return None
         if self.cam_from_world:
             pose = invert_pose(pose)
         if self.camera[1] < 0:

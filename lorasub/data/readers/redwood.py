@@ -15,13 +15,15 @@ from torch import Tensor
 
 from lorasub.data.depth import DepthFile
 from lorasub.data.frames import Capture, Frame, pinhole
-from lorasub.data.paths import numbered
+from lorasub.data.images import IMAGE_SUFFIXES
+from lorasub.data.paths import files_in, inside, numbered
 from lorasub.data.readers.base import Reader, pose_from_camera_to_world, read_rows, to_float
-from lorasub.errors import ArtefactError, DataError
-from lorasub.files import read_json
+from lorasub.data.readers.calibration import find_calibration
+from lorasub.errors import DataError
 
 COLOR_FOLDERS = ("color", "rgb", "image")
-CAMERA_FILES = ("camera_intrinsic.json", "intrinsic.json", "camera_primesense.json", "camera.json")
+#: Open3D's camera for PrimeSense sensors: fx, fy, cx, cy, pixel centres from 0; its size.
+CAMERA, SIZE = (525.0, 525.0, 319.5, 239.5), (640, 480)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,36 +31,44 @@ class Redwood(Reader):
     """Reader of Redwood sequences.
 
     Attributes:
-        trajectory: name of the log; empty takes ``trajectory.log``, or the only ``.log`` there is.
-        camera: fx, fy, cx, cy, counting pixel centres from 0, for folders without a camera file. The default is
-            Open3D's for PrimeSense sensors.
+        trajectory: name of the log; empty takes ``trajectory.log``, or the only ``.log`` that is a trajectory.
+        camera: fx, fy, cx, cy, counting pixel centres from 0. None takes it from a calibration file
+            (:mod:`lorasub.data.readers.calibration`); without one, Open3D's for PrimeSense sensors of 640 x 480.
         depth_unit: metres per stored unit.
     """
 
     format: ClassVar[str] = "redwood"
+    layout: ClassVar[tuple[str, ...]] = ("*.log", "color/", "depth/")
 
     trajectory: str = ""
-    camera: tuple[float, float, float, float] = (525.0, 525.0, 319.5, 239.5)
+    camera: tuple[float, float, float, float] | None = None
     depth_unit: float = 0.001
 
     def can_read(self, root: Path) -> bool:
         """See :class:`Reader`."""
-        return self._log(root) is not None and _color_folder(root) is not None and (root / "depth").is_dir()
+        return _color_folder(root) is not None and (root / "depth").is_dir() and bool(self._logs(root))
 
     def read(self, root: Path) -> Capture:
         """See :class:`Reader`."""
-        log, folder = self._log(root), _color_folder(root)
-        if log is None or folder is None:
-            raise DataError(f"{root}: a Redwood sequence needs a .log file and a folder {' or '.join(COLOR_FOLDERS)}")
+        logs, folder = self._logs(root), _color_folder(root)
+        if not logs or folder is None:
+            raise DataError(
+                f"{root}: a Redwood sequence needs a trajectory (.log) and a folder {' or '.join(COLOR_FOLDERS)}"
+            )
+        if len(logs) > 1:
+            names = ", ".join(log.name for log in logs)
+            raise DataError(f"{root}: several logs are trajectories ({names}); name one with the option 'trajectory'")
+        log = logs[0]
         poses = read_trajectory_log(log)
-        images, depths = numbered(root, f"{folder}/*.[jp][pn]g"), numbered(root, "depth/*.png")
+        images, depths = files_in(root / folder, IMAGE_SUFFIXES), files_in(root / "depth", (".png",))
         if not len(poses) == len(images) == len(depths):
             raise DataError(
                 f"{root}: {len(poses)} poses in {log.name}, {len(images)} images in {folder}/ and {len(depths)} in "
                 "depth/ go together in order, so their numbers must be equal"
             )
-        camera_file = next((root / name for name in CAMERA_FILES if (root / name).is_file()), None)
-        intrinsics = pinhole(*self.camera, centres=0.0) if camera_file is None else _read_camera(camera_file)
+        stated = find_calibration(root) if self.camera is None else None
+        assumed = self.camera is None and stated is None
+        intrinsics = pinhole(*(self.camera or CAMERA), centres=0.0) if stated is None else stated.intrinsics
         frames = tuple(
             Frame(
                 name=image.stem,
@@ -66,16 +76,23 @@ class Redwood(Reader):
                 intrinsics=intrinsics,
                 cam_from_world=pose_from_camera_to_world(pose),
                 depth=DepthFile(path=depth, unit=self.depth_unit),
+                distortion=() if stated is None else stated.distortion,
+                camera_size=SIZE if assumed else None if stated is None else stated.size,
+                camera_assumed=assumed,
             )
             for image, depth, pose in zip(images, depths, poses, strict=True)
         )
-        assumed = f"no camera file ({', '.join(CAMERA_FILES)}): took fx, fy, cx, cy = {self.camera}"
-        notes = (assumed,) if camera_file is None else ()
+        notes = (f"assumed camera: no file states it; took PrimeSense's fx, fy, cx, cy = {CAMERA}",) if assumed else ()
         return Capture(name=root.name, root=root, frames=frames, metric=True, format=self.format, notes=notes)
 
-    def _log(self, root: Path) -> Path | None:
-        logs = [root / self.trajectory] if self.trajectory else [root / "trajectory.log", *sorted(root.glob("*.log"))]
-        return next((log for log in logs if log.is_file()), None)
+    def _logs(self, root: Path) -> list[Path]:
+        """The trajectory that was named, or else those that there are; recorders leave other logs beside them."""
+        if self.trajectory:
+            log = inside(root, self.trajectory)
+            return [log] if log.is_file() else []
+        if (root / "trajectory.log").is_file():
+            return [root / "trajectory.log"]
+        return [log for log in numbered(root, "*.log") if _is_trajectory(log)]
 
 
 def read_trajectory_log(path: Path) -> list[Tensor]:
@@ -96,14 +113,12 @@ def read_trajectory_log(path: Path) -> list[Tensor]:
     return matrices
 
 
+def _is_trajectory(path: Path) -> bool:
+    try:
+        return bool(read_trajectory_log(path))
+    except DataError:
+        return False
+
+
 def _color_folder(root: Path) -> str | None:
     return next((name for name in COLOR_FOLDERS if (root / name).is_dir()), None)
-
-
-def _read_camera(path: Path) -> Tensor:
-    try:
-        flat = [float(value) for value in read_json(path)["intrinsic_matrix"]]
-        fx, _, _, _, fy, _, cx, cy, _ = flat  # column by column
-    except (ArtefactError, KeyError, TypeError, ValueError) as error:
-        raise DataError(f"{path}: no Open3D camera (an object with 9 numbers 'intrinsic_matrix'): {error}") from error
-    return pinhole(fx, fy, cx, cy, centres=0.0)

@@ -1,19 +1,27 @@
-"""ScanNet scenes as its exporter writes them.
+"""ScanNet scenes as its exporter writes them, and its subset of 25,000 frames.
 
 ``color/0.jpg``, ``depth/0.png`` (millimetres), ``pose/0.txt`` (camera to world; minus infinity where tracking was lost)
-and ``intrinsic/intrinsic_color.txt`` (4 x 4). The depth has another resolution but the same field of view.
+and ``intrinsic/intrinsic_color.txt`` (4 x 4), which stands as ``intrinsics_color.txt`` at the top in the subset. The
+depth has another resolution but the same field of view.
 """
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
+import torch
+
 from lorasub.data.depth import DepthFile
-from lorasub.data.frames import Capture, Frame, pinhole
-from lorasub.data.paths import numbered
-from lorasub.data.readers.base import Reader, pose_from_camera_to_world, read_matrix
+from lorasub.data.frames import Capture, Frame
+from lorasub.data.images import IMAGE_SUFFIXES
+from lorasub.data.paths import files_in, find_file, subfolders
+from lorasub.data.readers.base import Reader, read_matrix, read_pose
+from lorasub.data.readers.calibration import read_calibration
+
+_COLOR_CAMERA = re.compile(r"intrinsics?(_color)?\.txt", re.IGNORECASE)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,28 +29,42 @@ class ScanNet(Reader):
     """Reader of ScanNet's exported layout."""
 
     format: ClassVar[str] = "scannet"
+    layout: ClassVar[tuple[str, ...]] = ("color/", "depth/", "pose/", "intrinsic/intrinsic_color.txt")
 
     def can_read(self, root: Path) -> bool:
         """See :class:`Reader`."""
-        return (root / "intrinsic" / "intrinsic_color.txt").is_file() and (root / "color").is_dir()
+        camera = _camera_file(root) if (root / "color").is_dir() else None
+        return camera is not None and (camera.parent != root or (root / "pose").is_dir())
 
     def read(self, root: Path) -> Capture:
         """See :class:`Reader`."""
-        k = read_matrix(root / "intrinsic" / "intrinsic_color.txt", (4, 4))
-        intrinsics = pinhole(float(k[0, 0]), float(k[1, 1]), float(k[0, 2]), float(k[1, 2]), centres=0.0)
+        path = _camera_file(root)
+        assert path is not None
+        camera = read_calibration(path)
         frames = []
-        for image in numbered(root, "color/*.[jp][pn]g"):
-            depth = root / "depth" / f"{image.stem}.png"
-            pose = pose_from_camera_to_world(read_matrix(root / "pose" / f"{image.stem}.txt", (4, 4)))
+        for image in files_in(root / "color", IMAGE_SUFFIXES):
+            depth = find_file(root / "depth", f"{image.stem}.png")
             frames.append(
                 Frame(
                     name=image.stem,
                     image=image,
-                    intrinsics=intrinsics,
-                    cam_from_world=pose,
-                    depth=DepthFile(path=depth, unit=0.001) if depth.exists() else None,
+                    intrinsics=camera.intrinsics,
+                    cam_from_world=read_pose(root / "pose" / f"{image.stem}.txt"),
+                    depth=None if depth is None else DepthFile(path=depth, unit=0.001),
                 )
             )
-        lost = sum(frame.cam_from_world is None for frame in frames)
-        notes = (f"{lost} frames have no pose: tracking was lost",) if lost else ()
+        extrinsics = path.with_name(path.name.replace("intrinsic", "extrinsic"))
+        notes: tuple[str, ...] = ()
+        if extrinsics.is_file() and extrinsics != path:
+            matrix = read_matrix(extrinsics, (4, 4))
+            if not torch.allclose(matrix, torch.eye(4, dtype=matrix.dtype), atol=1e-4):
+                notes = (f"{extrinsics.relative_to(root)} is not the identity, and is not applied",)
         return Capture(name=root.name, root=root, frames=tuple(frames), metric=True, format=self.format, notes=notes)
+
+
+def _camera_file(root: Path) -> Path | None:
+    """The colour camera's file: in a folder such as ``intrinsic``, or at the top."""
+    folders = [folder for folder in subfolders(root) if folder.name.lower().startswith("intrinsic")]
+    found = [path for folder in (*folders, root) for path in files_in(folder, (".txt",))]
+    found = [path for path in found if _COLOR_CAMERA.fullmatch(path.name)]
+    return next((path for path in found if "color" in path.name.lower()), found[0] if found else None)

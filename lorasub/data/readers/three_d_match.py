@@ -1,8 +1,8 @@
 """3DMatch's layout of RGB-D sequences (also SUN3D, and scans prepared for TSDF fusion).
 
-``camera-intrinsics.txt`` (3 x 3) beside, or above, frames ``frame-000000.color.png|jpg``, ``.depth.png`` (millimetres,
-registered to colour) and ``.pose.txt`` (camera to world), flat or in ``seq-01`` ... folders. The sequences of one
-folder share their world.
+``camera-intrinsics.txt`` (3 x 3; or another calibration file) beside, or above, frames
+``frame-000000.color.png|jpg``, ``.depth.png`` (millimetres, registered to colour) and ``.pose.txt`` (camera to world),
+flat or in ``seq-01`` ... folders. The sequences of one folder share their world.
 """
 
 from __future__ import annotations
@@ -12,9 +12,12 @@ from pathlib import Path
 from typing import ClassVar
 
 from lorasub.data.depth import DepthFile
-from lorasub.data.frames import Capture, Frame, pinhole
-from lorasub.data.readers.base import Reader, pose_from_camera_to_world, read_matrix
-from lorasub.data.readers.seven_scenes import frame_files, poses_without_image
+from lorasub.data.frames import Capture, Frame
+from lorasub.data.paths import find_file
+from lorasub.data.readers.base import Reader, read_pose
+from lorasub.data.readers.calibration import find_calibration
+from lorasub.data.readers.seven_scenes import depth_camera_only, frame_files, poses_without_image
+from lorasub.errors import DataError
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,29 +30,33 @@ class ThreeDMatch(Reader):
     """
 
     format: ClassVar[str] = "3dmatch"
+    layout: ClassVar[tuple[str, ...]] = ("camera-intrinsics.txt", "frame-*.color.*", "frame-*.pose.txt")
 
     depth_unit: float = 0.001
     centres: float = 0.5
 
     def can_read(self, root: Path) -> bool:
         """See :class:`Reader`."""
-        return (root / "camera-intrinsics.txt").is_file() and bool(frame_files(root))
+        return bool(frame_files(root)) and not depth_camera_only(root)
 
     def read(self, root: Path) -> Capture:
         """See :class:`Reader`."""
-        k = read_matrix(root / "camera-intrinsics.txt", (3, 3))
-        intrinsics = pinhole(float(k[0, 0]), float(k[1, 1]), float(k[0, 2]), float(k[1, 2]), centres=self.centres)
+        camera = find_calibration(root, centres=self.centres)
+        if camera is None:
+            raise DataError(f"{root}: a folder in 3DMatch's layout needs camera-intrinsics.txt (3 x 3)")
         frames = []
         for image in frame_files(root):
             stem = image.name.split(".")[0]
-            depth = image.with_name(f"{stem}.depth.png")
+            depth = find_file(image.parent, f"{stem}.depth.png")
             frames.append(
                 Frame(
                     name=image.relative_to(root).as_posix().split(".")[0],
                     image=image,
-                    intrinsics=intrinsics,
-                    cam_from_world=pose_from_camera_to_world(read_matrix(image.with_name(f"{stem}.pose.txt"), (4, 4))),
-                    depth=DepthFile(path=depth, unit=self.depth_unit) if depth.exists() else None,
+                    intrinsics=camera.intrinsics,
+                    cam_from_world=read_pose(image.with_name(f"{stem}.pose.txt")),
+                    depth=None if depth is None else DepthFile(path=depth, unit=self.depth_unit),
+                    distortion=camera.distortion,
+                    camera_size=camera.size,
                 )
             )
         return Capture(
@@ -58,5 +65,5 @@ class ThreeDMatch(Reader):
             frames=tuple(frames),
             metric=True,
             format=self.format,
-            notes=poses_without_image(root, len(frames)),
+            notes=poses_without_image(root),
         )

@@ -13,13 +13,18 @@ from typing import ClassVar
 
 import numpy as np
 import numpy.typing as npt
-from torch import Tensor
 
 from lorasub.data.depth import DepthFile
 from lorasub.data.frames import Capture, Frame, pinhole
-from lorasub.data.paths import inside
-from lorasub.data.readers.base import Reader, pose_from_quaternion, read_rows, to_float
+from lorasub.data.images import IMAGE_SUFFIXES
+from lorasub.data.paths import find_file, inside
+from lorasub.data.readers.base import Reader, missing_images, pose_from_quaternion, read_lines, read_rows, to_float
+from lorasub.data.readers.calibration import find_calibration
+from lorasub.data.text import visible
 from lorasub.errors import DataError
+
+#: The camera that the benchmark's authors recommend for all sequences: fx, fy, cx, cy, pixel centres from 0; its size.
+CAMERA, SIZE = (525.0, 525.0, 319.5, 239.5), (640, 480)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,15 +32,17 @@ class TumRgbd(Reader):
     """Reader of TUM RGB-D sequences.
 
     Attributes:
-        camera: fx, fy, cx, cy, counting pixel centres from 0. The default is the one that the benchmark's authors
+        camera: fx, fy, cx, cy, counting pixel centres from 0. None takes it from a calibration file beside ``rgb.txt``
+            (:mod:`lorasub.data.readers.calibration`); without one, the camera of 640 x 480 that the benchmark's authors
             recommend for all sequences (their depth images were registered with it).
         max_difference: seconds that may lie between an image and its depth or pose.
         depth_unit: metres per stored unit.
     """
 
     format: ClassVar[str] = "tum"
+    layout: ClassVar[tuple[str, ...]] = ("rgb.txt", "depth.txt", "groundtruth.txt")
 
-    camera: tuple[float, float, float, float] = (525.0, 525.0, 319.5, 239.5)
+    camera: tuple[float, float, float, float] | None = None
     max_difference: float = 0.02
     depth_unit: float = 1 / 5000
 
@@ -45,36 +52,52 @@ class TumRgbd(Reader):
 
     def read(self, root: Path) -> Capture:
         """See :class:`Reader`."""
-        images = _timed(root / "rgb.txt", 2)
-        depths = _timed(root / "depth.txt", 2) if (root / "depth.txt").is_file() else []
-        poses = _timed(root / "groundtruth.txt", 8)
+        images = _timed_files(root / "rgb.txt")
+        depths = _timed_files(root / "depth.txt") if (root / "depth.txt").is_file() else []
+        poses = _timed_poses(root / "groundtruth.txt")
         depth_times, pose_times = np.array([t for t, _ in depths]), np.array([t for t, _ in poses])
-        intrinsics = pinhole(*self.camera, centres=0.0)
-        frames = []
-        for time, (file,) in images:
+        stated = find_calibration(root) if self.camera is None else None
+        assumed = self.camera is None and stated is None
+        intrinsics = pinhole(*(self.camera or CAMERA), centres=0.0) if stated is None else stated.intrinsics
+        frames, missing = [], []
+        for time, file in images:
+            image = find_file(root, file, IMAGE_SUFFIXES)
+            if image is None:
+                missing.append(file)
+                continue
             depth = self._nearest(depth_times, time)
             pose = self._nearest(pose_times, time)
             frames.append(
                 Frame(
-                    name=Path(file).stem,
-                    image=inside(root, file),
+                    name=image.stem,
+                    image=image,
                     intrinsics=intrinsics,
-                    cam_from_world=None if pose is None else _pose(poses[pose][1], root / "groundtruth.txt"),
-                    depth=None
-                    if depth is None
-                    else DepthFile(path=inside(root, depths[depth][1][0]), unit=self.depth_unit),
+                    cam_from_world=None
+                    if pose is None
+                    else pose_from_quaternion(poses[pose][1][:3], poses[pose][1][3:], root / "groundtruth.txt"),
+                    depth=None if depth is None else self._depth(root, depths[depth][1]),
+                    distortion=() if stated is None else stated.distortion,
+                    camera_size=SIZE if assumed else None if stated is None else stated.size,
+                    camera_assumed=assumed,
                 )
             )
-        notes = []
+        notes = list(missing_images(missing, len(images)))
+        if assumed:
+            notes.append(f"assumed camera: no file states it; took TUM's usual fx, fy, cx, cy = {CAMERA}")
+        elif stated is not None:
+            notes.append(f"camera from {stated.path.name}")
         for what, count in (
-            ("depth", sum(frame.depth is None for frame in frames)),
-            ("pose", sum(frame.cam_from_world is None for frame in frames)),
+            ("depth", sum(self._nearest(depth_times, time) is None for time, _ in images)),
+            ("pose", sum(self._nearest(pose_times, time) is None for time, _ in images)),
         ):
             if count:
-                notes.append(f"{count} of {len(frames)} images have no {what} within {self.max_difference:g} s")
+                notes.append(f"{count} of {len(images)} images have no {what} within {self.max_difference:g} s")
         return Capture(
             name=root.name, root=root, frames=tuple(frames), metric=True, format=self.format, notes=tuple(notes)
         )
+
+    def _depth(self, root: Path, file: str) -> DepthFile:
+        return DepthFile(path=find_file(root, file) or inside(root, file), unit=self.depth_unit)
 
     def _nearest(self, times: npt.NDArray[np.float64], time: float) -> int | None:
         if not len(times):
@@ -83,16 +106,29 @@ class TumRgbd(Reader):
         return index if abs(times[index] - time) <= self.max_difference else None
 
 
-def _timed(path: Path, columns: int) -> list[tuple[float, list[str]]]:
-    rows = read_rows(path)
-    if wrong := [row for row in rows if len(row) < columns]:
-        raise DataError(f"{path}: expected {columns} columns, got '{' '.join(wrong[0])}'")
-    timed = [(to_float(row[0], path), row[1:columns]) for row in rows]
-    if not all(math.isfinite(time) for time, _ in timed):
-        raise DataError(f"{path}: timestamps must be finite")
+def _timed_files(path: Path) -> list[tuple[float, str]]:
+    """Lines ``timestamp path``; a path may hold spaces, with or without quotes."""
+    timed = []
+    for line in read_lines(path):
+        time, _, file = line.replace(",", " ", 1).replace("\t", " ").partition(" ")
+        if not file.strip():
+            raise DataError(f"{path}: expected 2 columns (timestamp and path), got {visible(line)}")
+        timed.append((_time(time, path), file.strip()))
+    return sorted(timed)
+
+
+def _timed_poses(path: Path) -> list[tuple[float, list[float]]]:
+    """Lines ``timestamp tx ty tz qx qy qz qw``; what stands behind is left out."""
+    timed = []
+    for row in read_rows(path):
+        if len(row) < 8:
+            raise DataError(f"{path}: expected 8 columns (timestamp tx ty tz qx qy qz qw), got '{' '.join(row)}'")
+        timed.append((_time(row[0], path), [to_float(word, path) for word in row[1:8]]))
     return sorted(timed, key=lambda entry: entry[0])
 
 
-def _pose(words: list[str], path: Path) -> Tensor:
-    values = [to_float(word, path) for word in words]
-    return pose_from_quaternion(values[:3], values[3:], path)
+def _time(word: str, path: Path) -> float:
+    time = to_float(word, path)
+    if not math.isfinite(time):
+        raise DataError(f"{path}: timestamps must be finite")
+    return time

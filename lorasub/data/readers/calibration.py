@@ -1,0 +1,117 @@
+"""The camera of a folder whose layout does not state one: from a calibration file beside the images."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from lorasub.data.frames import pinhole
+from lorasub.data.paths import is_hidden
+from lorasub.data.text import read_json_object, read_rows, read_text, to_float
+from lorasub.errors import DataError
+
+#: Names of calibration files, the most telling first; upper and lower case do not matter.
+FILES = (
+    *("camera-intrinsics.txt", "camera_intrinsics.txt", "intrinsics.k.txt", "intrinsics.txt", "intrinsic.txt"),
+    *("calibration.txt", "calib.txt", "k.txt", "camera.txt", "intrinsics_color.txt", "intrinsic_color.txt"),
+    *("camera_intrinsic.json", "camera_intrinsics.json", "intrinsic.json", "intrinsics.json", "calibration.json"),
+    *("camera_primesense.json", "camera.json"),
+)
+_NAMED = re.compile(r"\b(fx|fy|cx|cy|k1|k2|p1|p2|k3|width|height)\b['\"]?\s*[:=]\s*([-+.\deE]+)", re.IGNORECASE)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Calibration:
+    """A camera as a file states it.
+
+    Attributes:
+        path: the file.
+        intrinsics: ``[3, 3]``, pixel centres at half integers.
+        distortion: OpenCV's k1, k2, p1, p2, k3; empty for none.
+        size: (width, height) of the images it is for; None where the file does not say.
+    """
+
+    path: Path
+    intrinsics: Tensor
+    distortion: tuple[float, ...] = ()
+    size: tuple[int, int] | None = None
+
+
+def find_calibration(root: Path, *, centres: float = 0.0) -> Calibration | None:
+    """The camera in the first of :data:`FILES` that ``root`` holds; None if it holds none.
+
+    Files hold a 3 x 3, 3 x 4 or 4 x 4 matrix; or ``fx fy cx cy``, perhaps with OpenCV's distortion (k1 k2 p1 p2 [k3])
+    behind; or these with their names; or Open3D's JSON (``intrinsic_matrix``, column by column).
+
+    Args:
+        root: the folder.
+        centres: where the file puts the centre of the first pixel, see :func:`~lorasub.data.frames.pinhole`.
+
+    Raises:
+        DataError: the file is there, and nothing of the above.
+    """
+    there = {child.name.lower(): child for child in root.iterdir() if not is_hidden(child.name) and child.is_file()}
+    path = next((there[name] for name in FILES if name in there), None)
+    return None if path is None else read_calibration(path, centres=centres)
+
+
+def read_calibration(path: Path, *, centres: float = 0.0) -> Calibration:
+    """Read a calibration file; see :func:`find_calibration`.
+
+    Raises:
+        DataError: it holds no camera in any of these forms.
+    """
+    size = None
+    if path.suffix.lower() == ".json":
+        fx, fy, cx, cy, distortion, size = _from_json(path)
+    elif len(named := dict(_NAMED.findall(read_text(path).lower()))) >= 4 and {"fx", "fy", "cx", "cy"} <= set(named):
+        values = {name: to_float(word, path) for name, word in named.items()}
+        fx, fy, cx, cy = (values[name] for name in ("fx", "fy", "cx", "cy"))
+        distortion = tuple(values.get(name, 0.0) for name in ("k1", "k2", "p1", "p2", "k3"))
+        if {"width", "height"} <= set(values):
+            size = int(values["width"]), int(values["height"])
+    else:
+        fx, fy, cx, cy, distortion = _from_rows(path)
+    if fx <= 2 or fy <= 2:
+        raise DataError(f"{path}: fx = {fx:g}, fy = {fy:g} are no focal lengths in pixels")
+    intrinsics = pinhole(fx, fy, cx, cy, centres=centres)
+    return Calibration(path, intrinsics, distortion if any(distortion) else (), size)
+
+
+def _from_rows(path: Path) -> tuple[float, float, float, float, tuple[float, ...]]:
+    rows = [[to_float(word, path) for word in row] for row in read_rows(path)]
+    if [len(row) for row in rows] in ([3] * 3, [4] * 3, [4] * 4):
+        matrix = torch.tensor([row[:3] for row in rows[:3]], dtype=torch.float64)
+        if matrix[2].tolist() == [0, 0, 1] and matrix[1, 0] == 0 and matrix[0, 1] == 0:
+            return float(matrix[0, 0]), float(matrix[1, 1]), float(matrix[0, 2]), float(matrix[1, 2]), ()
+    elif len(rows) == 1 and len(row := rows[0]) == 9 and row[1] == row[3] == row[6] == row[7] == 0 and row[8] == 1:
+        return row[0], row[4], row[2], row[5], ()
+    elif len(rows) == 1 and len(rows[0]) in (4, 8, 9):
+        fx, fy, cx, cy, *distortion = rows[0]
+        return fx, fy, cx, cy, tuple(distortion)
+    raise DataError(
+        f"{path}: expected a 3 x 3 or 4 x 4 matrix, or one line 'fx fy cx cy [k1 k2 p1 p2 [k3]]', got rows of "
+        f"{[len(row) for row in rows]} numbers"
+    )
+
+
+def _from_json(path: Path) -> tuple[float, float, float, float, tuple[float, ...], tuple[int, int] | None]:
+    content = read_json_object(path)
+    flat = {str(key).lower(): value for key, value in content.items()}
+    try:
+        if "intrinsic_matrix" in flat:
+            fx, _, _, _, fy, _, cx, cy, _ = (float(value) for value in flat["intrinsic_matrix"])  # column by column
+        else:
+            fx, fy, cx, cy = (float(flat[name]) for name in ("fx", "fy", "cx", "cy"))
+        distortion = tuple(float(flat.get(name, 0.0)) for name in ("k1", "k2", "p1", "p2", "k3"))
+        size = (int(flat["width"]), int(flat["height"])) if "width" in flat and "height" in flat else None
+    except (KeyError, TypeError, ValueError) as error:
+        raise DataError(
+            f"{path}: no camera as Open3D writes it (an object with 9 numbers 'intrinsic_matrix') nor one with fx, fy, "
+            f"cx, cy: {error}"
+        ) from error
+    return fx, fy, cx, cy, distortion, size

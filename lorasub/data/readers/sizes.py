@@ -1,0 +1,55 @@
+"""Whether images have the size that their cameras were calibrated at: told when a capture is read, from a few heads."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from lorasub.data.decoding import size_fault, stands_upright
+from lorasub.data.frames import Capture, Frame
+from lorasub.data.images import read_header
+from lorasub.errors import DataError
+
+#: So many images of a capture are looked at, evenly spaced. Loading looks at each.
+LOOKED_AT = 32
+
+
+def notes_on_sizes(capture: Capture) -> tuple[str, ...]:
+    """What loading will do to images whose size or orientation is not that of their camera.
+
+    Raises:
+        DataError: a camera was assumed, and an image has another size than it.
+    """
+    found: Counter[str] = Counter()
+    with_camera = [frame for frame in capture.frames if frame.intrinsics is not None]
+    step = max(len(with_camera) // LOOKED_AT, 1)
+    for frame in with_camera[::step]:
+        try:
+            found.update([_note(frame)])
+        except DataError:
+            if frame.camera_assumed:
+                raise
+            # damage is told where the image is loaded
+    return tuple(note for note in found if note)
+
+
+def _note(frame: Frame) -> str:
+    """What happens to one image; empty if nothing does."""
+    try:
+        header, upright = read_header(frame.image), stands_upright(frame)
+    except DataError:
+        return ""
+    size, stated = header.upright_size if upright else header.size, frame.camera_size
+    if frame.camera_assumed and stated is not None and stated != size:
+        raise DataError(f"{frame.image}: {size_fault(size, stated, assumed=True)}")
+    notes = []
+    if upright:
+        notes.append("images are turned as their orientation tag (EXIF) says, which the camera's size asks for")
+    elif header.orientation != 1:
+        notes.append(
+            f"images have the orientation tag {header.orientation} (EXIF) and are read as stored: the camera's size "
+            + ("is that of the stored pixels" if stated is not None else "is not stated")
+        )
+    if stated is not None and stated != size:
+        image, camera = f"{size[0]} x {size[1]}", f"{stated[0]} x {stated[1]}"
+        notes.append(f"images are {image}, their cameras were calibrated at {camera}: intrinsics are scaled")
+    return "; ".join(notes)

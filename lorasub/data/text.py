@@ -1,0 +1,142 @@
+"""Text files of captures, whatever wrote them: byte order marks, UTF-16, line ends of every system."""
+
+from __future__ import annotations
+
+import codecs
+import json
+import unicodedata
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from lorasub.errors import DataError
+
+_MARKS = (
+    (codecs.BOM_UTF32_LE, "utf-32"),  # before UTF-16: its mark begins with that one's
+    (codecs.BOM_UTF32_BE, "utf-32"),
+    (codecs.BOM_UTF16_LE, "utf-16"),
+    (codecs.BOM_UTF16_BE, "utf-16"),
+)
+#: What separates or surrounds numbers, beside white space.
+_PUNCTUATION = str.maketrans(dict.fromkeys(",;[]()\t", " "))
+
+
+def read_text(path: Path) -> str:
+    r"""A text file with line ends ``\n`` and without byte order marks.
+
+    Raises:
+        DataError: the file is missing, or is no text in UTF-8, UTF-16 or UTF-32.
+    """
+    try:
+        return decode_text(path.read_bytes(), path)
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read as text ({reason(error, path)})") from error
+
+
+def decode_text(content: bytes, path: Path) -> str:
+    """The text in ``content``; ``path`` is for messages. See :func:`read_text`."""
+    encoding = next((name for mark, name in _MARKS if content.startswith(mark)), "utf-8")
+    try:
+        text = content.decode(encoding)
+    except UnicodeDecodeError as error:
+        raise DataError(
+            f"{path}: cannot be read as text (byte {error.start} is not {encoding}); save it as UTF-8"
+        ) from error
+    return text.replace("\ufeff", "").replace("\r\n", "\n").replace("\r", "\n")
+
+
+def read_lines(path: Path) -> list[str]:
+    """The lines of a text file, stripped, without empty ones and those that begin with #.
+
+    Raises:
+        DataError: see :func:`read_text`.
+    """
+    lines = [line.strip() for line in read_text(path).split("\n")]
+    return [line for line in lines if line and not line.startswith("#")]
+
+
+def read_rows(path: Path) -> list[list[str]]:
+    """The words of each line of a table of numbers, without comments (#) and empty lines.
+
+    Raises:
+        DataError: see :func:`read_text`.
+    """
+    rows = [line.split("#")[0].translate(_PUNCTUATION).split() for line in read_lines(path)]
+    return [row for row in rows if row]
+
+
+def read_matrix(path: Path, *shapes: tuple[int, int]) -> Tensor:
+    """A float64 matrix from a text file.
+
+    Args:
+        path: the file.
+        shapes: numbers of rows and columns that it may have.
+
+    Raises:
+        DataError: the file is missing, holds other things than numbers, or has another shape.
+    """
+    rows = read_rows(path)
+    if not any(len(rows) == height and all(len(row) == width for row in rows) for height, width in shapes):
+        expected = " or ".join(f"{height} rows of {width}" for height, width in shapes)
+        raise DataError(f"{path}: expected {expected} numbers, got {[len(row) for row in rows]}")
+    return torch.tensor([[to_float(word, path) for word in row] for row in rows], dtype=torch.float64)
+
+
+def to_float(word: str, path: Path) -> float:
+    """A number of a text file, with the file's name in the error."""
+    try:
+        return float(word)
+    except ValueError as error:
+        raise DataError(f"{path}: {visible(word)} is not a number") from error
+
+
+def read_json_object(path: Path) -> dict[str, Any]:
+    """The object in a JSON file of a capture.
+
+    Raises:
+        DataError: the file is missing, is not JSON, or holds something else than an object.
+    """
+    text = read_text(path)
+    try:
+        content = json.loads(text)
+    except RecursionError as error:
+        raise DataError(f"{path} is not valid JSON (nested too deeply)") from error
+    except json.JSONDecodeError as error:
+        cut = error.pos >= len(text.rstrip()) or error.msg.startswith("Unterminated")
+        raise DataError(f"{path} is not valid JSON ({error})" + ("; it may be truncated" if cut else "")) from error
+    if not isinstance(content, dict):
+        raise DataError(f"{path}: expected a JSON object, got a {type(content).__name__}")
+    return content
+
+
+def visible(word: str) -> str:
+    """A word in quotes, with characters that a terminal does not show written out."""
+    return ascii(word) if any(unicodedata.category(character).startswith("C") for character in word) else f"'{word}'"
+
+
+def reason(error: BaseException, path: Path) -> str:
+    """What another library's exception says, without error numbers and without the path, which our message has."""
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror[:1].lower() + error.strerror[1:]
+    text = " ".join((str(error) or type(error).__name__).split())
+    for name in (repr(str(path)), f'"{path}"', str(path)):
+        text = text.replace(name, "it")
+    return text
+
+
+def content_fault(path: Path) -> str | None:
+    """What is wrong with a file as a whole, in words: it is empty, or only stands for the real one. None if neither."""
+    try:
+        with path.open("rb") as file:
+            head = file.read(64)
+    except OSError:
+        return None
+    if not head:
+        return "the file is empty"
+    if head.startswith(b"version https://git-lfs"):
+        return "the file is a Git LFS pointer; fetch what it stands for with 'git lfs pull'"
+    if head.lstrip().lower().startswith((b"<!doctype", b"<html")):
+        return "the file is a web page; download it again"
+    return None
