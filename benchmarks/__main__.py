@@ -18,6 +18,7 @@ BENCHMARKS: dict[str, tuple[str, str]] = {
     "adapters": ("benchmarks.adapters", "adapter layers against PEFT's: forward, training step, memory, files"),
     "adapter_bank": ("benchmarks.adapter_bank", "n adapters fitted at once against one after the other"),
     "vggt": ("benchmarks.vggt", "VGGT against the released implementation: time and memory over views"),
+    "launches": ("benchmarks.launches", "operations, casts and bytes of a step of VGGT-1B, counted"),
     "memory": ("benchmarks.memory", "memory of fits of VGGT-1B over views and methods, counted"),
     "scaling": ("benchmarks.scaling", "how a training step grows with views, size, rank, dimensions, adapters"),
     "encoder_cache": ("benchmarks.encoder_cache", "training steps with and without cached encoder tokens"),

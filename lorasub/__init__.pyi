@@ -13,6 +13,7 @@ from .adapters import ParameterTable as ParameterTable
 from .adapters import ProjectedLoRA as ProjectedLoRA
 from .adapters import RandomBasis as RandomBasis
 from .adapters import attached_adapters as attached_adapters
+from .adapters import cast_frozen_weights as cast_frozen_weights
 from .adapters import count_parameters as count_parameters
 from .adapters import inject_adapters as inject_adapters
 from .adapters import load_adapter_updates as load_adapter_updates

@@ -4,6 +4,7 @@ from lorasub.adapters.adapter_bank import AdapterBank
 from lorasub.adapters.adapter_set import AdapterSet, attached_adapters
 from lorasub.adapters.config import PSV, AdapterSpec, FullFineTuning, LayerSpec, LoRA, ProjectedLoRA, RandomBasis
 from lorasub.adapters.folder import AdapterInfo, load_adapter_updates
+from lorasub.adapters.frozen import cast_frozen_weights
 from lorasub.adapters.inject import inject_adapters, load_adapters
 from lorasub.adapters.layer import AdapterLayer
 from lorasub.adapters.lora_bank import LoRABank
@@ -26,6 +27,7 @@ __all__ = [
     "ProjectedLoRA",
     "RandomBasis",
     "attached_adapters",
+    "cast_frozen_weights",
     "count_parameters",
     "inject_adapters",
     "load_adapter_updates",

@@ -10,7 +10,9 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from lorasub.adapters.fused import FactorCasts
 from lorasub.adapters.layer import AdapterLayer
+from lorasub.adapters.lora import LoRALinear
 from lorasub.adapters.saving import load_into, save_adapters
 from lorasub.adapters.table import ParameterTable, count_parameters
 from lorasub.adapters.targets import base_modules, shorten
@@ -49,6 +51,7 @@ class AdapterSet:
         self.base_model_id: str | None = getattr(model, "model_id", None)
         self.base_model_hash = base_model_hash
         self._trained_before = trained_before
+        self._casts = FactorCasts(model, [layer for layer in layers.values() if isinstance(layer, LoRALinear)])
         setattr(model, _ATTRIBUTE, self)
 
     def __repr__(self) -> str:
@@ -201,6 +204,7 @@ class AdapterSet:
                     setattr(parent, name, child.base_layer)
         for name, parameter in self.model.named_parameters():
             parameter.requires_grad_(name in self._trained_before)
+        self._casts.detach()
         delattr(self.model, _ATTRIBUTE)
         return self.model
 

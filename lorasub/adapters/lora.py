@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
+from lorasub.adapters.fused import Factors, can_fuse, linear_with_update
 from lorasub.adapters.layer import AdapterLayer, adapter_dtype, add_product, conv_with, leading_components
 from lorasub.subspaces.updates import LowRankUpdate
 
@@ -97,11 +98,23 @@ class LoRALinear(LoRALayer):
     """LoRA on a Linear layer. A fused query-key-value projection is one Linear and gets one pair of factors."""
 
     base_layer: nn.Linear
+    cast_factors: Factors | None = None
+
+    def factors(self) -> Factors:
+        """The weights of ``lora_A`` and ``lora_B``."""
+        return self.lora_A.weight, self.lora_B.weight
 
     def _make_factors(self) -> tuple[nn.Linear, nn.Linear]:
         base = self.base_layer
         factory: dict[str, Any] = {"bias": False, "device": base.weight.device, "dtype": adapter_dtype(base)}
         return nn.Linear(base.in_features, self.r, **factory), nn.Linear(self.r, base.out_features, **factory)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """See :meth:`AdapterLayer.forward`; base layer and update in one operation where that is possible."""
+        plain = self.merged or not self.enabled or self.lora_dropout is not None or self.start_A is not None
+        if plain or not can_fuse(self.base_layer):
+            return super().forward(x)
+        return linear_with_update(x, self.base_layer, *self.factors(), self.scale, self.cast_factors)
 
     def add_update(self, x: Tensor, result: Tensor) -> Tensor:
         """See :meth:`AdapterLayer.add_update`."""

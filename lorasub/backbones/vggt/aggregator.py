@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from lorasub.backbones.vggt.blocks import Block, run_block
 from lorasub.backbones.vggt.config import VGGTConfig
 from lorasub.backbones.vggt.encoder import ImageEncoder
+from lorasub.backbones.vggt.fused import compute_dtype
 from lorasub.backbones.vggt.rope import RotaryTable, grid_positions, rotary_table
 from lorasub.backbones.vggt.token_cache import TokenCache
 
@@ -125,6 +126,7 @@ class Aggregator(nn.Module):
         """For the tokens of one view, and for those of all S views in a row."""
         dtype = torch.promote_types(tokens.dtype, torch.float32)
         positions = grid_positions(*grid, self.num_special_tokens, device=tokens.device)
-        cos, sin = rotary_table(positions, self.head_dim, self.rope_frequency, dtype)
+        table = rotary_table(positions, self.head_dim, self.rope_frequency, dtype)
+        cos, sin = (half.to(compute_dtype(tokens)) for half in table)  # once here instead of in every block
         s = tokens.shape[1]
         return (cos, sin), (cos.repeat(s, 1), sin.repeat(s, 1))

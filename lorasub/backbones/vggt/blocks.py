@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from lorasub.backbones.vggt.fused import LayerNorm, add_scaled, rotated_queries_keys
 from lorasub.backbones.vggt.rope import RotaryTable, apply_rotary
 
 
@@ -62,6 +63,8 @@ class Attention(nn.Module):
     def queries_keys_values(self, x: Tensor, rope: RotaryTable | None = None) -> tuple[Tensor, Tensor, Tensor]:
         """What attention is computed from, ``[B, heads, N, dim / heads]`` each, normalised and rotated."""
         qkv = self.qkv(x).unflatten(-1, (3, self.num_heads, -1))  # [B, N, 3, heads, head_dim]
+        if rope is not None and isinstance(self.q_norm, nn.LayerNorm) and isinstance(self.k_norm, nn.LayerNorm):
+            return rotated_queries_keys(qkv, self.q_norm, self.k_norm, rope)
         q, k, v = qkv.permute(2, 0, 3, 1, 4).unbind(0)
         q, k = self.q_norm(q), self.k_norm(k)
         if rope is not None:
@@ -92,17 +95,17 @@ class Block(nn.Module):
         norm_eps: float = 1e-5,
     ) -> None:
         super().__init__()
-        self.norm1 = nn.LayerNorm(dim, eps=norm_eps)
+        self.norm1 = LayerNorm(dim, eps=norm_eps)
         self.attn = Attention(dim, num_heads, qk_norm=qk_norm)
         self.ls1 = LayerScale(dim, layer_scale)
-        self.norm2 = nn.LayerNorm(dim, eps=norm_eps)
+        self.norm2 = LayerNorm(dim, eps=norm_eps)
         self.mlp = Mlp(dim, int(dim * mlp_ratio), dim)
         self.ls2 = LayerScale(dim, layer_scale)
 
     def forward(self, x: Tensor, rope: RotaryTable | None = None) -> Tensor:
         """``[B, N, dim]`` to the same."""
-        x = x + self.ls1(self.attn(self.norm1(x), rope))
-        return x + self.ls2(self.mlp(self.norm2(x)))  # type: ignore[no-any-return]
+        x = add_scaled(x, self.attn(self.norm1(x), rope), self.ls1.gamma)
+        return add_scaled(x, self.mlp(self.norm2(x)), self.ls2.gamma)
 
 
 def run_block(block: nn.Module, x: Tensor, rope: RotaryTable | None = None, *, checkpointing: bool) -> Tensor:

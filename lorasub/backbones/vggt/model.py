@@ -19,6 +19,7 @@ from lorasub.backbones.vggt.aggregator import Aggregator
 from lorasub.backbones.vggt.camera_head import CameraHead
 from lorasub.backbones.vggt.config import ALL_HEADS, Head, VGGTConfig
 from lorasub.backbones.vggt.dense_head import DenseHead, inverse_log
+from lorasub.backbones.vggt.fused import without_autocast
 from lorasub.backbones.vggt.presets import PresetName, find_preset
 from lorasub.backbones.vggt.token_cache import TokenCache
 from lorasub.errors import ArtefactError, ConfigError
@@ -91,7 +92,7 @@ class VGGT(Backbone):
         dense_taps = taps if dense_views is None else tuple(tap[:, dense_views] for tap in taps)
         poses: tuple[Tensor, ...] = ()
         depth = depth_conf = points = points_conf = None
-        with _without_autocast(images.device.type):
+        with without_autocast(images.device.type):
             if self.camera_head is not None:
                 poses = self.camera_head(taps[-1][:, :, 0], checkpointing=checkpointing)
             if self.depth_head is not None:
@@ -293,13 +294,6 @@ def _random_numbers_from(seed: int) -> Iterator[None]:
         # not torch.manual_seed: that would also seed the accelerators, whose state is not saved here
         torch.default_generator.manual_seed(seed)
         yield
-
-
-def _without_autocast(device_type: str) -> contextlib.AbstractContextManager[object]:
-    """Turn autocast off on devices that have it."""
-    if torch.amp.is_autocast_available(device_type):
-        return torch.autocast(device_type, enabled=False)
-    return contextlib.nullcontext()
 
 
 def _stored_config(path: Path) -> VGGTConfig | None:

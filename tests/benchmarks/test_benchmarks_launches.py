@@ -1,0 +1,47 @@
+"""Counts of launches are exact, so they can be held: fewer than PEFT's, and what was reached once stays."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+from benchmarks.launches import LaunchCounter, build, count_step
+
+SHAPE = (1, 2, 3, 518, 518)
+#: Of a step of VGGT-1B with LoRA in the blocks, before its operations were fused (2026-11-28).
+BEFORE = 7384
+
+
+def test_views_and_allocations_are_no_launches() -> None:
+    with LaunchCounter() as counter:
+        x = torch.empty(4, 6)
+        x.view(2, 12).transpose(0, 1).unbind(0)
+        y = x + 1
+        y.to(torch.float64)
+        y.t().contiguous()
+    assert counter.count.launches == {"add": 1, "_to_copy": 1, "clone": 1}
+    assert (counter.count.casts, counter.count.copies) == (1, 1)
+    assert counter.count.bytes == 4 * 24 * 2 + 24 * (4 + 8) + 4 * 24 * 2
+
+
+def test_an_expanded_tensor_is_read_once() -> None:
+    with LaunchCounter() as counter:
+        torch.ones(1, 5).expand(1000, 5).sum()
+    assert counter.count.bytes == 2 * 4 * 5 + 4  # written by ones, read by sum, the sum itself
+
+
+def test_a_step_of_vggt_1b_takes_at_most_six_tenths_of_the_launches_it_took() -> None:
+    ours = count_step(build("lora bf16", "vggt-1b", None), SHAPE, backward=True)
+    assert ours.total <= 0.6 * BEFORE
+    peft = count_step(build("peft", "vggt-1b", None), SHAPE, backward=True)
+    assert ours.total < peft.total
+    assert ours.bytes < peft.bytes
+    assert ours.casts < peft.casts
+
+
+def test_counting_leaves_the_model_alone() -> None:
+    model = build("lora", "nano", None)
+    before = {name: (p.shape, p.requires_grad) for name, p in model.named_parameters()}
+    count_step(model, (1, 1, 3, 112, 112), backward=True)
+    assert {name: (p.shape, p.requires_grad) for name, p in model.named_parameters()} == before
+    assert all(p.grad is None for p in model.parameters() if isinstance(p, nn.Parameter))
