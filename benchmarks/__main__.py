@@ -26,6 +26,10 @@ BENCHMARKS: dict[str, tuple[str, str]] = {
     "startup": ("benchmarks.startup", "where the time goes before the first step of a fit"),
     "mining": ("benchmarks.mining", "mining and overlap at the size of VGGT-1B, against dense SVDs"),
     "rendering": ("benchmarks.rendering", "views per second of the renderer"),
+    "scene_statistics": (
+        "benchmarks.scene_statistics",
+        "depths, cameras and tones of rendered scenes beside real captures",
+    ),
     "reading": ("benchmarks.reading_captures", "frames per second from a capture"),
     "backbone": ("benchmarks.backbone", "how good a backbone is, beside models that do not look"),
     "real_samples": ("benchmarks.real_samples", "scores on the real samples, before and after a short fit"),

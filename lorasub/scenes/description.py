@@ -57,6 +57,14 @@ class Pattern(enum.IntEnum):
     GRADIENT = 8
     #: A picture of the renderer's atlas, as wide and as high as the material's scale, mirrored at its borders.
     IMAGE = 9
+    #: Noise with as much contrast at every scale, as photographs have it (amplitude 1/f).
+    FRACTAL = 10
+    #: Leaves of all sizes that lie upon each other (Ruderman, "Origins of scaling in natural images", 1997).
+    LEAVES = 11
+    #: Bricks, tiles or boards with joints; the more warp, the longer.
+    BRICKS = 12
+    #: A surface that shines by itself: its colours are radiance, lamps add nothing, and it casts no shadow.
+    GLOW = 13
 
 
 class LightKind(enum.IntEnum):

@@ -1,21 +1,37 @@
-"""What a camera adds to colour: vignetting and noise, a nuisance that is off unless asked for.
+"""What a camera adds to colour: a nuisance that is off unless asked for.
 
 It has a random stream of its own, so that scenes are the same with and without it, and it changes nothing but colour.
+All of it runs batched on the device of the images. The noise is a hash of the scene's name and of the pixel's place, in
+whole numbers: it does not depend on the batch, and it is the same on every device.
 """
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from lorasub.errors import ConfigError
-from lorasub.rng import torch_generator, uniforms
+from lorasub.rng import seed_of, uniforms
 from lorasub.scenes.color import linear_to_srgb, srgb_to_linear
+from lorasub.scenes.jpeg import jpeg
 from lorasub.scenes.ranges import Range
 from lorasub.structures import SceneBatch
+
+_LOWEST = {
+    "read_noise": 0.0,
+    "shot_noise": 0.0,
+    "vignetting": 0.0,
+    "gain": 1e-3,
+    "white_balance": 0.0,
+    "gamma": 1e-3,
+    "motion_blur": 0.0,
+    "jpeg_quality": 1.0,
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,21 +46,53 @@ class SensorNuisance:
         read_noise: standard deviation where it is dark, of linear light in [0, 1].
         shot_noise: variance per linear light.
         vignetting: 0 is none, 1 is that of a simple lens.
+        gain: factor on linear light; above 1 the brightest parts are clipped. Uniform in its logarithm.
+        white_balance: largest absolute logarithm of the factors on red and on blue.
+        gamma: power of the encoded image. Uniform in its logarithm.
+        motion_blur: length of each view's blur, in thousandths of the image's width.
+        jpeg_quality: as libjpeg's; None: no compression.
+        share: of the scenes that have all this; the others come from a perfect camera.
 
     Raises:
-        ConfigError: a range that is negative or the wrong way round.
+        ConfigError: a range that is too low or the wrong way round.
     """
 
     read_noise: Range = (0.0, 0.01)
     shot_noise: Range = (0.0, 0.002)
     vignetting: Range = (0.0, 1.5)
+    gain: Range = (1.0, 1.0)
+    white_balance: Range = (0.0, 0.0)
+    gamma: Range = (1.0, 1.0)
+    motion_blur: Range = (0.0, 0.0)
+    jpeg_quality: Range | None = None
+    share: float = 1.0
 
     def __post_init__(self) -> None:
-        for name in ("read_noise", "shot_noise", "vignetting"):
-            low, high = getattr(self, name)
-            if not 0.0 <= low <= high:
-                raise ConfigError(f"SensorNuisance.{name} is {(low, high)}; it must be two numbers, 0 <= low <= high")
+        for name, lowest in _LOWEST.items():
+            limits = getattr(self, name)
+            if limits is not None and not lowest <= limits[0] <= limits[1]:
+                raise ConfigError(
+                    f"SensorNuisance.{name} is {tuple(limits)}; it must be two numbers, {lowest:g} <= low <= high"
+                )
+        if not 0.0 <= self.share <= 1.0:
+            raise ConfigError(f"SensorNuisance.share is {self.share}; it must be between 0 and 1")
 
+    @classmethod
+    def photographic(cls) -> SensorNuisance:
+        """Ranges that cover what hand-held cameras and phones give; four fifths of the scenes have them."""
+        return cls(
+            read_noise=(0.0, 0.008),
+            shot_noise=(0.0, 0.002),
+            vignetting=(0.0, 1.0),
+            gain=(0.7, 2.5),
+            white_balance=(0.0, 0.25),
+            gamma=(0.75, 1.3),
+            motion_blur=(0.0, 15.0),
+            jpeg_quality=(40.0, 98.0),
+            share=0.8,
+        )
+
+    @torch.no_grad()
     def apply(self, batch: SceneBatch, seed: int) -> SceneBatch:
         """The batch as such cameras see it: a function of the seed and each scene's name, on every device the same.
 
@@ -52,18 +100,91 @@ class SensorNuisance:
             batch: its images are in the 256 steps of an 8-bit image, before and after.
             seed: of the data set.
         """
-        device, (height, width) = batch.images.device, batch.image_size
-        draws = torch.as_tensor(np.stack([uniforms((seed, "sensor", name), 3) for name in batch.scene_ids])).float()
-        low, high = torch.tensor([self.read_noise, self.shot_noise, self.vignetting]).unbind(1)
-        read, shot, power = (low + (high - low) * draws).to(device)[..., None, None, None, None].unbind(1)
-        linear = srgb_to_linear(batch.images) * _cos4(batch.intrinsics, height, width) ** power
-        # drawn on the CPU, for the generators of other devices give other numbers
-        generators = [
-            torch_generator(seed, "sensor", name, view) for name in batch.scene_ids for view in range(batch.num_views)
-        ]
-        grain = torch.stack([torch.randn(3, height, width, generator=one) for one in generators])
-        noisy = linear + (read.square() + shot * linear).sqrt() * grain.to(device).reshape(linear.shape)
-        return batch.replace(images=(255.0 * linear_to_srgb(noisy.clamp(0.0, 1.0))).round() / 255.0)
+        images = batch.images
+        device, views = images.device, batch.num_views
+        draws = np.stack([uniforms((seed, "sensor", name), 9 + 2 * views) for name in batch.scene_ids])
+        camera = torch.as_tensor(draws, dtype=torch.float32, device=device)[..., None, None, None, None]
+
+        def between(column: int, limits: Range) -> Tensor:
+            return limits[0] + (limits[1] - limits[0]) * camera[:, column]
+
+        def log_between(column: int, limits: Range) -> Tensor:
+            return between(column, (math.log(limits[0]), math.log(limits[1]))).exp()
+
+        # columns: read, shot, vignetting, gain, red, blue, gamma, quality, share; then length and angle of each blur
+        balance = torch.cat(
+            [
+                ((2.0 * camera[:, 4] - 1.0) * between(3, self.white_balance)).exp(),
+                torch.ones_like(camera[:, 4]),
+                ((2.0 * camera[:, 5] - 1.0) * between(3, self.white_balance)).exp(),
+            ],
+            dim=2,
+        )
+        dimmed = _cos4(batch.intrinsics, *batch.image_size) ** between(2, self.vignetting)
+        linear = srgb_to_linear(images) * dimmed * (balance * log_between(3, self.gain))
+        if self.motion_blur[1] > 0.0:
+            blur = torch.as_tensor(draws[:, 9:], dtype=torch.float32, device=device).reshape(-1, 2)
+            least, most = (1e-3 * images.shape[-1] * limit for limit in self.motion_blur)
+            linear = motion_blur(
+                linear.flatten(0, 1), least + (most - least) * blur[:, 0], math.pi * blur[:, 1], most
+            ).reshape(images.shape)
+        variance = between(0, self.read_noise).square() + between(1, self.shot_noise) * linear
+        keys = [seed_of(seed, "sensor", name, view) for name in batch.scene_ids for view in range(views)]
+        grain = hashed_normal(torch.tensor(keys, device=device), images.shape[2:]).reshape(images.shape)
+        seen = linear_to_srgb((linear + variance.sqrt() * grain).clamp(0.0, 1.0)) ** log_between(6, self.gamma)
+        seen = (255.0 * seen).round() / 255.0
+        if self.jpeg_quality is not None:
+            quality = between(7, self.jpeg_quality).expand(-1, views, 1, 1, 1).flatten()
+            seen = jpeg(seen.flatten(0, 1), quality).reshape(images.shape)
+        return batch.replace(images=torch.where(camera[:, 8] < self.share, seen, images))
+
+
+def motion_blur(images: Tensor, length: Tensor, angle: Tensor, longest: float) -> Tensor:
+    """Average images along a line.
+
+    Args:
+        images: ``[N, C, H, W]``.
+        length: ``[N]`` of the line, in pixels.
+        angle: ``[N]`` from the image's x axis toward its y axis, radians.
+        longest: bound on the length, which decides the size of the kernels.
+    """
+    reach = math.ceil(0.5 * longest) + 1
+    along = (torch.arange(32, device=images.device) + 0.5) / 32.0 - 0.5
+    place = torch.arange(-reach, reach + 1, device=images.device)
+    x, y = (length[:, None] * turn[:, None] * along for turn in (angle.cos(), angle.sin()))  # [N, 32]
+    # each sample of the line is shared by the pixels around it, as in bilinear interpolation
+    across, down = ((1.0 - (place[:, None] - value[:, None]).abs()).clamp(min=0.0) for value in (x, y))
+    kernel = torch.einsum("nys,nxs->nyx", down, across) / along.numel()
+    number, channels = images.shape[:2]
+    padded = functional.pad(images, (reach, reach, reach, reach), mode="replicate")
+    many = padded.reshape(1, number * channels, *padded.shape[-2:])
+    weights = kernel.repeat_interleave(channels, dim=0)[:, None].to(images)
+    return functional.conv2d(many, weights, groups=number * channels).reshape(images.shape)
+
+
+def hashed_normal(keys: Tensor, shape: tuple[int, ...]) -> Tensor:
+    """``[N, *shape]`` float32 numbers of mean 0 and variance 1, nearly normal: a hash of the keys and the places.
+
+    SplitMix64 (Steele et al., "Fast splittable pseudorandom number generators", 2014); the sum of the four 16-bit parts
+    of each result (Irwin and Hall) is exact, so every device gives the same.
+
+    Args:
+        keys: ``[N]`` int64.
+        shape: of the numbers of each key.
+    """
+    place = torch.arange(1, math.prod(shape) + 1, device=keys.device)
+    value = keys[:, None] + place * -0x61C8864680B583EB
+    value = (value ^ _shifted(value, 30)) * -0x40A7B892E31B1A47
+    value = (value ^ _shifted(value, 27)) * -0x6B2FB644ECCEEE15
+    value = value ^ _shifted(value, 31)
+    total = sum((_shifted(value, 16 * part) & 0xFFFF for part in range(4)), torch.zeros_like(value))
+    scale = math.sqrt(4.0 * (65536.0**2 - 1.0) / 12.0)
+    return ((total - 2 * 65535).float() / scale).reshape(len(keys), *shape)
+
+
+def _shifted(value: Tensor, bits: int) -> Tensor:
+    """Shift to the right as if the number had no sign."""
+    return (value >> bits) & ((1 << (64 - bits)) - 1) if bits else value
 
 
 def _cos4(intrinsics: Tensor, height: int, width: int) -> Tensor:

@@ -19,14 +19,14 @@ from lorasub.scenes.indoor.layout import FREE, Interior
 from lorasub.scenes.indoor.ranges import IndoorRanges
 from lorasub.scenes.streams import Array, BoolArray, Draws, IntArray
 
-PATHS = 12
+PATHS = 16
 CAMERA_DRAWS = 64 + 32 * PATHS + 6 * MAX_VIEWS
 #: Views after which a path turns back, so that it stays near its beginning however many views there are.
 _TURN_BACK = 7
 #: Places of the image, along each axis, through which the median depth is estimated.
-_PROBES = np.array([-0.7, 0.0, 0.7])
+_PROBES = np.array([-0.8, 0.0, 0.8])
 #: Which of the proposed paths are looked at together; the later ones only where none of the earlier works.
-_ROUNDS = (slice(0, 2), slice(2, 6), slice(6, PATHS))
+_ROUNDS = (slice(0, 3), slice(3, 8), slice(8, PATHS))
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,14 +62,16 @@ def draw_indoor_cameras(draws: Draws, ranges: IndoorRanges, interior: Interior, 
     start = free.where(circling, standing).where(interior.close, near)
     position, target = start.position, start.target
     ratio = draws.log_uniform(ranges.baseline, PATHS)
-    ratio = np.where(panning[:, None], np.minimum(ratio, 0.08), ratio)
+    ratio = np.where(panning[:, None], np.minimum(ratio, 0.1), ratio)
     heading = draws.uniform((0.0, 2.0 * np.pi), PATHS)
     rise = draws.uniform((-0.35, 0.35), PATHS)
     turn = draws.uniform(ranges.turn) * np.where(draws.chance(0.5), 1.0, -1.0)
-    turn = np.where(panning, np.clip(turn, -0.45 * fov, 0.45 * fov), 0.0) * np.where(interior.close, 0.3, 1.0)
-    # most views of a room show more than a bare wall
-    content = np.where(draws.chance(0.85), draws.uniform((0.15, 0.6)), 0.0) * np.where(surface, 0.5, 1.0)
-    shake = draws.log_uniform((0.01, 0.1))
+    turn = np.clip(turn, -0.4 * fov, 0.4 * fov) * np.where(interior.close, 0.25, np.where(panning, 1.0, 0.3))
+    # most views of a room show more than a bare wall, and things at different distances
+    usual = draws.chance(0.85) & ~surface
+    content = np.where(usual, draws.uniform((0.15, 0.6)), 0.0)
+    relief = np.where(usual, draws.uniform((1.3, 3.2)), 1.0)
+    shake = draws.log_uniform((0.01, 0.25))
     noise = draws.uniform((-1.0, 1.0), MAX_VIEWS, 6)[:, :num_views]
     roll = 1.7 * ranges.roll * (draws.uniform((-1.0, 1.0)) + draws.uniform((-1.0, 1.0)))
 
@@ -84,14 +86,16 @@ def draw_indoor_cameras(draws: Draws, ranges: IndoorRanges, interior: Interior, 
         if not left.size:
             break
         room, here, there = interior.of(left), position[left, proposals], target[left, proposals]
-        depth, filled = seen_from(room, here, there, fov[left])
+        depth, filled, spread = seen_from(room, here, there, fov[left])
         depth = np.where(near_by[left, None], np.linalg.norm(there - here, axis=-1), depth)
         step = ratio[left, proposals] * depth
         offset = _offsets(here, there, orbit[left], step, heading[left, proposals], rise[left, proposals], progress)
         tried = here[:, :, None] + offset + 0.25 * step[..., None, None] * noise[left, None, :, :3]
         least = ranges.clearance * np.where(room.close, 0.5, 1.0)
         works = clearance(room, tried).min(-1) >= least[:, None]
-        works &= near_by[left, None] | ((depth > 0.45) & (filled >= content[left, None]))
+        works &= near_by[left, None] | (
+            (depth > 0.45) & (filled >= content[left, None]) & (spread >= relief[left, None])
+        )
         rows, first = np.arange(left.size), np.argmax(works, axis=-1)
         path[left], aimed[left] = tried[rows, first], there[rows, first] - here[rows, first]
         aimed[left] += np.where(orbit[left, None], here[rows, first], tried[rows, first, 0])
@@ -148,6 +152,10 @@ def _free_starts(draws: Draws, ranges: IndoorRanges, interior: Interior, surface
     cos, sin = np.cos(turned), np.sin(turned)
     before = np.stack([cos * u - sin * (v - across), sin * u + cos * (v - across)], axis=-1)
     facing = turned - 0.5 * np.pi + glance
+    # people look into a room more than at the wall behind them
+    inward = draws.chance(0.6, PATHS)
+    toward = np.arctan2(-sideways[..., 1], -sideways[..., 0]) + glance
+    yaw = np.where(inward, toward, yaw)
     is_surface = surface[:, None]
     sideways = np.where(is_surface[..., None], before, sideways)
     yaw = np.where(is_surface, facing, yaw)
@@ -202,10 +210,11 @@ def _pick(there: BoolArray, draws: Draws) -> IntArray:
     return np.take_along_axis(order, rank, axis=1)
 
 
-def seen_from(interior: Interior, position: Array, target: Array, fov: Array) -> tuple[Array, Array]:
-    """Median distance to walls and to the boxes around large pieces, and the share of the view that the latter fill.
+def seen_from(interior: Interior, position: Array, target: Array, fov: Array) -> tuple[Array, Array, Array]:
+    """What rays through a few places of the image say about a view, ``[B, P]`` each.
 
-    Both are ``[B, P]``, from rays through a few places of the image.
+    They meet walls and the boxes around large pieces: the median depth, the share of the view that pieces fill, and the
+    second largest depth over the second smallest.
     """
     forward = target - position
     forward = forward / np.linalg.norm(forward, axis=-1, keepdims=True)
@@ -231,7 +240,8 @@ def seen_from(interior: Interior, position: Array, target: Array, fov: Array) ->
         enter, leave = np.maximum(enter, np.minimum(one, two)), np.minimum(leave, np.maximum(one, two))
     hit = objects.present[:, None, None] & (enter < leave) & (enter > 0.0)
     nearest = np.where(hit, enter, np.inf).min(-1)
-    return np.median(np.minimum(wall, nearest), axis=-1), (nearest < wall).mean(-1)
+    depth = np.sort(np.minimum(wall, nearest), axis=-1)
+    return depth[..., depth.shape[-1] // 2], (nearest < wall).mean(-1), depth[..., -2] / np.maximum(depth[..., 1], 1e-3)
 
 
 def _progress(num_views: int) -> Array:

@@ -8,12 +8,28 @@ room, z up; the piece fills [-1, 1]^3 in half extents.
 
 from __future__ import annotations
 
+import enum
 from dataclasses import dataclass, field
 
 import numpy as np
 
 from lorasub.scenes.description import Primitive
 from lorasub.scenes.streams import Array, BoolArray, IntArray
+
+
+class Role(enum.IntEnum):
+    """What a surface is made of, which decides how its material is drawn."""
+
+    WOOD = 0
+    CLOTH = 1
+    PAINT = 2
+    PRINT = 3
+    LEAF = 4
+    CERAMIC = 5
+    SCREEN = 6
+    PANE = 7
+    WALL = 8
+
 
 #: One metre along a coordinate.
 M = 1j
@@ -71,6 +87,7 @@ class Piece:
         height: half extent upward.
         supports: where small things stand.
         weight: how often it occurs among its like.
+        roles: of the first and of the second material.
     """
 
     solids: tuple[Solid, ...]
@@ -79,6 +96,7 @@ class Piece:
     height: tuple[float, float]
     supports: tuple[Support, ...] = field(default=())
     weight: float = 1.0
+    roles: tuple[Role, Role] = (Role.WOOD, Role.WOOD)
 
 
 def _legs(top: complex, inset: complex = 0.03 * M, thick: complex = 0.05 * M, accent: bool = True) -> tuple[Solid, ...]:
@@ -176,6 +194,7 @@ STANDING: dict[str, Piece] = {
         depth=(0.38, 0.48),
         height=(0.36, 0.46),
         weight=1.2,
+        roles=(Role.CLOTH, Role.CLOTH),
     ),
     "armchair": Piece(
         solids=(
@@ -196,6 +215,7 @@ STANDING: dict[str, Piece] = {
         depth=(0.38, 0.46),
         height=(0.4, 0.5),
         weight=0.7,
+        roles=(Role.CLOTH, Role.CLOTH),
     ),
     "bed": Piece(
         solids=(
@@ -227,6 +247,7 @@ STANDING: dict[str, Piece] = {
         depth=(0.95, 1.02),
         height=(0.4, 0.5),
         weight=0.8,
+        roles=(Role.WOOD, Role.CLOTH),
     ),
     "desk": Piece(
         solids=(
@@ -290,6 +311,7 @@ STANDING: dict[str, Piece] = {
         height=(0.42, 0.47),
         supports=(Support(y=(-1, 1 - 0.06 * M), room=0.42 * M),),
         weight=1.6,
+        roles=(Role.WOOD, Role.WOOD),
     ),
     "chest": Piece(
         solids=(Solid(y=(-1, 1 - 0.02 * M)), *_fronts(1, -0.9, 1 - 0.03 * M, rows=4)),
@@ -305,6 +327,7 @@ STANDING: dict[str, Piece] = {
         depth=(0.25, 0.32),
         height=(0.8, 1.1),
         weight=0.8,
+        roles=(Role.WOOD, Role.WOOD),
     ),
     "fridge": Piece(
         solids=(
@@ -318,6 +341,7 @@ STANDING: dict[str, Piece] = {
         height=(0.5, 0.95),
         supports=(Support(room=0.25 * M),),
         weight=0.4,
+        roles=(Role.PAINT, Role.PAINT),
     ),
     "radiator": Piece(
         solids=(
@@ -336,6 +360,7 @@ STANDING: dict[str, Piece] = {
         depth=(0.05, 0.07),
         height=(0.27, 0.35),
         weight=0.6,
+        roles=(Role.PAINT, Role.PAINT),
     ),
     "plant": Piece(
         solids=(
@@ -357,6 +382,7 @@ STANDING: dict[str, Piece] = {
         depth=(0.2, 0.3),
         height=(0.35, 0.8),
         weight=0.5,
+        roles=(Role.CERAMIC, Role.LEAF),
     ),
     "floor_lamp": Piece(
         solids=(
@@ -368,6 +394,7 @@ STANDING: dict[str, Piece] = {
         depth=(0.15, 0.24),
         height=(0.65, 0.85),
         weight=0.4,
+        roles=(Role.PAINT, Role.CLOTH),
     ),
     "chair": Piece(
         solids=(
@@ -379,6 +406,7 @@ STANDING: dict[str, Piece] = {
         depth=(0.2, 0.25),
         height=(0.42, 0.5),
         weight=0.6,
+        roles=(Role.WOOD, Role.CLOTH),
     ),
     "box": Piece(
         solids=(Solid(z=(-1, 0.9)), Solid(x=(-0.98, 0.98), y=(-0.98, 0.98), z=(0.9, 1), accent=True)),
@@ -387,6 +415,7 @@ STANDING: dict[str, Piece] = {
         height=(0.1, 0.35),
         supports=(Support(room=0.3 * M),),
         weight=0.8,
+        roles=(Role.PRINT, Role.PRINT),
     ),
     "door": Piece(
         solids=(
@@ -402,8 +431,16 @@ STANDING: dict[str, Piece] = {
         depth=(0.025, 0.04),
         height=(0.98, 1.05),
         weight=1.3,
+        roles=(Role.PAINT, Role.PAINT),
     ),
-    "pillar": Piece(solids=(Solid(),), width=(0.15, 0.7), depth=(0.1, 0.45), height=(1.14, 1.15), weight=0.5),
+    "pillar": Piece(
+        solids=(Solid(),),
+        width=(0.15, 0.7),
+        depth=(0.1, 0.45),
+        height=(1.14, 1.15),
+        weight=0.5,
+        roles=(Role.WALL, Role.WALL),
+    ),
 }
 
 #: Pieces that hang on a wall.
@@ -417,6 +454,7 @@ HANGING: dict[str, Piece] = {
         depth=(0.01, 0.02),
         height=(0.12, 0.42),
         weight=2.0,
+        roles=(Role.WOOD, Role.PRINT),
     ),
     "window": Piece(
         solids=(
@@ -428,6 +466,7 @@ HANGING: dict[str, Piece] = {
         depth=(0.025, 0.04),
         height=(0.4, 0.75),
         weight=1.6,
+        roles=(Role.PAINT, Role.PANE),
     ),
     "curtains": Piece(
         solids=(
@@ -439,6 +478,7 @@ HANGING: dict[str, Piece] = {
         depth=(0.05, 0.08),
         height=(0.6, 1.05),
         weight=0.8,
+        roles=(Role.PAINT, Role.CLOTH),
     ),
     "wall_shelf": Piece(
         solids=(
@@ -458,6 +498,7 @@ HANGING: dict[str, Piece] = {
         depth=(0.15, 0.18),
         height=(0.28, 0.4),
         weight=1.0,
+        roles=(Role.WOOD, Role.WOOD),
     ),
     "clock": Piece(
         solids=(
@@ -468,6 +509,7 @@ HANGING: dict[str, Piece] = {
         depth=(0.015, 0.03),
         height=(0.12, 0.2),
         weight=0.3,
+        roles=(Role.PAINT, Role.PRINT),
     ),
     "screen": Piece(
         solids=(
@@ -478,6 +520,7 @@ HANGING: dict[str, Piece] = {
         depth=(0.02, 0.04),
         height=(0.22, 0.4),
         weight=0.5,
+        roles=(Role.PAINT, Role.SCREEN),
     ),
 }
 
@@ -494,6 +537,7 @@ SMALL: dict[str, Piece] = {
         depth=(0.07, 0.11),
         height=(0.09, 0.15),
         weight=2.0,
+        roles=(Role.PRINT, Role.PRINT),
     ),
     "books_flat": Piece(
         solids=(
@@ -505,8 +549,16 @@ SMALL: dict[str, Piece] = {
         depth=(0.08, 0.14),
         height=(0.02, 0.07),
         weight=1.6,
+        roles=(Role.PRINT, Role.PRINT),
     ),
-    "paper": Piece(solids=(Solid(),), width=(0.08, 0.15), depth=(0.1, 0.15), height=(0.001, 0.006), weight=1.2),
+    "paper": Piece(
+        solids=(Solid(),),
+        width=(0.08, 0.15),
+        depth=(0.1, 0.15),
+        height=(0.001, 0.006),
+        weight=1.2,
+        roles=(Role.PRINT, Role.PRINT),
+    ),
     "mug": Piece(
         solids=(
             Solid(kind=_CYLINDER, x=(-1, 0.6), y=(-0.8, 0.8)),
@@ -523,6 +575,7 @@ SMALL: dict[str, Piece] = {
         depth=(0.045, 0.055),
         height=(0.04, 0.055),
         weight=1.4,
+        roles=(Role.CERAMIC, Role.CERAMIC),
     ),
     "bottle": Piece(
         solids=(
@@ -534,6 +587,7 @@ SMALL: dict[str, Piece] = {
         depth=(0.03, 0.05),
         height=(0.1, 0.16),
         weight=1.0,
+        roles=(Role.CERAMIC, Role.PAINT),
     ),
     "bowl": Piece(
         solids=(Solid(kind=_CONE, shape=(0.5, 0.0, 0.0, 0.0), upside_down=True),),
@@ -541,13 +595,31 @@ SMALL: dict[str, Piece] = {
         depth=(0.06, 0.14),
         height=(0.03, 0.06),
         weight=0.6,
+        roles=(Role.CERAMIC, Role.CERAMIC),
     ),
-    "carton": Piece(solids=(Solid(),), width=(0.04, 0.16), depth=(0.03, 0.12), height=(0.04, 0.15), weight=2.0),
+    "carton": Piece(
+        solids=(Solid(),),
+        width=(0.04, 0.16),
+        depth=(0.03, 0.12),
+        height=(0.04, 0.15),
+        weight=2.0,
+        roles=(Role.PRINT, Role.PRINT),
+    ),
     "tin": Piece(
-        solids=(Solid(kind=_CYLINDER),), width=(0.03, 0.06), depth=(0.03, 0.06), height=(0.04, 0.09), weight=0.8
+        solids=(Solid(kind=_CYLINDER),),
+        width=(0.03, 0.06),
+        depth=(0.03, 0.06),
+        height=(0.04, 0.09),
+        weight=0.8,
+        roles=(Role.PRINT, Role.PRINT),
     ),
     "ball": Piece(
-        solids=(Solid(kind=_SPHERE),), width=(0.03, 0.08), depth=(0.03, 0.08), height=(0.03, 0.08), weight=0.6
+        solids=(Solid(kind=_SPHERE),),
+        width=(0.03, 0.08),
+        depth=(0.03, 0.08),
+        height=(0.03, 0.08),
+        weight=0.6,
+        roles=(Role.CERAMIC, Role.CERAMIC),
     ),
     "vase": Piece(
         solids=(
@@ -558,6 +630,7 @@ SMALL: dict[str, Piece] = {
         depth=(0.05, 0.09),
         height=(0.09, 0.17),
         weight=0.5,
+        roles=(Role.CERAMIC, Role.CERAMIC),
     ),
     "pot_plant": Piece(
         solids=(
@@ -568,6 +641,7 @@ SMALL: dict[str, Piece] = {
         depth=(0.07, 0.13),
         height=(0.1, 0.18),
         weight=0.7,
+        roles=(Role.CERAMIC, Role.LEAF),
     ),
     "monitor": Piece(
         solids=(
@@ -580,6 +654,7 @@ SMALL: dict[str, Piece] = {
         depth=(0.08, 0.11),
         height=(0.18, 0.24),
         weight=0.7,
+        roles=(Role.PAINT, Role.SCREEN),
     ),
     "table_lamp": Piece(
         solids=(
@@ -591,6 +666,7 @@ SMALL: dict[str, Piece] = {
         depth=(0.08, 0.15),
         height=(0.15, 0.24),
         weight=0.5,
+        roles=(Role.PAINT, Role.CLOTH),
     ),
     "photo": Piece(
         solids=(Solid(y=(-0.3, 0.2)), Solid(x=(-0.8, 0.8), y=(0.2, 0.3), z=(-0.8, 0.8), accent=True)),
@@ -598,6 +674,7 @@ SMALL: dict[str, Piece] = {
         depth=(0.03, 0.05),
         height=(0.07, 0.12),
         weight=0.6,
+        roles=(Role.WOOD, Role.PRINT),
     ),
     "rock": Piece(
         solids=(Solid(kind=Primitive.BLOB, shape=(0.15, 4.0, 1.0, 0.0)),),
@@ -605,6 +682,7 @@ SMALL: dict[str, Piece] = {
         depth=(0.05, 0.1),
         height=(0.04, 0.1),
         weight=0.5,
+        roles=(Role.CERAMIC, Role.CERAMIC),
     ),
     "ring": Piece(
         solids=(Solid(kind=Primitive.TORUS, shape=(0.3, 0.0, 0.0, 0.0)),),
@@ -612,6 +690,7 @@ SMALL: dict[str, Piece] = {
         depth=(0.05, 0.1),
         height=(0.015, 0.03),
         weight=0.3,
+        roles=(Role.CERAMIC, Role.CERAMIC),
     ),
 }
 
@@ -631,6 +710,7 @@ class Catalogue:
         accent: ``[T, P]`` bool.
         support_a, support_b: ``[T, Q, 6]`` middle in x and y, height, half extent in x and y, and room above.
         supports: ``[T, Q]`` bool, which there are.
+        roles: ``[T, 2]``, a :class:`Role`.
     """
 
     names: tuple[str, ...]
@@ -646,6 +726,7 @@ class Catalogue:
     support_a: Array
     support_b: Array
     supports: BoolArray
+    roles: IntArray
 
     def index(self, *names: str) -> IntArray:
         """Rows of the kinds with these names."""
@@ -709,6 +790,7 @@ def _catalogue(pieces: dict[str, Piece]) -> Catalogue:
         support_a=support.real,
         support_b=support.imag,
         supports=supports,
+        roles=np.array([piece.roles for piece in pieces.values()]),
     )
 
 

@@ -114,6 +114,7 @@ class Interior:
         half: ``[B, 2]``, ``height``: ``[B]`` of the room.
         close: ``[B]``, whether the scene is seen from close by.
         objects: the large pieces, O = :data:`LARGE`.
+        kinds: ``[B, OBJECTS]`` rows of the catalogue, of small things as well.
         supports: where small things stand.
         low, high: ``[B, K, 3]`` box around each solid; empty (low > high) where there is none.
         spot: ``[B, 2]`` middle of the square that is left free.
@@ -124,6 +125,7 @@ class Interior:
     height: Array
     close: BoolArray
     objects: Objects
+    kinds: IntArray
     supports: Supports
     low: Array
     high: Array
@@ -138,6 +140,7 @@ class Interior:
             self.height[scenes],
             self.close[scenes],
             self.objects.of(scenes),
+            self.kinds[scenes],
             Supports(
                 supports.present[scenes],
                 supports.center[scenes],
@@ -163,8 +166,9 @@ def draw_interior(draws: Draws, ranges: IndoorRanges) -> tuple[Geometry, Interio
     large = Objects.join(standing, hanging, centre).limited(MAX_SOLIDS)
     supports = _supports(large, close)
     small = _draw_small(draws, ranges, supports)
-    geometry, low, high = _solids(Objects.join(large, small).limited(MAX_SOLIDS), half, height)
-    return geometry, Interior(half, height, close, large, supports, low, high, spot, depths)
+    objects = Objects.join(large, small).limited(MAX_SOLIDS)
+    geometry, low, high = _solids(objects, half, height)
+    return geometry, Interior(half, height, close, large, objects.kind, supports, low, high, spot, depths)
 
 
 def _draw_walls(

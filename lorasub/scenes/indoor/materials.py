@@ -1,59 +1,99 @@
-"""Draws materials for rooms: pale plain walls, wood, cloth, paint, and the spines and cartons that stand about."""
+"""Draws materials for rooms, each after what its surface is: wood, cloth, paint, print, a plant, a window.
+
+Photographs have contrast at all scales, little saturation, and large plain parts. So noise is fractal, prints are
+leaves of all sizes, most colours are greyish or brown, and a third of the rooms has plain pale walls.
+"""
 
 from __future__ import annotations
 
 import numpy as np
 import torch
 
-from lorasub.scenes.description import FIRST_OBJECT, Materials, Pattern
-from lorasub.scenes.indoor.layout import LARGE, SURFACES
+from lorasub.scenes.description import FIRST_OBJECT, FLOOR, WALLS, Materials, Pattern
+from lorasub.scenes.indoor.furniture import CATALOGUE, Role
+from lorasub.scenes.indoor.layout import SURFACES, Interior
 from lorasub.scenes.materials import hsv_to_linear_rgb
 from lorasub.scenes.streams import Array, Draws, IntArray
 
-MATERIAL_DRAWS = 24 * SURFACES
-_ROOM_PATTERNS = (Pattern.PLAIN, Pattern.NOISE, Pattern.STRIPES, Pattern.CHECKER, Pattern.MARBLE)
-_LARGE_PATTERNS = (Pattern.PLAIN, Pattern.PLAIN, Pattern.NOISE, Pattern.WOOD, Pattern.WOOD, Pattern.STRIPES)
-_SMALL_PATTERNS = (
-    Pattern.PLAIN,
-    Pattern.NOISE,
-    Pattern.CELLS,
-    Pattern.STRIPES,
-    Pattern.DOTS,
+MATERIAL_DRAWS = 26 * SURFACES
+#: Patterns of each role, equally often.
+_PATTERNS: dict[Role, tuple[Pattern, ...]] = {
+    Role.WOOD: (Pattern.PLAIN, Pattern.PLAIN, Pattern.FRACTAL, Pattern.WOOD, Pattern.WOOD, Pattern.MARBLE),
+    Role.CLOTH: (Pattern.PLAIN, Pattern.FRACTAL, Pattern.FRACTAL, Pattern.STRIPES, Pattern.CHECKER, Pattern.LEAVES),
+    Role.PAINT: (Pattern.PLAIN, Pattern.PLAIN, Pattern.FRACTAL),
+    Role.PRINT: (Pattern.LEAVES, Pattern.LEAVES, Pattern.LEAVES, Pattern.FRACTAL, Pattern.STRIPES, Pattern.PLAIN),
+    Role.LEAF: (Pattern.FRACTAL, Pattern.CELLS),
+    Role.CERAMIC: (Pattern.PLAIN, Pattern.PLAIN, Pattern.FRACTAL, Pattern.DOTS, Pattern.LEAVES, Pattern.GRADIENT),
+    Role.SCREEN: (Pattern.PLAIN, Pattern.GLOW),
+    Role.PANE: (Pattern.GLOW,),
+    Role.WALL: (Pattern.PLAIN, Pattern.FRACTAL, Pattern.FRACTAL, Pattern.LEAVES, Pattern.BRICKS, Pattern.STRIPES),
+}
+_FLOORS = (
+    Pattern.FRACTAL,
+    Pattern.FRACTAL,
+    Pattern.BRICKS,
+    Pattern.BRICKS,
+    Pattern.WOOD,
     Pattern.CHECKER,
-    Pattern.MARBLE,
-    Pattern.GRADIENT,
+    Pattern.STRIPES,
+    Pattern.LEAVES,
 )
+#: Size of a feature, least and most; hue; saturation and value of the first colour.
+_LOOKS: dict[Role, tuple[tuple[float, float], tuple[float, float], tuple[float, float], tuple[float, float]]] = {
+    Role.WOOD: ((0.03, 0.3), (0.03, 0.12), (0.1, 0.75), (0.15, 0.9)),
+    Role.CLOTH: ((0.01, 0.15), (0.0, 1.0), (0.02, 0.55), (0.1, 0.9)),
+    Role.PAINT: ((0.05, 0.5), (0.0, 1.0), (0.0, 0.12), (0.2, 1.0)),
+    Role.PRINT: ((0.01, 0.12), (0.0, 1.0), (0.0, 0.9), (0.15, 1.0)),
+    Role.LEAF: ((0.02, 0.08), (0.18, 0.38), (0.25, 0.75), (0.15, 0.6)),
+    Role.CERAMIC: ((0.01, 0.08), (0.0, 1.0), (0.0, 0.7), (0.15, 1.0)),
+    Role.SCREEN: ((0.02, 0.2), (0.5, 0.7), (0.0, 0.3), (0.03, 0.15)),
+    Role.PANE: ((0.8, 2.5), (0.2, 0.6), (0.0, 0.15), (0.9, 1.0)),
+    Role.WALL: ((0.04, 0.6), (0.0, 1.0), (0.0, 0.3), (0.45, 1.0)),
+}
 
 
-def draw_indoor_materials(draws: Draws) -> Materials:
+def draw_indoor_materials(draws: Draws, interior: Interior) -> Materials:
     """A material for every surface of a room."""
     many = SURFACES
-    room, small = np.arange(many) < FIRST_OBJECT, np.arange(many) >= FIRST_OBJECT + 2 * LARGE
     which = draws.uniform((0.0, 1.0), many)
-    pattern = np.where(room, _from(_ROOM_PATTERNS, which), _from(_LARGE_PATTERNS, which))
-    pattern = np.where(small, _from(_SMALL_PATTERNS, which), pattern)
-    scale = draws.log_uniform((0.03, 0.5), many)
-    scale = np.where(small, 0.25 * scale, scale)
+    place = draws.uniform((0.0, 1.0), many, 4)  # in the ranges of its role
     warp = draws.uniform((0.0, 1.0), many)
     phase = draws.uniform((0.0, 8.0), many, 3)
-    hue = draws.uniform((0.0, 1.0), many, 1) + draws.uniform((-0.06, 0.06), many, 3)
-    vivid = draws.uniform((0.0, 1.0), many, 1)
-    # most things are greyish or brown; a few are vivid
-    saturation = 0.55 * vivid**2.5 + draws.uniform((0.0, 0.12), many, 3)
-    saturation = np.where(small[:, None], saturation + 0.35 * vivid, saturation)
-    brown = draws.chance(0.5, many)[..., None] & ~small[:, None]
-    hue = np.where(brown, 0.07 + 0.06 * (hue - 0.5), hue)
-    saturation = np.where(brown, 0.15 + 0.5 * vivid + 0.1 * saturation, saturation)
-    value = draws.uniform((0.12, 0.95), many, 1) + draws.uniform((-0.15, 0.15), many, 3)
-    pale = draws.chance(0.34)
-    walls = slice(FIRST_OBJECT - 2, FIRST_OBJECT)
-    pattern[:, walls] = np.where(pale[:, None], int(Pattern.PLAIN), pattern[:, walls])
-    brown[:, walls] = False
-    value[:, walls] = 0.6 + 0.4 * value[:, walls] * np.where(pale[:, None, None], 0.9, 1.0)
-    saturation[:, walls] = np.where(pale[:, None, None], 0.08, 0.3) * vivid[:, walls]
-    value[:, 2] = 0.8 + 0.2 * value[:, 2]
+    contrast = draws.log_uniform((0.04, 0.6), many, 1)
+    other = draws.uniform((-1.0, 1.0), many, 3, 2)
+    painted = draws.chance(0.45, many)
+    pale = draws.chance(0.34)[:, None]
     roughness = draws.uniform((0.25, 0.9), many)
-    specular = draws.uniform((0.0, 1.0), many) ** 3 * 0.35
+    specular = 0.35 * draws.uniform((0.0, 1.0), many) ** 3
+    outside = draws.log_uniform((0.8, 12.0), many, 1)
+
+    role = _roles(interior)
+    pattern, looks = _from(_PATTERN_TABLE[role], which), _LOOK_TABLE[role]  # [B, M], [B, M, 4, 2]
+    pattern[:, FLOOR] = _from(np.array([[int(one) for one in _FLOORS]]), which[:, FLOOR])
+    drawn = looks[..., 0] + (looks[..., 1] - looks[..., 0]) * place
+    scale = np.exp(drawn[..., 0])
+    # painted wood has any hue, and now and then much of it
+    tinted = painted & (role == int(Role.WOOD))
+    hue = np.where(tinted, place[..., 1], drawn[..., 1])
+    saturation = np.where(tinted, place[..., 2] ** 2 * 0.9, drawn[..., 2])
+    prints = role == int(Role.PRINT)
+    spread = np.where(prints[..., None], 0.6, contrast)
+    hues = hue[..., None] + np.where(prints[..., None], 0.25, 0.04) * other[..., 0]
+    saturations = saturation[..., None] * (1.0 + 0.4 * other[..., 0])
+    values = drawn[..., 3, None] + spread * other[..., 1]
+    walls = slice(WALLS, FIRST_OBJECT)
+    pattern[:, walls] = np.where(pale, int(Pattern.PLAIN), pattern[:, walls])
+    saturations[:, walls] *= np.where(pale, 0.25, 1.0)[..., None]
+    values[:, WALLS] = np.where(pale, 0.75 + 0.25 * place[:, WALLS, 3:], values[:, WALLS])
+    values[:, FIRST_OBJECT - 1] = 0.78 + 0.22 * place[:, FIRST_OBJECT - 1, 3:]
+    pattern[:, FIRST_OBJECT - 1] = int(Pattern.PLAIN)
+    colors = hsv_to_linear_rgb(hues, np.clip(saturations, 0.0, 1.0), np.clip(values, 0.03, 1.0))
+    glows = pattern == int(Pattern.GLOW)
+    colors = np.where(glows[..., None, None], colors * _radiance(role, outside), colors)
+    phase = np.where(glows[..., None], 0.0, phase)
+    rows, source = np.arange(len(role))[:, None], _source(role)
+    pattern, colors, phase = pattern[rows, source], colors[rows, source], phase[rows, source]
+    scale, warp, roughness, specular = (value[rows, source] for value in (scale, warp, roughness, specular))
     specular[:, walls] *= 0.1
 
     def tensor(values: Array) -> torch.Tensor:
@@ -62,7 +102,7 @@ def draw_indoor_materials(draws: Draws) -> Materials:
     batch = len(pattern)
     return Materials(
         pattern=torch.as_tensor(pattern, dtype=torch.int32),
-        colors=tensor(hsv_to_linear_rgb(hue, np.clip(saturation, 0, 1), np.clip(value, 0.02, 1))),
+        colors=tensor(colors),
         scale=tensor(scale),
         warp=tensor(warp),
         phase=tensor(phase),
@@ -73,7 +113,42 @@ def draw_indoor_materials(draws: Draws) -> Materials:
     )
 
 
-def _from(patterns: tuple[Pattern, ...], share: Array) -> IntArray:
-    codes: IntArray = np.array([int(one) for one in patterns])
-    chosen: IntArray = codes[np.minimum((share * len(patterns)).astype(int), len(patterns) - 1)]
-    return chosen
+def _roles(interior: Interior) -> IntArray:
+    """``[B, M]`` the role of each surface."""
+    batch = len(interior.kinds)
+    room = np.broadcast_to([int(Role.WOOD), int(Role.WALL), int(Role.WALL)], (batch, FIRST_OBJECT))
+    return np.concatenate([room, CATALOGUE.roles[interior.kinds].reshape(batch, -1)], axis=1)
+
+
+def _radiance(role: IntArray, outside: Array) -> Array:
+    """How bright a glowing surface is, ``[B, M, 3, 1]`` for its three colours: sky, what is before it, and between."""
+    shares = np.array([1.0, 0.35, 0.6])
+    pane = (role == int(Role.PANE))[..., None]
+    bright: Array = np.where(pane, outside * shares, 3.0 * shares)[..., None]
+    return bright
+
+
+def _source(role: IntArray) -> IntArray:
+    """``[B, M]`` which surface's material each surface has: its own, but pillars are of what the walls are of."""
+    own = np.arange(role.shape[1])
+    source: IntArray = np.where((role == int(Role.WALL)) & (own >= FIRST_OBJECT), WALLS, own)
+    return source
+
+
+def _from(codes: IntArray, share: Array) -> IntArray:
+    """One of each row of codes ``[..., N]``, for numbers ``[...]`` in [0, 1)."""
+    place = (share * codes.shape[-1]).astype(np.int64)
+    chosen: IntArray = np.take_along_axis(np.broadcast_to(codes, (*share.shape, codes.shape[-1])), place[..., None], -1)
+    return chosen[..., 0]
+
+
+def _tables() -> tuple[IntArray, Array]:
+    """Patterns ``[R, N]``, each row repeated to the same length, and ranges ``[R, 4, 2]``; sizes as logarithms."""
+    length = int(np.lcm.reduce([len(some) for some in _PATTERNS.values()]))
+    patterns = np.array([np.repeat([int(one) for one in some], length // len(some)) for some in _PATTERNS.values()])
+    looks = np.array(list(_LOOKS.values()))
+    looks[:, 0] = np.log(looks[:, 0])
+    return patterns, looks
+
+
+_PATTERN_TABLE, _LOOK_TABLE = _tables()

@@ -34,7 +34,7 @@ def draw_indoor(
     shapes, interior = draw_interior(geometry, ranges)
     return SceneDescription(
         geometry=shapes,
-        materials=draw_indoor_materials(texture),
+        materials=draw_indoor_materials(texture, interior),
         lights=draw_indoor_lights(lighting, interior),
         cameras=draw_indoor_cameras(camera, ranges, interior, num_views),
         scene_ids=scene_ids,

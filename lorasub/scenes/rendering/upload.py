@@ -28,7 +28,7 @@ class UploadedScenes:
     Attributes:
         scene: the records.
         bodies: ``[B, K]`` uint8 numbers of the bodies; those that exist come first.
-        shadow_casters: ``[B, K]`` uint8, the same with those that cast shadows first; clear bodies cast none.
+        shadow_casters: ``[B, K]`` uint8, those that cast shadows first: not clear and not glowing ones.
         memory: the tensors that the records lie in. Keep them until the kernels have ended.
     """
 
@@ -46,7 +46,8 @@ def upload(scenes: SceneDescription, image_size: tuple[int, int], images: ImageA
     """
     geometry, materials, lights = scenes.geometry, scenes.materials, scenes.lights
     present = geometry.kind != int(Primitive.NONE)
-    opaque = materials.refraction.gather(1, geometry.surface.long()) == 0.0
+    casts = (materials.refraction == 0.0) & (materials.pattern != int(Pattern.GLOW))
+    opaque = casts.gather(1, geometry.surface.long())
     count = _used(present)
     if count > MAX_BODIES:
         raise ConfigError(f"a scene has {count} primitives; the renderer takes at most {MAX_BODIES}")

@@ -41,7 +41,7 @@ def material_albedo(
     point = place / material.scale + material.phase
     if material.pattern == IMAGE:
         return image_color(texels, material.image, point, face, footprint)
-    main, accent = pattern_weights(material.pattern, point, material.warp, footprint)
+    main, accent = pattern_weights(material.pattern, point, face, material.warp, footprint)
     first = wp.vec3(material.colors[0, 0], material.colors[0, 1], material.colors[0, 2])
     second = wp.vec3(material.colors[1, 0], material.colors[1, 1], material.colors[1, 2])
     third = wp.vec3(material.colors[2, 0], material.colors[2, 1], material.colors[2, 2])

@@ -10,6 +10,7 @@ import warp as wp
 
 from lorasub.scenes.rendering.kernels.lighting import ambient, direct_light, sky_color
 from lorasub.scenes.rendering.kernels.structs import DIRECTIONAL, HORIZON, SUN_DISTANCE, BodyList, Scene
+from lorasub.scenes.rendering.kernels.textures import GLOW
 from lorasub.scenes.rendering.kernels.tracing import (
     RayHit,
     SurfaceColor,
@@ -267,8 +268,11 @@ def shade_pixel(scene: Scene, frame: Framebuffer, lists: CullLists, p: PixelCoor
         color.albedo = hit_albedo(scene, p.b, hit, direction, pixel)
         color.shading = ambient(environment, hit.normal)
         lights = scene.lights.shape[1]
+        if material.pattern == GLOW:
+            color.shading = wp.vec3(1.0, 1.0, 1.0)
+            lights = 0
         for number in range(lights):
-            row = p.tile * lights + number
+            row = p.tile * scene.lights.shape[1] + number
             diffuse, highlight = direct_light(
                 scene,
                 p.b,

@@ -19,9 +19,15 @@ DOTS = wp.constant(int(Pattern.DOTS))
 WOOD = wp.constant(int(Pattern.WOOD))
 MARBLE = wp.constant(int(Pattern.MARBLE))
 IMAGE = wp.constant(int(Pattern.IMAGE))
+FRACTAL = wp.constant(int(Pattern.FRACTAL))
+LEAVES = wp.constant(int(Pattern.LEAVES))
+BRICKS = wp.constant(int(Pattern.BRICKS))
+GLOW = wp.constant(int(Pattern.GLOW))
 ATLAS_SIZE = wp.constant(images.ATLAS_SIZE)
 _FINEST = wp.constant(images.ATLAS_SIZE.bit_length() - 1)
 _OCTAVES = wp.constant(3)
+_MANY_OCTAVES = wp.constant(6)
+_LEAF_SIZES = wp.constant(5)
 _TURN = wp.constant(0.15915494)  # 1 / 2 pi
 _PER_255 = wp.constant(1.0 / 255.0)
 # multiply and xor-shift, constants of xxHash32 and MurmurHash3
@@ -44,7 +50,7 @@ def hash_to_unit(value: wp.uint32):
 
 
 @wp.func
-def fractal_noise(p: wp.vec3, footprint: float):
+def fractal_noise(p: wp.vec3, footprint: float, octaves: int):
     """Smooth noise around 0, about in [-1, 1]; what is finer than a pixel fades out.
 
     Octaves of a gyroid, each turned against and bent by the ones before. Waves cost a tenth of the lattice lookups of
@@ -56,7 +62,7 @@ def fractal_noise(p: wp.vec3, footprint: float):
     total = float(0.0)
     frequency = float(2.2)
     amplitude = float(0.62)
-    for octave in range(_OCTAVES):
+    for octave in range(octaves):
         fade = wp.clamp(1.2 - 0.6 * frequency * footprint, 0.0, 1.0)
         if fade > 0.0:
             u = _TURN * (frequency * x + 1.9 * total)
@@ -127,23 +133,93 @@ def sign_wave(value: float, footprint: float):
 
 
 @wp.func
-def pattern_weights(pattern: int, point: wp.vec3, warp: float, footprint: float):
+def across_face(point: wp.vec3, face: int):
+    """The two coordinates along a surface that lies across an axis: right and up."""
+    if face == 0:
+        return wp.vec2(point[1], point[2])
+    if face == 1:
+        return wp.vec2(point[0], point[2])
+    return wp.vec2(point[0], point[1])
+
+
+@wp.func
+def leaves(p: wp.vec2, footprint: float):
+    """Two random numbers in [0, 1] of the leaf on top; the ground has 0 and 0.
+
+    Small leaves lie on larger ones. A cell has one leaf, a disc or a square, which reaches half a cell beyond it at
+    most, so that the four nearest cells are all that can cover a point.
+    """
+    main = float(0.0)
+    accent = float(0.0)
+    size = float(2.0)
+    for level in range(_LEAF_SIZES):
+        if footprint < 0.6 * size:
+            x = p[0] / size
+            y = p[1] / size
+            cx = int(wp.floor(x - 0.5))
+            cy = int(wp.floor(y - 0.5))
+            for corner in range(4):
+                ix = cx + (corner & 1)
+                iy = cy + (corner >> 1)
+                number = hash_lattice(ix, iy, 131 * level + 7)
+                mask = wp.uint32(0xFF)
+                jx = float(number & mask) * _PER_255 - 0.5
+                jy = float((number >> wp.uint32(8)) & mask) * _PER_255 - 0.5
+                share = float((number >> wp.uint32(16)) & mask) * _PER_255
+                dx = wp.abs(x - float(ix) - 0.5 - 0.4 * jx)
+                dy = wp.abs(y - float(iy) - 0.5 - 0.4 * jy)
+                reach = 0.16 + 0.14 * share
+                away = wp.sqrt(dx * dx + dy * dy)
+                if (number >> wp.uint32(24)) % wp.uint32(2) == wp.uint32(0):
+                    away = wp.max(dx, (0.6 + share) * dy)
+                cover = filtered_step(reach - away, footprint / size)
+                if cover > 0.0:
+                    tones = hash_lattice(ix, iy, 131 * level + 64)
+                    main += (float(tones & mask) * _PER_255 - main) * cover
+                    accent += (float((tones >> wp.uint32(8)) & mask) * _PER_255 - accent) * cover
+        size *= 0.55
+    return main, accent
+
+
+@wp.func
+def bricks(p: wp.vec2, longer: float, footprint: float):
+    """A random number of the brick, and how much of the pixel shows joints."""
+    row = wp.floor(p[1])
+    x = p[0] / (1.0 + 4.0 * longer) + 0.5 * (row - 2.0 * wp.floor(0.5 * row))
+    column = wp.floor(x)
+    u = wp.min(x - column, 1.0 - x + column) * (1.0 + 4.0 * longer)
+    v = wp.min(p[1] - row, 1.0 - p[1] + row)
+    joint = filtered_step(0.05 - wp.min(u, v), footprint)
+    return hash_to_unit(hash_lattice(int(column), int(row), 5)), joint * wp.clamp(1.4 - 1.2 * footprint, 0.0, 1.0)
+
+
+@wp.func
+def pattern_weights(pattern: int, point: wp.vec3, face: int, warp: float, footprint: float):
     """Two weights in [0, 1]: the colour is ``lerp(lerp(first, second, main), third, accent)``.
 
     ``point`` and ``footprint`` (the size of a pixel) are in features of the pattern, as ``warp``: how far noise bends
-    it.
+    it. ``face`` is the axis that the surface lies across.
     """
     if pattern == PLAIN:
         return float(0.0), float(0.0)
-    noise = fractal_noise(point, footprint)
+    noise = fractal_noise(point, footprint, wp.where(pattern == FRACTAL, _MANY_OCTAVES, _OCTAVES))
     accent = wp.clamp(0.35 + 0.5 * noise, 0.0, 1.0)
     main = float(0.0)
     bend = 0.5 * warp * noise
     x = point[0] + bend
     y = point[1] + bend
     z = point[2] + bend
-    if pattern == NOISE:
+    if pattern == NOISE or pattern == FRACTAL:  # noqa: SIM109 (a kernel has no tuples)
         main = 0.5 + 0.5 * noise
+    elif pattern == LEAVES:
+        main, accent = leaves(across_face(point, face), footprint)
+        main += 0.15 * noise
+    elif pattern == BRICKS:
+        main, accent = bricks(across_face(point, face), warp, footprint)
+        main = 0.7 * main + 0.3 * (0.5 + 0.5 * noise)
+        accent = accent / 0.6
+    elif pattern == GLOW:  # a bright sky above what stands outside
+        main = 0.5 - 2.0 * point[2] + 0.5 * warp * noise
     elif pattern == CELLS:
         distance, owner = cell_distance(point, 1.0)
         main = wp.clamp(1.2 * distance, 0.0, 1.0)

@@ -12,6 +12,7 @@ from lorasub.scenes.rendering.kernels.fastmath import fast_exp2, fast_pow
 from lorasub.scenes.rendering.kernels.intersection import body_interval, intersect_room, nearest_body, normal_at
 from lorasub.scenes.rendering.kernels.lighting import ambient, direct_light, material_albedo, sky_color
 from lorasub.scenes.rendering.kernels.structs import BIAS, FAR, HORIZON, Body, BodyList, Scene
+from lorasub.scenes.rendering.kernels.textures import GLOW
 
 FLOOR, WALLS, CEILING = wp.constant(_FLOOR), wp.constant(_WALLS), wp.constant(_CEILING)
 _BOUNCES = wp.constant(3)
@@ -96,6 +97,9 @@ def shade_hit(scene: Scene, b: int, bodies: BodyList, hit: RayHit, direction: wp
     color.albedo = hit_albedo(scene, b, hit, direction, pixel)
     color.shading = ambient(scene.environments[b], hit.normal)
     color.highlight = wp.vec3(0.0, 0.0, 0.0)
+    if material.pattern == GLOW:
+        color.shading = wp.vec3(1.0, 1.0, 1.0)
+        return color
     for number in range(scene.lights.shape[1]):
         diffuse, highlight = direct_light(
             scene, b, number, bodies, 1, direction, hit.point, hit.normal, material.roughness, material.specular
