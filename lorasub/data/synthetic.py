@@ -63,21 +63,24 @@ class SyntheticScenes(SceneDataModule):
             ``indoor`` for rooms seen from inside; ``planar`` for faces (label 1) and flat photographs of faces (label
             0), ``transparent`` for glass.
         partition: which of the attribute's data sets; each adapter of a set is fitted on another.
-        design: ``within``: the attribute varies over its whole range, the rest comes from a pool of near-equal bases;
-            ``across``: each partition owns a sub-range of the attribute, the rest varies alike in all.
+        design: ``within``: the attribute varies over its whole range, the rest comes from a wide pool that all
+            attributes and partitions share; ``shift``: the attribute lies outside of what pre-training shows;
+            ``across``: each partition owns a sub-range of the attribute, the rest varies alike in all; ``narrow``: as
+            ``within``, with a pool of near-equal draws of the partition's own (see :mod:`lorasub.scenes.presets`).
         seed: of everything.
         num_scenes: scenes in an epoch, each of which comes once.
         val_scenes: held-out scenes of the same distribution.
         num_views: views per scene.
         image_size: height and width in pixels, one number for squares.
         batch_size: scenes per process and step.
-        bases: size of the pool of design ``within``.
+        bases: size of the pool of designs ``within`` and ``narrow``; None: 256 and 64.
         ranges: what all parameters are drawn from; None: the preset's own.
         antialias: smooth the edges of what is seen. Without it views are made nearly twice as fast.
         shadow_samples: shadow rays toward each soft light; 1 makes all shadows sharp.
         sensor: noise and vignetting; None: a perfect camera.
         num_workers: processes that describe scenes. Describing is cheap: 0 is a good choice beside a renderer on the
             CPU.
+        dose: how far outside of pre-training the attribute of design ``shift`` lies, in [0, 1].
         engine: accepted from older configs, and ignored with a note: there is one renderer.
 
     Raises:
@@ -95,12 +98,13 @@ class SyntheticScenes(SceneDataModule):
         num_views: int = 4,
         image_size: int | tuple[int, int] = 112,
         batch_size: int = 4,
-        bases: int = 64,
+        bases: int | None = None,
         ranges: SceneRanges | None = None,
         antialias: bool = True,
         shadow_samples: int = 2,
         sensor: SensorNuisance | None = None,
         num_workers: int = 0,
+        dose: float = 1.0,
         engine: str | None = None,
     ) -> None:
         super().__init__()
@@ -130,6 +134,7 @@ class SyntheticScenes(SceneDataModule):
                 seed=seed,
                 num_views=num_views,
                 bases=bases,
+                dose=dose,
                 stream=stream,
                 ranges=ranges,
             )

@@ -31,7 +31,8 @@ from torch import Tensor
 from lorasub.errors import ConfigError
 from lorasub.scenes.description import Cameras, SceneDescription
 from lorasub.scenes.pictures import scene_images
-from lorasub.scenes.presets import ATTRIBUTES, Attribute, Preset, SceneSampler, Spreads
+from lorasub.scenes.presets import ATTRIBUTES, Preset, SceneSampler, Spreads
+from lorasub.scenes.ranges import Attribute
 from lorasub.scenes.rendering.renderer import Layers, Renderer
 from lorasub.scenes.streams import Spread
 

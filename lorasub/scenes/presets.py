@@ -1,10 +1,21 @@
-"""Which attribute varies, how far, and how scenes are keyed: the experiment's design.
+"""Which attribute varies, how far, and how scenes are keyed: the experiment's designs.
 
-In the design ``within``, partition p draws the chosen attribute anew for every scene from its whole range, while the
-others come from the partition's own pool of ``bases`` draws around the partition's own template.
+An attribute's data set varies in one of four designs:
 
-In the design ``across``, partition p owns a sub-range of the chosen attribute, and everything else is drawn by the same
-streams in every partition.
+``within``
+    The chosen attribute is drawn anew for every scene from its whole range. The others come from a pool of whole
+    scenes that *all* attributes and partitions share, each drawn from the whole ranges; held-out scenes have a pool of
+    their own. So partitions differ in nothing but chance, and no adapter can learn one scene by heart.
+``shift``
+    The chosen attribute lies outside of what ``all`` shows in pre-training, by a ``dose``
+    (:mod:`lorasub.scenes.shifts`); the others are as in pre-training. Every partition has scenes of its own.
+``across``
+    Partition p owns a sub-range of the chosen attribute; everything else is drawn by the same streams in every
+    partition. The released generator of "Mining Attribute Subspaces".
+``narrow``
+    As ``within``, but the others come from a pool of near-equal draws around the partition's own template. Called
+    ``within`` before; kept to make earlier data sets again. A partition shows little more than one scene, and adapters
+    learn that scene.
 
 ``all`` lets everything vary moderately, for pre-training. So do two presets with ranges of their own: ``planar``, flat
 photographs of faces (label 0) and faces (label 1), and ``transparent``, objects of glass. ``indoor`` lets everything
@@ -13,7 +24,7 @@ vary over its whole range, in rooms that are seen from inside (:mod:`lorasub.sce
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, get_args
 
@@ -28,12 +39,12 @@ from lorasub.scenes.indoor.sampling import INDOOR_DRAWS, draw_indoor
 from lorasub.scenes.lights import LIGHT_DRAWS, draw_lights
 from lorasub.scenes.materials import MATERIAL_DRAWS, draw_materials
 from lorasub.scenes.portraits import draw_portrait_materials, draw_portraits
-from lorasub.scenes.ranges import CLEAR_SHAPES, PRESET_RANGES, SceneRanges
+from lorasub.scenes.ranges import CLEAR_SHAPES, PRESET_RANGES, Attribute, SceneRanges
+from lorasub.scenes.shifts import shifted
 from lorasub.scenes.streams import Draws, Spread
 
-Attribute = Literal["geometry", "texture", "camera", "lighting"]
 Preset = Literal["geometry", "texture", "camera", "lighting", "all", "planar", "transparent", "indoor"]
-Design = Literal["within", "across"]
+Design = Literal["within", "shift", "across", "narrow"]
 ATTRIBUTES: tuple[Attribute, ...] = get_args(Attribute)
 PRESETS: tuple[Preset, ...] = get_args(Preset)
 DESIGNS: tuple[Design, ...] = get_args(Design)
@@ -46,6 +57,10 @@ _COUNTS = {
 }
 _INDOOR_COUNTS = dict(zip(ATTRIBUTES, INDOOR_DRAWS, strict=True))
 
+#: Draws in the pool of a design that has one.
+POOL: Mapping[Design, int] = {"within": 256, "narrow": 64}
+#: Seed of configs/pretrain_nano.yaml: where the windows of ``all`` lie in pre-training.
+_PRETRAINING_SEED = 0
 _WIDE, _NARROW, _OWNED, _MODERATE = Spread(1.0, 1.0), Spread(0.005, 0.0), Spread(0.35, 0.35), Spread(0.7, 1.0)
 
 
@@ -54,8 +69,8 @@ class Spreads:
     """How much of the ranges is open to an attribute, by the part it plays.
 
     Attributes:
-        wide: the chosen attribute of design ``within``.
-        narrow: the other attributes of design ``within``.
+        wide: the chosen attribute of designs ``within``, ``shift`` and ``narrow``, and the pool of ``within``.
+        narrow: the other attributes of design ``narrow``.
         owned: the chosen attribute of design ``across``: a partition's own sub-range.
         moderate: everything else.
     """
@@ -66,6 +81,23 @@ class Spreads:
     moderate: Spread = _MODERATE
 
 
+@dataclass(frozen=True, slots=True)
+class _Role:
+    """What an attribute is drawn from.
+
+    Attributes:
+        template: key of the template's stream.
+        scenes: beginning of the scenes' keys.
+        spread: how far draws may stray from the template.
+        pooled: scenes take one of the pool's draws instead of one of their own.
+    """
+
+    template: Key
+    scenes: Key
+    spread: Spread
+    pooled: bool = False
+
+
 @dataclass(frozen=True, kw_only=True)
 class SceneSampler:
     """Describes scene i of a data set, a pure function of the fields below and i.
@@ -73,18 +105,19 @@ class SceneSampler:
     Attributes:
         attribute: what varies, or a preset in which everything does.
         partition: which of the attribute's data sets.
-        design: ``within`` or ``across``, see the module.
+        design: ``within``, ``shift``, ``across`` or ``narrow``, see the module.
         seed: of everything.
         num_views: views per scene.
-        bases: size of the pool from which design ``within`` takes the attributes that do not vary. A small one lets a
-            model learn depths and poses by heart.
+        bases: size of the pool from which designs ``within`` and ``narrow`` take the attributes that do not vary; None:
+            256 and 64. A small one lets a model learn depths and poses by heart.
+        dose: how far the chosen attribute of design ``shift`` lies outside of pre-training: in [0, 1].
         stream: name of the scenes' stream; another name gives scenes from the same distribution that share nothing.
         ranges: of all parameters; None: the preset's own.
         spreads: how much of them is open.
 
     Raises:
-        ConfigError: an unknown attribute or design, a negative partition or seed, an empty pool, glass of a shape that
-            light cannot be followed through.
+        ConfigError: an unknown attribute or design, a negative partition or seed, an empty pool, a dose out of range,
+            glass of a shape that light cannot be followed through.
     """
 
     attribute: Preset
@@ -92,7 +125,8 @@ class SceneSampler:
     design: Design = "within"
     seed: int = 0
     num_views: int = 4
-    bases: int = 64
+    bases: int | None = None
+    dose: float = 1.0
     stream: str = "train"
     ranges: SceneRanges | None = None
     spreads: Spreads = field(default_factory=Spreads)
@@ -105,7 +139,7 @@ class SceneSampler:
         for name in ("partition", "seed"):
             if getattr(self, name) < 0:
                 raise ConfigError(f"{name} is {getattr(self, name)}; it must not be negative")
-        if self.bases < 1:
+        if self.bases is not None and self.bases < 1:
             raise ConfigError(f"bases is {self.bases}; the pool needs at least one draw")
         opaque = sorted(set(self.drawn_from.geometry.shapes) - set(CLEAR_SHAPES))
         if self.drawn_from.texture.clear > 0 and opaque:
@@ -116,8 +150,11 @@ class SceneSampler:
 
     @property
     def drawn_from(self) -> SceneRanges:
-        """The ranges: those given, or the preset's own."""
-        return self.ranges or PRESET_RANGES.get(self.attribute, SceneRanges())
+        """The ranges: those given, or the preset's own; design ``shift`` moves those of the chosen attribute."""
+        ranges = self.ranges or PRESET_RANGES.get(self.attribute, SceneRanges())
+        if self.design == "shift" and self.attribute in ATTRIBUTES:
+            return shifted(ranges, self.attribute, self.dose)
+        return ranges
 
     def sample(self, indices: Sequence[int]) -> SceneDescription:
         """Describe the scenes with the given indices."""
@@ -149,33 +186,46 @@ class SceneSampler:
         return f"{self.attribute}/p{self.partition}/{stream}{index:06d}"
 
     def _draws(self, attribute: Attribute, indices: Sequence[int]) -> Draws:
-        owner, spread = self._role(attribute)
-        template: Key = (self.seed, attribute, *owner, "template")
-        scenes: list[Key]
-        if spread is self.spreads.narrow:
-            scenes = [(self.seed, attribute, *owner, "base", self._base(index)) for index in indices]
-        else:
-            scenes = [(self.seed, attribute, *owner, self.stream, index) for index in indices]
+        role = self._role(attribute)
+        numbers = [self._base(index) if role.pooled else index for index in indices]
         counts = _INDOOR_COUNTS if self.attribute == "indoor" else _COUNTS
-        return Draws(template, scenes, spread, counts[attribute])
+        return Draws(role.template, [(*role.scenes, number) for number in numbers], role.spread, counts[attribute])
 
-    def _role(self, attribute: Attribute) -> tuple[Key, Spread]:
-        """Whose streams an attribute is drawn from, and how far it may stray."""
-        own: Key = (self.design, self.attribute, self.partition)
-        if self.attribute == "indoor":
-            return own, self.spreads.wide
+    def _role(self, attribute: Attribute) -> _Role:
+        """What one attribute is drawn from."""
+        chosen, stream = attribute == self.attribute, self.stream
+        own: Key = (self.seed, attribute, self._keyed_as, self.attribute, self.partition)
         if self.attribute not in ATTRIBUTES:
-            return own, self.spreads.moderate
+            spread = self.spreads.wide if self.attribute == "indoor" else self.spreads.moderate
+            return _Role((*own, "template"), (*own, stream), spread)
         if self.design == "within":
-            return own, self.spreads.wide if attribute == self.attribute else self.spreads.narrow
-        if attribute == self.attribute:
-            return own, self.spreads.owned
-        return (self.design, self.attribute), self.spreads.moderate
+            if chosen:
+                return _Role((*own, "template"), (*own, stream), self.spreads.wide)
+            shared: Key = (self.seed, attribute, "shared pool")
+            return _Role((*shared, "template"), (*shared, stream), self.spreads.wide, pooled=True)
+        if self.design == "shift":
+            seen: Key = (_PRETRAINING_SEED, attribute, "within", "all", 0, "template")
+            return _Role(seen, (*own, stream), self.spreads.wide if chosen else self.spreads.moderate)
+        if self.design == "narrow":
+            if chosen:
+                return _Role((*own, "template"), (*own, stream), self.spreads.wide)
+            return _Role((*own, "template"), (*own, "base"), self.spreads.narrow, pooled=True)
+        if chosen:
+            return _Role((*own, "template"), (*own, stream), self.spreads.owned)
+        alike: Key = (self.seed, attribute, "across", self.attribute)
+        return _Role((*alike, "template"), (*alike, stream), self.spreads.moderate)
+
+    @property
+    def _keyed_as(self) -> str:
+        """The design's name in keys. What is called ``narrow`` now was drawn as ``within``, and so were all presets."""
+        if self.attribute not in ATTRIBUTES:
+            return "across" if self.design == "across" else "within"
+        return {"within": "pooled", "narrow": "within"}.get(self.design, self.design)
 
     def _label(self, index: int) -> int:
         key: Key = (self.seed, "label", self.attribute, self.partition, self.stream, index)
         return int(uniforms(key, 1)[0] < 0.5)
 
     def _base(self, index: int) -> int:
-        key: Key = (self.seed, self.design, self.attribute, self.partition, "pool", self.stream, index)
-        return int(generator(*key).integers(self.bases))
+        key: Key = (self.seed, self._keyed_as, self.attribute, self.partition, "pool", self.stream, index)
+        return int(generator(*key).integers(POOL[self.design] if self.bases is None else self.bases))

@@ -7,11 +7,14 @@ then be drawn independently without a camera ever being inside an object or behi
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Literal
 
 from lorasub.scenes.indoor.ranges import IndoorRanges
 from lorasub.scenes.shapes import RECIPES
 
 Range = tuple[float, float]
+#: The four parts of a scene that are drawn independently; each is a field of :class:`SceneRanges`.
+Attribute = Literal["geometry", "texture", "camera", "lighting"]
 
 #: No object reaches farther from the origin, sideways, than this.
 LAYOUT_RADIUS = 2.2

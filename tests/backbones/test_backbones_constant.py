@@ -77,6 +77,21 @@ def test_means_count_what_is_known() -> None:
     torch.testing.assert_close(model.poses[2], codes[:, 2].mean(0))
 
 
+def test_a_map_of_each_view_and_pixels_that_nobody_knows() -> None:
+    batch = random_scenes(2, 3, (6, 6), seed=3)
+    batch.valid[:, :, 0, 0] = False
+    scenes = GeometryTask(ConstantGeometry()).prepare_batch(batch)
+    model = ConstantGeometry.mean_of([batch], per_view=True)
+    assert model.depth.shape == (3, 6, 6)
+    known = scenes.depth[:, 1, 2, 4][scenes.valid[:, 1, 2, 4]]
+    expected = known.mean() if len(known) else scenes.depth[scenes.valid].mean()
+    assert model.depth[1, 2, 4].item() == pytest.approx(expected.item())
+    assert model.depth[0, 0, 0].item() == pytest.approx(scenes.depth[scenes.valid].mean().item(), rel=1e-6)
+    predicted = model(batch.images)
+    assert torch.equal(predicted.depth[1, 2], model.depth[2])
+    assert torch.equal(model(torch.rand(1, 5, 3, 6, 6)).depth[0, 4], model.depth[2].float())
+
+
 def test_any_size_and_number_of_views() -> None:
     model = ConstantGeometry(torch.tensor([[1.0, 3.0]]), torch.tensor([[0.0] * 6 + [1, 1, 1], [1.0] * 9]))
     predictions = model(torch.rand(2, 4, 3, 5, 8))
@@ -91,7 +106,7 @@ def test_nothing_to_average_is_refused() -> None:
     with pytest.raises(ConfigError, match="no scenes"):
         ConstantGeometry.mean_of([])
     blind = random_scenes(1, 2)
-    with pytest.raises(ConfigError, match="every pixel"):
+    with pytest.raises(ConfigError, match="some depth"):
         ConstantGeometry.mean_of([blind.replace(valid=torch.zeros_like(blind.valid))])
     with pytest.raises(ConfigError, match=r"poses \[S, 9\]"):
         ConstantGeometry(poses=torch.zeros(2, 7))

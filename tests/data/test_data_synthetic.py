@@ -76,10 +76,11 @@ def test_validation_scenes_are_others_and_always_the_same() -> None:
             {"attribute": "colour"},
             "unknown attribute 'colour'; choose from geometry, texture, camera, lighting, all, planar",
         ),
-        ({"design": "between"}, "unknown design 'between'; choose from within, across"),
+        ({"design": "between"}, "unknown design 'between'; choose from within, shift, across, narrow"),
         ({"num_views": 0}, "num_views is 0"),
         ({"batch_size": 0}, "batch_size is 0"),
         ({"bases": 0}, "bases is 0"),
+        ({"attribute": "camera", "design": "shift", "dose": 1.5}, "dose is 1.5; it must be between 0"),
         ({"partition": -1}, "partition is -1"),
     ],
 )

@@ -7,7 +7,8 @@ import pytest
 from lorasub.cli.main import main
 from lorasub.errors import ConfigError
 from lorasub.scenes.audit import audit, contact_sheet
-from lorasub.scenes.presets import ATTRIBUTES, Attribute, SceneSampler
+from lorasub.scenes.presets import ATTRIBUTES, SceneSampler
+from lorasub.scenes.ranges import Attribute
 
 
 @pytest.mark.parametrize("attribute", ATTRIBUTES)
@@ -15,7 +16,7 @@ from lorasub.scenes.presets import ATTRIBUTES, Attribute, SceneSampler
 def test_the_chosen_attribute_varies_ten_times_as_much_as_any_other(
     attribute: Attribute, seed: int, partition: int
 ) -> None:
-    sampler = SceneSampler(attribute=attribute, num_views=2, seed=seed, partition=partition)
+    sampler = SceneSampler(attribute=attribute, design="narrow", num_views=2, seed=seed, partition=partition)
     found = audit(sampler, num_scenes=6, image_size=(28, 28))
     assert found.dominance(attribute) >= 10
     assert found.images[attribute] > 0.5

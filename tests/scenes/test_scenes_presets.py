@@ -15,12 +15,35 @@ from torch import Tensor
 from lorasub.errors import ConfigError
 from lorasub.rng import uniforms
 from lorasub.scenes.description import FIRST_OBJECT, Part, Primitive, SceneDescription
-from lorasub.scenes.presets import ATTRIBUTES, DESIGNS, PRESETS, SceneSampler
+from lorasub.scenes.presets import ATTRIBUTES, DESIGNS, POOL, PRESETS, SceneSampler
 from lorasub.scenes.ranges import CAMERA_SHELL, CameraRanges, GeometryRanges, SceneRanges, TextureRanges
 from lorasub.scenes.rendering.renderer import Renderer
+from lorasub.scenes.shifts import END_POINTS, shifted
 from lorasub.scenes.streams import Draws, Spread
 
 PART_OF = {"geometry": "geometry", "texture": "materials", "camera": "cameras", "lighting": "lights"}
+
+#: Of data sets that were made before there was a wide pool: attribute by attribute, part by part.
+BEFORE = {
+    "NARROW_TRAIN": [
+        [414.71, 110.23, 8.7, 21.99],
+        [443.49, 109.93, 8.24, 22.31],
+        [466.73, 110.07, 7.7, 26.76],
+        [502.21, 118.22, 9.39, 34.87],
+    ],
+    "NARROW_VALIDATION": [
+        [464.13, 110.23, 8.7, 21.99],
+        [443.38, 100.98, 8.25, 22.31],
+        [467.45, 110.1, 8.55, 26.73],
+        [502.12, 118.32, 9.4, 29.15],
+    ],
+    "ACROSS_TRAIN": [
+        [444.28, 91.54, 8.02, 21.34],
+        [468.28, 101.69, 7.43, 24.7],
+        [509.31, 95.44, 8.08, 32.37],
+        [469.98, 97.81, 7.72, 20.65],
+    ],
+}
 
 
 def tensors(part: Part) -> list[Tensor]:
@@ -70,10 +93,11 @@ def test_more_views_begin_with_the_same_scene() -> None:
     assert same(few.materials, many.materials)
 
 
+@pytest.mark.parametrize("design", ["within", "narrow"])
 @pytest.mark.parametrize("attribute", ATTRIBUTES)
-def test_within_only_the_attribute_leaves_the_pool(attribute: Any) -> None:
+def test_only_the_attribute_leaves_the_pool(attribute: Any, design: Any) -> None:
     """With a pool of one base, everything but the attribute is the same in all scenes; the attribute never is."""
-    scenes = SceneSampler(attribute=attribute, bases=1).sample(range(6))
+    scenes = SceneSampler(attribute=attribute, design=design, bases=1).sample(range(6))
     for name, part in PART_OF.items():
         first, rest = getattr(scenes[:1], part), [getattr(scenes[i : i + 1], part) for i in range(1, 6)]
         if name == attribute:
@@ -85,6 +109,96 @@ def test_within_only_the_attribute_leaves_the_pool(attribute: Any) -> None:
 def test_the_pool_has_as_many_bases_as_it_says() -> None:
     scenes = SceneSampler(attribute="texture", bases=3).sample(range(60))
     assert len({tuple(fov.tolist()) for fov in scenes.cameras.fov}) == 3
+
+
+def pool(part: Part, other: Part) -> bool:
+    """Whether some scene of one set is also in the other."""
+    return any(
+        all(torch.equal(a[i], b[j]) for a, b in zip(tensors(part), tensors(other), strict=True))
+        for i in range(len(tensors(part)[0]))
+        for j in range(len(tensors(other)[0]))
+    )
+
+
+def test_attributes_and_partitions_share_one_pool_and_held_out_scenes_another() -> None:
+    few: dict[str, Any] = {"bases": 3, "seed": 4}
+    one = SceneSampler(attribute="texture", partition=0, **few).sample(range(12))
+    for other in (
+        SceneSampler(attribute="texture", partition=1, **few),
+        SceneSampler(attribute="lighting", partition=0, **few),
+    ):
+        assert pool(one.geometry, other.sample(range(12)).geometry)
+        assert pool(one.cameras, other.sample(range(12)).cameras)
+        assert not pool(one.materials, other.sample(range(12)).materials) or other.attribute != "texture"
+    held_out = SceneSampler(attribute="texture", stream="validation", **few).sample(range(12))
+    assert not pool(one.geometry, held_out.geometry)
+
+
+def test_a_scene_of_the_pool_comes_as_a_whole() -> None:
+    """Geometry and camera of the same base belong together, whichever attribute is replaced."""
+    scenes = SceneSampler(attribute="texture", bases=3).sample(range(40))
+    pairs = {
+        (float(room[0]), float(fov[0])) for room, fov in zip(scenes.geometry.room, scenes.cameras.fov, strict=True)
+    }
+    assert len(pairs) == 3
+
+
+def test_the_pool_of_the_default_design_is_wide() -> None:
+    """Its draws fill the ranges: quantiles of a number that is drawn uniformly."""
+    assert POOL["within"] >= 256
+    fov = SceneSampler(attribute="texture").sample(range(400)).cameras.fov[:, 0].double()
+    low, high = CameraRanges().fov
+    share = ((fov - low) / (high - low)).quantile(torch.tensor([0.1, 0.5, 0.9], dtype=torch.float64))
+    assert torch.allclose(share, torch.tensor([0.1, 0.5, 0.9], dtype=torch.float64), atol=0.08)
+    assert len(fov.unique()) > 180
+
+
+@pytest.mark.parametrize("attribute", ATTRIBUTES)
+def test_a_shift_leaves_pre_training_by_its_dose(attribute: Any) -> None:
+    before = SceneSampler(attribute="all").drawn_from
+    for name, end in END_POINTS[attribute].items():
+        seen = getattr(getattr(before, attribute), name)
+        if isinstance(end, tuple):
+            assert end[0] > seen[1] or end[1] < seen[0], f"{name} of dose 1 overlaps pre-training"
+            half = getattr(getattr(shifted(before, attribute, 0.5), attribute), name)
+            assert half[0] == pytest.approx((seen[0] + end[0]) / 2, abs=0.51 if name == "count" else 1e-9)
+        else:
+            assert getattr(getattr(shifted(before, attribute, 0.25), attribute), name) == pytest.approx(
+                0.75 * seen + 0.25 * end
+            )
+    assert shifted(before, attribute, 0.0) == before
+    scenes = {dose: SceneSampler(attribute=attribute, design="shift", dose=dose).sample([3]) for dose in (0.2, 1.0)}
+    for name, part in PART_OF.items():
+        assert same(getattr(scenes[0.2], part), getattr(scenes[1.0], part)) == (name != attribute)
+
+
+def test_shifted_partitions_have_scenes_of_their_own_as_pre_training_shows_them() -> None:
+    one, two = (SceneSampler(attribute="texture", design="shift", partition=p).sample(range(30)) for p in (0, 1))
+    assert not pool(one.geometry, two.geometry)
+    # the windows of pre-training: what it never shows stays out
+    seen = SceneSampler(attribute="all", stream="train/stage0").sample(range(200)).cameras.fov
+    shown = torch.cat([one.cameras.fov, two.cameras.fov])
+    assert seen.min() - 0.02 <= shown.min()
+    assert shown.max() <= seen.max() + 0.02
+
+
+@pytest.mark.parametrize(
+    ("design", "stream", "expected"),
+    [
+        ("narrow", "train", "NARROW_TRAIN"),
+        ("narrow", "validation", "NARROW_VALIDATION"),
+        ("across", "train", "ACROSS_TRAIN"),
+    ],
+)
+def test_data_sets_from_before_come_out_the_same(design: Any, stream: str, expected: str) -> None:
+    """Rounded sums of descriptions, written down when ``narrow`` was called ``within``."""
+    found = []
+    for attribute in ATTRIBUTES:
+        scenes = SceneSampler(attribute=attribute, design=design, partition=2, seed=3, stream=stream).sample([0, 5])
+        found.append(
+            [round(float(tensors(getattr(scenes, part))[1].double().abs().sum()), 2) for part in PART_OF.values()]
+        )
+    assert found == BEFORE[expected]
 
 
 @pytest.mark.parametrize("attribute", ATTRIBUTES)
