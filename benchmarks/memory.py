@@ -42,7 +42,7 @@ def main() -> None:
             backbone = VGGT.from_preset(options.preset, heads=("camera", "depth"))
             task = GeometryTask(backbone, METHODS[method]())
         backbone.gradient_checkpointing = options.checkpointing
-        backbone.frames_per_chunk = 1 if options.checkpointing else backbone.frames_per_chunk
+        backbone.frames_per_chunk = 1 if options.checkpointing else None
         for size in options.sizes:
             for views in options.views:
                 found = estimate_memory(

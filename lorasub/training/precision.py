@@ -19,10 +19,14 @@ class ComputeSettings:
             ``high`` on GPUs that have TensorFloat-32, ``highest`` elsewhere. Poses, losses and metrics are not
             concerned: they are always computed in full float32.
         compile: translate the backbone's transformer blocks with ``torch.compile``.
+        frozen: dtype in which the adapted blocks' frozen weights are kept. ``auto`` takes bfloat16 where autocast
+            would cast them to it in every step anyway: half the memory, the same results. See
+            :func:`lorasub.cast_frozen_weights`.
     """
 
     matmul: Literal["auto", "highest", "high", "medium"] = "auto"
     compile: bool = False
+    frozen: Literal["auto", "float32", "bfloat16"] = "auto"
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,16 +38,22 @@ class Arithmetic:
         matmul: precision of float32 matrix products.
         compile: whether the backbone's blocks are compiled.
         reason: why this precision.
+        frozen: dtype of the adapted blocks' frozen weights; None leaves them as they are loaded.
     """
 
     precision: Any
     matmul: MatmulPrecision
     compile: bool
     reason: str
+    frozen: torch.dtype | None = None
 
     def __str__(self) -> str:
         compiled = "compiled" if self.compile else "not compiled"
-        return f"precision: {self.precision} ({self.reason}); float32 products: {self.matmul}; blocks: {compiled}"
+        frozen = "as loaded" if self.frozen is None else str(self.frozen).removeprefix("torch.")
+        return (
+            f"precision: {self.precision} ({self.reason}); float32 products: {self.matmul}; blocks: {compiled}; "
+            f"frozen weights: {frozen}"
+        )
 
 
 def choose_arithmetic(accelerator: Any, precision: Any = None, settings: ComputeSettings | None = None) -> Arithmetic:
@@ -69,7 +79,8 @@ def choose_arithmetic(accelerator: Any, precision: Any = None, settings: Compute
     matmul = settings.matmul
     if matmul == "auto":
         matmul = "high" if on_gpu and torch.cuda.get_device_capability() >= (8, 0) else "highest"
-    return Arithmetic(chosen, matmul, settings.compile, reason)
+    halved = settings.frozen == "bfloat16" or (settings.frozen == "auto" and str(chosen) in ("bf16", "bf16-mixed"))
+    return Arithmetic(chosen, matmul, settings.compile, reason, torch.bfloat16 if halved else None)
 
 
 def bf16_instructions() -> str | None:

@@ -20,11 +20,12 @@ from lightning.pytorch import LightningDataModule, Trainer, seed_everything
 from lightning.pytorch.cli import LightningArgumentParser
 from lightning.pytorch.utilities import rank_zero_only
 
+from lorasub.adapters import cast_frozen_weights
 from lorasub.tasks import SceneTask, estimate_memory
 from lorasub.training.always_on import run_callbacks
 from lorasub.training.batch_shape import batch_shape, precision_dtypes
 from lorasub.training.parser import Verb, parse_settings, plain, training_parser
-from lorasub.training.precision import choose_arithmetic
+from lorasub.training.precision import Arithmetic, ComputeSettings, choose_arithmetic
 from lorasub.training.seeds import give_bank_seeds, mixed_seed
 from lorasub.training.strategy import choose_strategy
 
@@ -117,7 +118,9 @@ def make_run(verb: Verb, parser: LightningArgumentParser, settings: Namespace) -
         **model.get("init_args", {}),
         "_instantiator": "lightning.pytorch.cli.instantiate_module",
     }
-    trainer = _trainer(parser, settings, made)
+    arithmetic = choose_arithmetic(made.trainer.accelerator, made.trainer.precision, made.compute)
+    trainer = _trainer(parser, settings, made, arithmetic)
+    _keep_frozen(task, arithmetic)
     options = {key: made[key] for key in ("ckpt_path", "weights_only", "verbose") if key in made}
     return Run(verb=verb, task=task, data=made.data, trainer=trainer, options=options)
 
@@ -125,12 +128,20 @@ def make_run(verb: Verb, parser: LightningArgumentParser, settings: Namespace) -
 def estimate(parser: LightningArgumentParser, settings: Namespace) -> str:
     """Count the memory of a fit: the task alone is made, on the meta device, where nothing is loaded."""
     trainer = settings.trainer
-    autocast, dtype = precision_dtypes(choose_arithmetic(trainer.accelerator, trainer.precision).precision)
+    arithmetic = choose_arithmetic(trainer.accelerator, trainer.precision, ComputeSettings(**plain(settings.compute)))
+    autocast, dtype = precision_dtypes(arithmetic.precision)
     scenes, views, image_size = batch_shape(plain(settings.data))
     only_model = Namespace(model=settings.model)  # type: ignore[no-untyped-call]
     with torch.device("meta"):
         task = parser.instantiate_classes(only_model).model.to(dtype)
+    _keep_frozen(task, arithmetic)
     return str(estimate_memory(task, scenes=scenes, views=views, image_size=image_size, autocast=autocast))
+
+
+def _keep_frozen(task: SceneTask, arithmetic: Arithmetic) -> None:
+    """Cast the blocks' frozen weights; without adapter layers the backbone itself may be what a run leaves."""
+    if arithmetic.frozen is not None and task.adapters.layers:
+        cast_frozen_weights(task.backbone.repeated_blocks(), arithmetic.frozen)
 
 
 def _seed(settings: Namespace) -> None:
@@ -142,12 +153,11 @@ def _seed(settings: Namespace) -> None:
     seed_everything(mixed_seed(seed, data), workers=True, verbose=False)
 
 
-def _trainer(parser: LightningArgumentParser, settings: Namespace, made: Namespace) -> Trainer:
+def _trainer(parser: LightningArgumentParser, settings: Namespace, made: Namespace, arithmetic: Arithmetic) -> Trainer:
     """Fill in what the user left open: logger, precision, strategy; add the callbacks that are always there."""
     options = made.trainer
     if options.logger in (None, True) and not options.fast_dev_run:
         options.logger = made.run.logger()
-    arithmetic = choose_arithmetic(options.accelerator, options.precision, made.compute)
     options.precision = arithmetic.precision
     torch.set_float32_matmul_precision(arithmetic.matmul)
     rank_zero_only(log.info)("%s", arithmetic)

@@ -57,7 +57,22 @@ def test_what_is_set_wins(machine: Any) -> None:
     machine(gpu=(9, 0))
     chosen = choose_arithmetic("gpu", "32-true", ComputeSettings(matmul="highest", compile=True))
     assert (chosen.precision, chosen.matmul, chosen.compile) == ("32-true", "highest", True)
-    assert str(chosen) == "precision: 32-true (as set); float32 products: highest; blocks: compiled"
+    text = "precision: 32-true (as set); float32 products: highest; blocks: compiled; frozen weights: as loaded"
+    assert str(chosen) == text
+
+
+@pytest.mark.parametrize(
+    ("precision", "frozen", "kept"),
+    [
+        ("bf16-mixed", "auto", torch.bfloat16),
+        ("bf16", "auto", torch.bfloat16),
+        ("bf16-mixed", "float32", None),
+        ("32-true", "auto", None),
+        ("32-true", "bfloat16", torch.bfloat16),
+    ],
+)
+def test_frozen_weights_follow_autocast(precision: str, frozen: Any, kept: torch.dtype | None) -> None:
+    assert choose_arithmetic("cpu", precision, ComputeSettings(frozen=frozen)).frozen == kept
 
 
 def test_geometry_leaves_the_setting_of_products_as_it_was() -> None:
@@ -87,7 +102,9 @@ def test_one_line_of_the_log_says_it(
     with caplog.at_level(logging.INFO, logger="lorasub"):
         assert main([*words, "--trainer.precision=bf16-mixed"]) == 0
     lines = [record.getMessage() for record in caplog.records if record.getMessage().startswith("precision: ")]
-    assert lines == ["precision: bf16-mixed (as set); float32 products: highest; blocks: not compiled"]
+    assert lines == [
+        "precision: bf16-mixed (as set); float32 products: highest; blocks: not compiled; frozen weights: bfloat16"
+    ]
 
 
 def objective(predictions: Any) -> torch.Tensor:

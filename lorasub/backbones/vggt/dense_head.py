@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import logging
 from collections.abc import Callable, Sequence
 
 import torch
@@ -10,8 +12,15 @@ from torch.utils.checkpoint import checkpoint
 
 from lorasub.backbones.vggt.config import VGGTConfig
 
+logger = logging.getLogger(__name__)
+
 #: Channels between the last two convolutions; the same in every published size.
 LAST_CHANNELS = 32
+
+
+@functools.cache
+def _tell_once(frames: int, image_size: tuple[int, int], free: int) -> None:
+    logger.info("dense heads: %d views of %d x %d at once (%d GiB free)", frames, *image_size, free)
 
 
 class DenseHead(nn.Module):
@@ -47,7 +56,7 @@ class DenseHead(nn.Module):
         image_size: tuple[int, int],
         grid: tuple[int, int],
         *,
-        frames_per_chunk: int,
+        frames_per_chunk: int | None,
         checkpointing: bool = False,
     ) -> tuple[Tensor, Tensor]:
         """Predict maps.
@@ -56,13 +65,16 @@ class DenseHead(nn.Module):
             taps: four ``[B, S, P, 2 C]``. They are cast to the dtype of the head's own weights, a chunk at a time.
             image_size: (H, W) in pixels.
             grid: (h, w) in patches.
-            frames_per_chunk: views that are worked on at once; bounds the memory of the full-resolution maps.
+            frames_per_chunk: views that are worked on at once; bounds the memory of the full-resolution maps. None:
+                all of them where gradients need every map, else as many as fit.
             checkpointing: recompute each chunk's activations in the backward pass.
 
         Returns:
             The map ``[B, S, H, W, channels]`` and its confidence ``[B, S, H, W]``, at least 1.
         """
         views = taps[0].shape[:2]
+        if frames_per_chunk is None:
+            frames_per_chunk = self._frames_at_once(taps[0], image_size, checkpointing=checkpointing)
         chunks = zip(*(torch.split(tap.flatten(0, 1), frames_per_chunk) for tap in taps), strict=True)
         if checkpointing and torch.is_grad_enabled():
             outputs = [checkpoint(self._frames, chunk, image_size, grid, use_reentrant=False) for chunk in chunks]
@@ -70,6 +82,21 @@ class DenseHead(nn.Module):
             outputs = [self._frames(chunk, image_size, grid) for chunk in chunks]
         values, confidence = (torch.unflatten(torch.cat(parts), 0, views) for parts in zip(*outputs, strict=True))
         return values, confidence
+
+    def _frames_at_once(self, tap: Tensor, image_size: tuple[int, int], *, checkpointing: bool) -> int:
+        """All views in training, where every map is kept for the backward pass; else what half of the memory holds."""
+        views = tap.shape[0] * tap.shape[1]
+        if torch.is_grad_enabled() and tap.requires_grad and not checkpointing:
+            return views
+        if tap.device.type != "cuda":
+            return min(views, 8)  # larger chunks are no faster on CPUs
+        free, _ = torch.cuda.mem_get_info(tap.device)
+        # at full size: the fused map before and after its position is added, and the two maps of the last convolutions
+        channels = 2 * self.scratch.output_conv1.out_channels + 2 * LAST_CHANNELS
+        size = image_size[0] * image_size[1] * channels * self.norm.weight.element_size()
+        count = max(1, min(views, free // (2 * size)))
+        _tell_once(count, image_size, round(free / 2**30))
+        return count
 
     def _frames(
         self, taps: Sequence[Tensor], image_size: tuple[int, int], grid: tuple[int, int]
@@ -84,6 +111,7 @@ class DenseHead(nn.Module):
         # no name for the map at full size: it is by far the largest, and is let go as soon as it has been read
         fused = self.scratch(pyramid)
         output = self.scratch.output_conv2(add_position_(enlarge(fused, image_size), aspect)).permute(0, 2, 3, 1)
+        output = output.to(self.norm.weight.dtype)  # exponentials of bfloat16 would be steps
         return self.activation(output[..., :-1]), 1 + output[..., -1].exp()
 
 

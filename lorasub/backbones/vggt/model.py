@@ -8,7 +8,7 @@ import os
 import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
@@ -36,13 +36,18 @@ class VGGT(Backbone):
     Make one with :meth:`from_preset` or :meth:`from_pretrained`; the constructor gives random weights. Under
     ``torch.device("meta")`` all three give a model without weights, and read, download or check none.
 
-    The heads run in the precision of their own weights whatever the autocast: float32, unless the model was cast.
+    The heads run in the precision of their own weights whatever the autocast (float32, unless the model was cast), the
+    dense ones unless ``dense_autocast`` is set.
 
     Args:
         config: the architecture.
         gradient_checkpointing: recompute the activations of each block, and of each chunk of the dense heads, in the
             backward pass: less memory, about a third more time, the same result. May be changed at any time.
-        frames_per_chunk: views that a dense head works on at once; bounds its memory. May be changed at any time.
+        frames_per_chunk: views that a dense head works on at once; bounds its memory. None chooses: all of them in
+            training, where chunks would save nothing; as many as fit where a chunk's memory is free again before the
+            next (evaluation, and training with checkpointing). May be changed at any time.
+        dense_autocast: let autocast reach the dense heads. Faster, and less exact: see docs/precision.md. May be
+            changed at any time.
     """
 
     groups: Mapping[str, tuple[str, ...]] = {
@@ -56,15 +61,23 @@ class VGGT(Backbone):
         "heads": ("camera_head.*", "depth_head.*", "point_head.*"),
     }
 
-    def __init__(self, config: VGGTConfig, *, gradient_checkpointing: bool = False, frames_per_chunk: int = 8) -> None:
+    def __init__(
+        self,
+        config: VGGTConfig,
+        *,
+        gradient_checkpointing: bool = False,
+        frames_per_chunk: int | None = None,
+        dense_autocast: bool = False,
+    ) -> None:
         super().__init__()
-        if frames_per_chunk < 1:
+        if frames_per_chunk is not None and frames_per_chunk < 1:
             raise ConfigError(f"frames_per_chunk is {frames_per_chunk}; it must be at least 1")
         self.config = config
         self.model_id = "vggt"
         self.patch_size = config.patch_size
         self.gradient_checkpointing = gradient_checkpointing
         self.frames_per_chunk = frames_per_chunk
+        self.dense_autocast = dense_autocast
         dense = "depth" in config.heads or "points" in config.heads
         # the camera head alone reads the last tap only
         self.aggregator = Aggregator(config, taps=config.taps if dense else config.taps[-1:])
@@ -95,6 +108,7 @@ class VGGT(Backbone):
         with without_autocast(images.device.type):
             if self.camera_head is not None:
                 poses = self.camera_head(taps[-1][:, :, 0], checkpointing=checkpointing)
+        with contextlib.nullcontext() if self.dense_autocast else without_autocast(images.device.type):
             if self.depth_head is not None:
                 depth, depth_conf = self._dense(self.depth_head, dense_taps, images)
                 depth = depth.squeeze(-1)
@@ -160,7 +174,8 @@ class VGGT(Backbone):
         *,
         heads: tuple[Head, ...] = ALL_HEADS,
         gradient_checkpointing: bool = False,
-        frames_per_chunk: int = 8,
+        frames_per_chunk: int | None = None,
+        dense_autocast: bool = False,
     ) -> VGGT:
         """A model of a named size.
 
@@ -171,20 +186,26 @@ class VGGT(Backbone):
             heads: those that shall exist; weights of others are left in the file.
             gradient_checkpointing: see the class.
             frames_per_chunk: see the class.
+            dense_autocast: see the class.
 
         Raises:
             ConfigError: unknown name, or weights that must be passed and were not, or cannot be found.
             ArtefactError: weights that are damaged or of another size.
         """
+        options: dict[str, Any] = {
+            "gradient_checkpointing": gradient_checkpointing,
+            "frames_per_chunk": frames_per_chunk,
+            "dense_autocast": dense_autocast,
+        }
         preset = find_preset(name)
         config = preset.config.replace(heads=heads)
         if _without_weights():
-            model = cls(config, gradient_checkpointing=gradient_checkpointing, frames_per_chunk=frames_per_chunk)
+            model = cls(config, **options)
             model.model_id = name
             return model
         source = weights if weights is not None else preset.packaged_weights()
         if source is not None:
-            model = cls._load(find_weights(source), config, gradient_checkpointing, frames_per_chunk)
+            model = cls._load(find_weights(source), config, options)
         elif preset.packaged is None:
             raise ConfigError(f"the weights of '{name}' do not come with lorasub: {preset.obtain}")
         else:
@@ -195,7 +216,7 @@ class VGGT(Backbone):
                 stacklevel=2,
             )
             with _random_numbers_from(preset.seed):
-                model = cls(config, gradient_checkpointing=gradient_checkpointing, frames_per_chunk=frames_per_chunk)
+                model = cls(config, **options)
         model.model_id = name
         return model
 
@@ -206,7 +227,8 @@ class VGGT(Backbone):
         *,
         heads: tuple[Head, ...] | None = None,
         gradient_checkpointing: bool = False,
-        frames_per_chunk: int = 8,
+        frames_per_chunk: int | None = None,
+        dense_autocast: bool = False,
     ) -> VGGT:
         """A model from a file, a folder or a hub id, of whatever size it was saved with.
 
@@ -218,11 +240,17 @@ class VGGT(Backbone):
             heads: those that shall exist; all that the file has by default.
             gradient_checkpointing: see the class.
             frames_per_chunk: see the class.
+            dense_autocast: see the class.
 
         Raises:
             ConfigError: nothing is there, or the hub cannot be reached.
             ArtefactError: the file is damaged or does not fit its own size.
         """
+        options: dict[str, Any] = {
+            "gradient_checkpointing": gradient_checkpointing,
+            "frames_per_chunk": frames_per_chunk,
+            "dense_autocast": dense_autocast,
+        }
         hub_id = isinstance(source, str) and not Path(source).expanduser().exists()
         skeleton = _without_weights()
         path = None if skeleton and hub_id else find_weights(source)
@@ -232,10 +260,7 @@ class VGGT(Backbone):
             if absent:
                 raise ConfigError(f"{source} was saved without the head(s) {absent}; it has {list(config.heads)}")
             config = config.replace(heads=heads)
-        if skeleton or path is None:
-            model = cls(config, gradient_checkpointing=gradient_checkpointing, frames_per_chunk=frames_per_chunk)
-        else:
-            model = cls._load(path, config, gradient_checkpointing, frames_per_chunk)
+        model = cls(config, **options) if skeleton or path is None else cls._load(path, config, options)
         model.model_id = str(source) if hub_id else Path(source).resolve().name
         return model
 
@@ -269,12 +294,12 @@ class VGGT(Backbone):
         return path
 
     @classmethod
-    def _load(cls, path: Path, config: VGGTConfig, gradient_checkpointing: bool, frames_per_chunk: int) -> Self:
+    def _load(cls, path: Path, config: VGGTConfig, options: dict[str, Any]) -> Self:
         stored = _stored_config(path)
         if stored is not None and stored.replace(heads=config.heads) != config:
             raise ArtefactError(f"{path} holds a VGGT of another size: {_differences(stored, config)}")
         with torch.device("meta"):
-            model = cls(config, gradient_checkpointing=gradient_checkpointing, frames_per_chunk=frames_per_chunk)
+            model = cls(config, **options)
         absent = {"camera": "camera_head.*", "depth": "depth_head.*", "points": "point_head.*"}
         ignore = ["track_head.*", *(absent[head] for head in ALL_HEADS if head not in config.heads)]
         assign_weights(model, read_weights(path), source=path, ignore=ignore)
