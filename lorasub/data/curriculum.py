@@ -1,36 +1,19 @@
-"""Synthetic scenes that grow harder while a backbone is trained from nothing: larger images, more views, wider moves.
+"""What is seen in each step of pre-training: stages, kinds of scenes, and when scenes come into a pool and leave it.
 
-Which scenes a training step sees, which of their views and in what colours, is a pure function of the seed, the step's
-number and the stages. Nothing has to be remembered: a fit that is resumed in the middle of a stage goes on exactly.
+Everything here is a pure function of the seed and the step's number.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
-from functools import partial
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 
-import numpy as np
-import torch
-from kornia.enhance import (
-    adjust_brightness_accumulative,
-    adjust_contrast_with_mean_subtraction,
-    adjust_saturation_with_gray_subtraction,
-)
-from torch import Tensor
-from torch.utils.data import DataLoader, IterableDataset
-
-from lorasub.contracts import BatchShape
-from lorasub.data.loading import ResumableLoader, trained_batches
-from lorasub.data.synthetic import SyntheticScenes
+from lorasub.data.scene_mixture import SceneKind, SceneMixture
 from lorasub.errors import ConfigError
-from lorasub.rng import generator
-from lorasub.scenes.presets import SceneSampler
-from lorasub.scenes.ranges import CameraRanges, SceneRanges
-from lorasub.scenes.rendering.renderer import Renderer
-from lorasub.structures import SceneBatch
+from lorasub.scenes.description import SceneDescription
+
+#: Descriptions of one block, one for each kind of scene; None where the block has no scene of the kind.
+Described = tuple[SceneDescription | None, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,7 +27,7 @@ class Stage:
         batch_size: scenes per process and step.
         rendered_views: views that are rendered of a scene, among which each use of it picks; the most of ``views`` by
             default. Views stand in the order of the camera's path.
-        camera: ranges of the camera; those of the data module by default.
+        scenes: kinds of scenes and their shares.
     """
 
     from_step: int
@@ -52,7 +35,7 @@ class Stage:
     views: tuple[int, int]
     batch_size: int
     rendered_views: int | None = None
-    camera: CameraRanges | None = None
+    scenes: list[SceneKind] = field(default_factory=lambda: [SceneKind()])
 
     def __post_init__(self) -> None:
         for name in ("image_size", "batch_size"):
@@ -71,199 +54,84 @@ class Stage:
         return self.views[1] if self.rendered_views is None else self.rendered_views
 
 
-class CurriculumScenes(SyntheticScenes):
-    """Scenes of the preset ``all`` without end, in stages, and a fixed held-out set to validate on.
+@dataclass(frozen=True, slots=True)
+class PoolPlan:
+    """When scenes come into the pool of a stage and leave it; all in numbers of batches.
 
-    Scenes are rendered ``pool`` batches at a time and then used ``reuse`` times each, every time in other company, with
-    other views, in another order (the first view is the reference) and in other colours. Where rendering takes as long
-    as training this buys almost twice the steps for the same time.
+    A block of ``renewed`` batches enters after every ``renewed * reuse`` steps, when the oldest block leaves. A pass
+    over the pool takes ``size`` steps, each of which takes another part of a random order of its places.
+
+    Attributes:
+        size: batches in the pool.
+        renewed: batches in a block.
+        reuse: passes that a block stays for.
+    """
+
+    size: int = 1
+    renewed: int = 1
+    reuse: int = 1
+
+    def __post_init__(self) -> None:
+        if min(self.size, self.renewed, self.reuse) < 1 or self.size % self.renewed:
+            raise ConfigError(
+                f"the pool has {self.size} batches, of which {self.renewed} are renewed at a time, and reuse is "
+                f"{self.reuse}; all must be at least 1, and the first a multiple of the second"
+            )
+
+    @property
+    def blocks(self) -> int:
+        """Blocks in the pool."""
+        return self.size // self.renewed
+
+    @property
+    def period(self) -> int:
+        """Steps from one renewal to the next."""
+        return self.renewed * self.reuse
+
+    def oldest(self, step: int) -> int:
+        """The oldest block in the pool at a step of the stage (counted from 0); blocks are counted from 0."""
+        return step // self.period
+
+    def entering(self, step: int) -> int | None:
+        """The block that enters the pool at a step of the stage; None if it stays as it is, and at the first step."""
+        return None if step == 0 or step % self.period else self.oldest(step) + self.blocks - 1
+
+
+class Curriculum:
+    """Stages, the mixture of each, and the plan of the pool.
 
     Args:
         stages: in the order of their first steps; the first begins at step 0.
-        reuse: how often each rendered scene is used.
-        pool: batches that are rendered at once and mixed.
-        color_jitter: brightness, contrast and saturation of each training view are multiplied by factors between
-            1 - color_jitter and 1 + color_jitter.
+        plan: the same in all stages.
         seed: of everything.
-        val_scenes: held-out scenes.
-        val_batch_size: of the held-out scenes, per process.
-        num_views: views of a held-out scene.
-        image_size: of the held-out scenes.
-        ranges: what scenes are drawn from; a stage may have its own ranges of the camera.
-        antialias: smooth the edges of what is seen.
-        shadow_samples: shadow rays toward each soft light.
-        engine: accepted from older configs, and ignored with a note: there is one renderer.
 
     Raises:
-        ConfigError: no stage, stages out of order, or a number out of range.
+        ConfigError: no stage, or stages out of order.
     """
 
-    def __init__(
-        self,
-        stages: list[Stage],
-        reuse: int = 1,
-        pool: int = 1,
-        color_jitter: float = 0.0,
-        seed: int = 0,
-        val_scenes: int = 32,
-        val_batch_size: int = 4,
-        num_views: int = 4,
-        image_size: int | tuple[int, int] = 112,
-        ranges: SceneRanges | None = None,
-        antialias: bool = True,
-        shadow_samples: int = 2,
-        engine: str | None = None,
-    ) -> None:
-        super().__init__(
-            attribute="all",
-            seed=seed,
-            val_scenes=val_scenes,
-            num_views=num_views,
-            image_size=image_size,
-            batch_size=val_batch_size,
-            ranges=ranges,
-            antialias=antialias,
-            shadow_samples=shadow_samples,
-            engine=engine,
-        )
+    def __init__(self, stages: Sequence[Stage], plan: PoolPlan, seed: int) -> None:
         firsts = [stage.from_step for stage in stages]
         if not firsts or firsts[0] != 0 or firsts != sorted(set(firsts)):
             raise ConfigError(f"the stages begin at steps {firsts}; the first must be 0 and each later than the last")
-        if reuse < 1 or pool < 1:
-            raise ConfigError(f"reuse and pool must be at least 1, not {reuse} and {pool}")
-        if not 0 <= color_jitter < 1:
-            raise ConfigError(f"color_jitter is {color_jitter}; it must be in [0, 1)")
-        self.stages = list(stages)
-        self.reuse = reuse
-        self.pool = pool
-        self.color_jitter = color_jitter
-        ranges = ranges or SceneRanges()
-        self._samplers = [
-            SceneSampler(
-                attribute="all",
-                seed=seed,
-                num_views=stage.num_rendered,
-                stream=f"train/stage{index}",
-                ranges=SceneRanges(
-                    geometry=ranges.geometry,
-                    texture=ranges.texture,
-                    camera=stage.camera or ranges.camera,
-                    lighting=ranges.lighting,
-                ),
-            )
-            for index, stage in enumerate(self.stages)
-        ]
-        self._renderers = [
-            Renderer((stage.image_size, stage.image_size), antialias=antialias, shadow_samples=shadow_samples)
-            for stage in self.stages
-        ]
-        self._pool: tuple[tuple[int, int], SceneBatch] | None = None
-
-    @property
-    def images_change(self) -> bool:
-        """Whether colours are changed."""
-        return self.color_jitter > 0
-
-    @property
-    def batch_shape(self) -> BatchShape | None:
-        """The largest of all stages."""
-        shapes = [
-            BatchShape(stage.batch_size, stage.views[1], stage.image_size, stage.image_size) for stage in self.stages
-        ]
-        return max(shapes, key=math.prod)
-
-    @property
-    def identity(self) -> str:
-        """The samplers of all stages."""
-        return f"{self._samplers}"
-
-    def train_dataloader(self) -> DataLoader[Any]:
-        """The numbers of the steps to come; a step's scenes are made when it arrives on the device."""
-        assert self.trainer is not None
-        return ResumableLoader(StepNumbers(partial(trained_batches, self.trainer)), batch_size=None)
-
-    def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> SceneBatch:
-        """Render what is to be trained or validated on, on the device that trains."""
-        if isinstance(batch, int):
-            assert self.trainer is not None
-            return self.training_batch(
-                batch, self.trainer.strategy.root_device, self.trainer.global_rank, self.trainer.world_size
-            )
-        return super().on_after_batch_transfer(batch, dataloader_idx)
-
-    def training_batch(
-        self, step: int, device: torch.device | str = "cpu", rank: int = 0, world_size: int = 1
-    ) -> SceneBatch:
-        """What one process is trained on in one step; the same whenever it is asked for."""
-        number = self.stage_number(step)
-        stage = self.stages[number]
-        block, use = divmod(step - stage.from_step, self.pool * self.reuse)
-        turn, batch = divmod(use, self.pool)
-        scenes = self._pooled(number, block * world_size + rank, torch.device(device))
-
-        order = self._random("order", number, block * world_size + rank, turn).permutation(len(scenes))
-        chosen = order[batch * stage.batch_size : (batch + 1) * stage.batch_size]
-        count = int(self._random("views", step).integers(stage.views[0], stage.views[1] + 1))
-        # each scene its own, or a step would hold nothing but near pairs of views, and the next nothing but far ones
-        every = np.broadcast_to(np.arange(stage.num_rendered), (stage.batch_size, stage.num_rendered))
-        views = self._random("view order", step, rank).permuted(every, axis=1)[:, :count]
-        result = scenes.select_scenes(chosen.tolist()).select_views(views.tolist())
-        if self.color_jitter == 0:
-            return result
-        factors = self._random("color", step, rank).uniform(-1, 1, (*result.images.shape[:2], 3))
-        return result.replace(images=jitter_colors(result.images, 1 + self.color_jitter * torch.from_numpy(factors)))
+        self.stages = tuple(stages)
+        self.plan = plan
+        self.mixtures = tuple(
+            SceneMixture(stage.scenes, seed=seed, num_views=stage.num_rendered, stream=f"train/stage{number}")
+            for number, stage in enumerate(self.stages)
+        )
 
     def stage_number(self, step: int) -> int:
         """Index of the stage that a step belongs to."""
-        return max(index for index, stage in enumerate(self.stages) if stage.from_step <= step)
+        return max(number for number, stage in enumerate(self.stages) if stage.from_step <= step)
 
-    def _pooled(self, number: int, index: int, device: torch.device) -> SceneBatch:
-        """All scenes of a pool; the last pool is kept, as a memory of what can be made again at any time."""
-        if self._pool is None or self._pool[0] != (number, index):
-            self._pool = None  # let go of the old pool before the new one needs its memory
-            size = self.stages[number].batch_size
-            firsts = range(index * self.pool * size, (index + 1) * self.pool * size, size)
-            parts = [self._render(number, range(first, first + size), device) for first in firsts]
-            self._pool = (number, index), SceneBatch.concatenate(parts)
-        return self._pool[1]
+    def entering(self, step: int) -> tuple[int, int] | None:
+        """Stage and number of the block that enters the pool at a step; None if none does, or a whole pool does."""
+        number = self.stage_number(step)
+        block = self.plan.entering(step - self.stages[number].from_step)
+        return None if block is None else (number, block)
 
-    def _render(self, number: int, scenes: Sequence[int], device: torch.device) -> SceneBatch:
-        description = self._samplers[number].sample(scenes).to(device)
-        return self._renderers[number].render(description).to_batch(description.scene_ids)
-
-    def _random(self, *key: int | str) -> np.random.Generator:
-        return generator(self.seed, "curriculum", *key)
-
-
-class StepNumbers(IterableDataset[int]):
-    """All whole numbers from the first step that has not been trained on.
-
-    Args:
-        trained: tells how many steps have been trained on, whenever an iteration begins.
-    """
-
-    def __init__(self, trained: Callable[[], int]) -> None:
-        self.trained = trained
-
-    def __iter__(self) -> Iterator[int]:
-        step = self.trained()
-        while True:
-            yield step
-            step += 1
-
-
-def jitter_colors(images: Tensor, factors: Tensor) -> Tensor:
-    """Multiply brightness, contrast (about the mean grey) and saturation of each view.
-
-    Args:
-        images: ``[B, S, 3, H, W]`` in [0, 1].
-        factors: ``[B, S, 3]``, one for each of the three.
-
-    Returns:
-        As ``images``, clamped to [0, 1].
-    """
-    brightness, contrast, saturation = factors.to(images).flatten(0, 1).unbind(-1)
-    flat = adjust_brightness_accumulative(images.flatten(0, 1), brightness)
-    flat = adjust_contrast_with_mean_subtraction(flat, contrast)
-    flat = adjust_saturation_with_gray_subtraction(flat, saturation)
-    return torch.unflatten(flat.clamp(0, 1), 0, images.shape[:2])
+    def describe(self, number: int, block: int, rank: int = 0, world_size: int = 1) -> Described:
+        """The scenes of one process's block of a stage, by kind."""
+        size = self.plan.renewed * self.stages[number].batch_size
+        first = (block * world_size + rank) * size
+        return self.mixtures[number].describe(range(first, first + size))

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import torch
@@ -22,7 +21,7 @@ from lorasub.errors import ConfigError
 from lorasub.losses import LossTerms, VGGTLoss, attention_loss, matching_loss, patch_matches
 from lorasub.structures import Predictions, SceneBatch
 from lorasub.tasks.geometry import GeometryTask
-from lorasub.tasks.schedule import warmup_hold_decay
+from lorasub.tasks.schedule import FitClock, warmup_hold_decay
 
 #: Makes the optimiser from parameter groups: the first holds weight matrices, the second what no weight decay suits.
 GroupedOptimizerFactory = Callable[[Iterable[dict[str, Any]]], Optimizer]
@@ -48,9 +47,10 @@ class MatchablePredictions(Predictions):
 class PretrainingTask(GeometryTask):
     """Train every weight of a VGGT on cameras, depth, points and patch correspondence.
 
-    The learning rate rises over ``warmup_steps``, stays, and goes down to zero over the last ``decay_steps`` before
-    ``max_steps``. Without ``decay_steps`` it stays for good: such a fit has no planned end, it can be stopped (for
-    instance by ``Trainer(max_time=...)``) and continued at will, and averaged weights
+    The learning rate rises over ``warmup_steps``, stays, and goes down to zero over the last ``decay`` of the fit, be
+    it limited by ``Trainer(max_time=...)`` or by ``max_steps``: one of eight minutes and one of eight hours both end at
+    zero. Time counts over all runs of a fit that is resumed, see :class:`~lorasub.tasks.schedule.FitClock`. Without
+    ``decay`` the rate stays for good: such a fit can be stopped and continued at will, and averaged weights
     (:class:`lorasub.callbacks.WarmWeightAveraging`) do most of what a decay does.
 
     Args:
@@ -73,7 +73,9 @@ class PretrainingTask(GeometryTask):
         optimizer: called with two parameter groups: the weights of Linear and convolution layers, and everything else
             (biases, norms, scales, tokens, position embeddings), which gets no weight decay.
         warmup_steps: steps until the learning rate is at its peak.
-        decay_steps: steps over which it falls to zero at the end of the fit; needs ``Trainer(max_steps=...)``.
+        decay: share of the fit over which it falls to zero at the end; needs ``Trainer(max_time=...)`` or
+            ``max_steps``.
+        decay_steps: the same in steps; needs ``max_steps``.
 
     Parts in the log, beside those of :class:`~lorasub.losses.VGGTLoss`: ``matching``,
     ``matching_accuracy`` and ``attention``.
@@ -94,6 +96,7 @@ class PretrainingTask(GeometryTask):
         dense_views: int | None = None,
         optimizer: GroupedOptimizerFactory = lambda groups: AdamW(groups, lr=5e-4, weight_decay=0.05),
         warmup_steps: int = 200,
+        decay: float = 0.0,
         decay_steps: int = 0,
     ) -> None:
         super().__init__(backbone, adapter=None, loss=loss)
@@ -107,6 +110,11 @@ class PretrainingTask(GeometryTask):
                 raise ConfigError(f"PretrainingTask {name} is {value}; it must not be negative (0 leaves it out)")
         if dense_views is not None and dense_views < 1:
             raise ConfigError(f"PretrainingTask dense_views is {dense_views}; it must be at least 1, or None for all")
+        if not 0 <= decay <= 1 or (decay > 0 and decay_steps > 0):
+            raise ConfigError(
+                f"PretrainingTask decay is {decay}, decay_steps {decay_steps}; give the first as a share of the fit, "
+                "in [0, 1], or the second in steps, not both"
+            )
         if temperature <= 0:
             raise ConfigError(f"PretrainingTask temperature is {temperature}; it must be positive")
         if layer_scale is not None:
@@ -124,6 +132,7 @@ class PretrainingTask(GeometryTask):
         self.projection = nn.Linear(backbone.config.embed_dim, matching_dim, bias=False)
         self.grouped_optimizer = optimizer
         self.warmup_steps = warmup_steps
+        self.decay = decay
         self.decay_steps = decay_steps
 
     def configure_adapters(self, backbone: Backbone, adapter: AdapterSpec | Sequence[AdapterSpec] | None) -> AdapterSet:
@@ -192,18 +201,19 @@ class PretrainingTask(GeometryTask):
         """The optimiser over the two groups, with warm-up, a plateau and an optional decay, stepped every step.
 
         Raises:
-            ConfigError: a decay is asked for in a fit that has no last step.
+            ConfigError: a decay is asked for in a fit that has no end.
         """
-        last = self.trainer.max_steps
+        clock, last = FitClock(self.trainer), self.trainer.max_steps
         if self.decay_steps > 0 and last <= 0:
             raise ConfigError(f"decay_steps is {self.decay_steps}, but max_steps is not set: decay toward which step?")
+        decay = min(1.0, self.decay_steps / last) if self.decay_steps > 0 else self.decay
+        if decay > 0 and clock.progress(0) is None:
+            raise ConfigError(f"decay is {decay}, but the fit has no end: set trainer.max_time or trainer.max_steps")
         optimizer = self.make_optimizer()
-        factor = partial(
-            warmup_hold_decay,
-            warmup=self.warmup_steps,
-            decay=self.decay_steps,
-            last=last if self.decay_steps else None,
-        )
+
+        def factor(step: int) -> float:
+            return warmup_hold_decay(step, warmup=self.warmup_steps, decay=decay, progress=clock.progress(step))
+
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": LambdaLR(optimizer, factor), "interval": "step"}}
 
     def _check_base(self, base: dict[str, Any]) -> None:

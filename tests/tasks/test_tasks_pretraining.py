@@ -20,7 +20,7 @@ from lorasub.backbones import VGGT, VGGTConfig
 from lorasub.backbones.vggt.initialization import sinusoidal_positions
 from lorasub.backbones.vggt.presets import find_preset
 from lorasub.callbacks import BackboneExport, FinalCheckpoint, WarmWeightAveraging
-from lorasub.data import CurriculumScenes, Stage
+from lorasub.data import PretrainingScenes, Stage
 from lorasub.errors import ConfigError
 from lorasub.files import read_tensors
 from lorasub.losses import VGGTLoss, matching_loss, patch_matches
@@ -40,8 +40,8 @@ def make_task(config: VGGTConfig, seed: int = 0, **changes: Any) -> PretrainingT
     return PretrainingTask(VGGT(config), warmup_steps=2, **changes)
 
 
-def make_data() -> CurriculumScenes:
-    return CurriculumScenes(
+def make_data() -> PretrainingScenes:
+    return PretrainingScenes(
         STAGES, reuse=2, pool=1, color_jitter=0.2, val_scenes=2, val_batch_size=1, num_views=2, image_size=28,
         antialias=False, shadow_samples=1,
     )  # fmt: skip

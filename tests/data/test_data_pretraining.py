@@ -8,20 +8,21 @@ from typing import Any
 import pytest
 import torch
 
-from lorasub.data import CurriculumScenes, Stage
-from lorasub.data.curriculum import jitter_colors
+from lorasub.data import PretrainingScenes, SceneKind, Stage
+from lorasub.data.color_jitter import jitter_colors
 from lorasub.errors import ConfigError
-from lorasub.scenes.ranges import CameraRanges
+from lorasub.scenes.ranges import CameraRanges, SceneRanges
 
+NARROW = SceneKind(ranges=SceneRanges(camera=CameraRanges(fov=(0.3, 0.31))))
 STAGES = [
     Stage(from_step=0, image_size=14, views=(2, 2), batch_size=2, rendered_views=3),
-    Stage(from_step=5, image_size=28, views=(1, 3), batch_size=3, camera=CameraRanges(fov=(0.3, 0.31))),
+    Stage(from_step=5, image_size=28, views=(1, 3), batch_size=3, scenes=[NARROW]),
 ]
 
 
-def make(**changes: Any) -> CurriculumScenes:
+def make(**changes: Any) -> PretrainingScenes:
     settings: dict[str, Any] = {"stages": STAGES, "reuse": 2, "pool": 2, "antialias": False, "shadow_samples": 1}
-    return CurriculumScenes(**{**settings, **changes})
+    return PretrainingScenes(**{**settings, **changes})
 
 
 def test_a_step_is_the_same_whatever_came_before() -> None:
