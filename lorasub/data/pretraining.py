@@ -7,6 +7,7 @@ number and the stages. Nothing has to be remembered: a fit that is resumed in th
 from __future__ import annotations
 
 import functools
+import itertools
 import math
 import pickle
 from collections.abc import Callable, Iterator
@@ -15,7 +16,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
 from lorasub.contracts import BatchShape
 from lorasub.data.color_jitter import jitter_colors
@@ -142,15 +143,7 @@ class PretrainingScenes(SyntheticScenes):
         """The steps to come, with descriptions of what enters the pool; rendered when they arrive on the device."""
         assert self.trainer is not None
         steps = BlocksOfSteps(self.curriculum, self.trainer.global_rank, self.trainer.world_size)
-        return ResumableLoader(
-            steps,
-            batch_size=None,
-            sampler=StepNumbers(functools.partial(trained_batches, self.trainer)),
-            num_workers=self.training_workers,
-            persistent_workers=False,
-            prefetch_factor=None if self.training_workers == 0 else 4,
-            generator=torch.Generator(),
-        )
+        return StepLoader(steps, functools.partial(trained_batches, self.trainer), self.training_workers)
 
     def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> SceneBatch:
         """Render what is to be trained or validated on, on the device that trains."""
@@ -242,39 +235,53 @@ class PretrainingScenes(SyntheticScenes):
         return generator(self.seed, "pretraining", *key)
 
 
-class BlocksOfSteps(Dataset[StepScenes]):
-    """For each step, the descriptions of the block that enters the pool.
+class BlocksOfSteps(IterableDataset[StepScenes]):
+    """Steps without end, with the descriptions of the blocks that enter the pool; workers take turns.
 
     Args:
         curriculum: stages and plan.
         rank: the process that trains.
         world_size: number of such processes.
+
+    Attributes:
+        first: the step that an iteration begins with.
     """
 
     def __init__(self, curriculum: Curriculum, rank: int, world_size: int) -> None:
         self.curriculum = curriculum
         self.rank = rank
         self.world_size = world_size
+        self.first = 0
 
-    def __getitem__(self, step: int) -> StepScenes:
-        entering = self.curriculum.entering(step)
-        if entering is None:
-            return StepScenes(step, None)
-        return StepScenes(step, pickle.dumps(self.curriculum.describe(*entering, self.rank, self.world_size)))
+    def __iter__(self) -> Iterator[StepScenes]:
+        worker = get_worker_info()
+        own, workers = (0, 1) if worker is None else (worker.id, worker.num_workers)
+        for step in itertools.count(self.first + own, workers):
+            entering = self.curriculum.entering(step)
+            if entering is None:
+                yield StepScenes(step, None)
+            else:
+                described = self.curriculum.describe(*entering, self.rank, self.world_size)
+                yield StepScenes(step, pickle.dumps(described))
 
 
-class StepNumbers(Sampler[int]):
-    """All whole numbers from the first step that has not been trained on.
+class StepLoader(ResumableLoader):
+    """Gives the steps in order, whatever the number of workers, from the first that has not been trained on.
 
     Args:
+        steps: what is loaded.
         trained: tells how many steps have been trained on, whenever an iteration begins.
+        num_workers: worker processes.
     """
 
-    def __init__(self, trained: Callable[[], int]) -> None:
+    def __init__(self, steps: BlocksOfSteps, trained: Callable[[], int], num_workers: int) -> None:
+        ahead = None if num_workers == 0 else 4
+        super().__init__(
+            steps, batch_size=None, num_workers=num_workers, prefetch_factor=ahead, generator=torch.Generator()
+        )
+        self.steps = steps
         self.trained = trained
 
-    def __iter__(self) -> Iterator[int]:
-        step = self.trained()
-        while True:
-            yield step
-            step += 1
+    def __iter__(self) -> Iterator[StepScenes]:  # type: ignore[override]
+        self.steps.first = self.trained()
+        return super().__iter__()
