@@ -15,6 +15,7 @@ the mean pose of each view over 64 scenes of the training distribution.
 from __future__ import annotations
 
 import argparse
+import math
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -28,7 +29,6 @@ from benchmarks.report import write_report
 from lorasub.adapters import FullFineTuning
 from lorasub.backbones import VGGT, Backbone, ConstantGeometry
 from lorasub.data import PosedRGBD, SyntheticScenes
-from lorasub.errors import LorasubError
 from lorasub.geometry import decode_pose, normalize_scene
 from lorasub.metrics import DepthAccuracy, PointMapError
 from lorasub.metrics.functional import pose_auc, relative_pose_errors
@@ -36,7 +36,10 @@ from lorasub.scenes.presets import ATTRIBUTES
 from lorasub.scenes.ranges import CameraRanges, GeometryRanges, LightingRanges, SceneRanges, TextureRanges
 from lorasub.structures import SceneBatch
 from lorasub.tasks import GeometryTask
+from lorasub.training import prepare
 
+ROOT = Path(__file__).parents[1]
+REAL_SAMPLES = ROOT / "configs" / "real_samples.yaml"
 COLUMNS = ("abs_rel", "delta1", "rotation", "direction", "auc@30", "points")
 #: Kinds of scenes that ``all`` never shows: every range lies outside of the one that training draws from.
 UNSEEN: dict[str, SceneRanges] = {
@@ -66,7 +69,7 @@ def loaded(data: LightningDataModule) -> Batches:
 def synthetic_sets(scenes: int, **settings: Any) -> dict[str, SyntheticScenes]:
     """Held-out scenes by name; always the same."""
     common = {"val_scenes": scenes, "num_views": 4, "image_size": 112, **settings}
-    sets = {name: SyntheticScenes(attribute=name, **common) for name in ("all", *ATTRIBUTES)}
+    sets = {name: SyntheticScenes(attribute=name, **common) for name in ("all", "indoor", *ATTRIBUTES)}
     return sets | {name: SyntheticScenes(attribute="all", ranges=ranges, **common) for name, ranges in UNSEEN.items()}
 
 
@@ -77,18 +80,25 @@ def training_scenes(scenes: int, chunk: int = 8) -> Iterator[SceneBatch]:
         yield data.on_after_batch_transfer(data.train_sampler.sample(range(first, min(first + chunk, scenes))), 0)
 
 
-def real_sets(folder: Path, scenes: int) -> dict[str, PosedRGBD]:
-    """Every capture below a folder that a reader reads and that has something to compare with."""
-    sets = {}
-    for capture in sorted(path for path in folder.iterdir() if path.is_dir()):
-        data = PosedRGBD(str(capture), num_views=4, image_size=112, val_fraction=1.0, val_scenes=scenes, batch_size=4)
-        try:
-            next(loaded(data)())
-        except LorasubError as error:
-            print(f"{capture.name} is left out: {error}")
-            continue
-        sets[capture.name] = data
-    return sets
+def real_sets(folder: Path, scenes: int) -> dict[str, Batches]:
+    """The captures of ``configs/real_samples.yaml`` that lie in a folder: all frames, none of them trained on."""
+    words = [f"--config={REAL_SAMPLES}", f"--data.base_folder={folder}", "--data.val_fraction=1.0"]
+    words += [f"--data.val_scenes={scenes}", "--data.num_views=4", "--data.image_size=112", "--trainer.logger=false"]
+    data = prepare("test", words).data
+    assert isinstance(data, PosedRGBD)
+
+    def of(index: int) -> Batches:
+        return lambda: (data.on_after_batch_transfer(batch, index) for batch in data.test_dataloader()[index])
+
+    names = ("kitchen", *data.evaluation_names[1:])
+    return {name: of(index) for index, name in enumerate(names)}
+
+
+def beaten(rows: dict[str, dict[str, float]], column: str, sign: int) -> bool | None:
+    """Whether the model is better than both that do not look; None where there is nothing to compare with."""
+    others = [sign * rows[which][column] for which in ("constant", "mean")]
+    own = sign * rows["model"][column]
+    return None if math.isnan(own) else own < min(others)
 
 
 @torch.no_grad()
@@ -149,7 +159,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--weights", help="file or folder that VGGT.from_pretrained reads; the preset nano by default")
     parser.add_argument("--scenes", type=int, default=32, help="scenes of each set")
-    parser.add_argument("--real", type=Path, help="folder of real captures, one sub-folder each")
+    parser.add_argument("--real", type=Path, help="folder with the captures of configs/real_samples.yaml")
+    parser.add_argument("--only-real", action="store_true", help="leave the synthetic sets out")
     parser.add_argument("--sensitivity", type=int, default=0, metavar="STEPS", help="also fine-tune on each attribute")
     parser.add_argument("--lr", type=float, default=1e-4, help="learning rate of that")
     parser.add_argument("--threads", type=int, default=2)
@@ -163,17 +174,22 @@ def main() -> None:
     mean = ConstantGeometry.mean_of(training_scenes(64))
     model = load().eval()
     models: dict[str, Backbone] = {"model": model, "constant": ConstantGeometry(), "mean": mean}
-    sets: dict[str, LightningDataModule] = {**synthetic_sets(options.scenes)}
-    if options.real:
-        sets |= real_sets(options.real, options.scenes)
+    sets = {} if options.only_real else {name: loaded(data) for name, data in synthetic_sets(options.scenes).items()}
+    real = real_sets(options.real, options.scenes) if options.real else {}
     print(f"weights {model.weights_hash()[:12]}, {options.scenes} scenes a set, torch {torch.__version__}")
     print(line("set", "model", *COLUMNS))
     results: dict[str, Any] = {}
-    for name, data in sets.items():
-        batches = list(loaded(data)())  # rendered or decoded once for all models
+    for name, load_batches in (sets | real).items():
+        batches = list(load_batches())  # rendered or decoded once for all models
         results[name] = {which: measure(backbone, batches) for which, backbone in models.items()}
         for which, row in results[name].items():
             print(line(name, which, *row.values()), flush=True)
+    for column, sign in (("abs_rel", 1), ("auc@30", -1)):
+        known = {name: beaten(results[name], column, sign) for name in real}
+        wins = [name for name, won in known.items() if won]
+        count = sum(won is not None for won in known.values())
+        if count:
+            print(f"{column}: better than both that do not look on {len(wins)} of {count} captures: {', '.join(wins)}")
     fitted: dict[str, Any] = {}
     if options.sensitivity:
         print(f"\nfull fine-tune of {options.sensitivity} steps on each attribute, learning rate {options.lr:g}")

@@ -285,8 +285,11 @@ def test_everything_is_trained_and_only_weights_of_layers_decay(tiny_config: VGG
 
 def test_schedule_rises_stays_and_falls() -> None:
     assert [warmup_hold_decay(step, warmup=3) for step in (0, 1, 2, 3, 1000)] == [0.25, 0.5, 0.75, 1, 1]
-    falling = [warmup_hold_decay(step, warmup=0, decay=4, last=10) for step in range(12)]
-    assert falling == [1, 1, 1, 1, 1, 1, 1, 0.75, 0.5, 0.25, 0, 0]
+    falling = [warmup_hold_decay(8 * step, warmup=0, decay=0.5, progress=step / 8) for step in range(9)]
+    assert falling == [1, 1, 1, 1, 1, 0.75, 0.5, 0.25, 0]
+    # a fit that is over before its warm-up would be: up within a twentieth of it
+    short = [warmup_hold_decay(step, warmup=10**6, decay=0.5, progress=step / 80) for step in (0, 1, 2, 4, 40, 60, 80)]
+    assert short == pytest.approx([1e-6, 0.25, 0.5, 1, 1, 0.5, 0], abs=1e-6)
 
 
 @pytest.mark.parametrize(
@@ -330,6 +333,72 @@ def test_without_weight_nothing_is_matched(tiny_config: VGGTConfig) -> None:
 def test_impossible_settings_are_refused(tiny_config: VGGTConfig, changes: dict[str, Any], words: str) -> None:
     with pytest.raises(ConfigError, match=words):
         make_task(tiny_config, **changes)
+
+
+class Clock:
+    """Stands for the module ``time`` in Lightning's timer: each training step takes as long as the test says."""
+
+    def __init__(self, seconds: list[float]) -> None:
+        self.seconds = seconds
+        self.now = 1000.0
+
+    def monotonic(self) -> float:
+        return self.now
+
+
+class Tick(Callback):
+    """Lets the time of each step pass, and notes the rate that it was made with."""
+
+    def __init__(self, clock: Clock) -> None:
+        self.clock = clock
+        self.rates: dict[int, list[float]] = {}
+
+    def on_train_batch_start(self, trainer: Trainer, pl_module: Any, batch: Any, batch_idx: int) -> None:
+        self.rates[trainer.global_step] = [group["lr"] for group in trainer.optimizers[0].param_groups]
+        self.clock.now += self.clock.seconds[trainer.global_step]
+
+
+def test_a_fit_that_is_limited_by_time_ends_at_rate_zero_and_goes_on_exactly(
+    tiny_config: VGGTConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Steps of uneven length; killed an hour into a step that no checkpoint has, and hours until it goes on."""
+    clock = Clock([10, 5, 5, 20, 10, 15, 5, 10, 20, 40])  # 100 seconds after the ninth step
+    monkeypatch.setattr("lightning.pytorch.callbacks.timer.time", clock)
+    once, limits = tmp_path / "once", {"max_steps": -1, "max_time": "00:00:01:40"}
+    changes: dict[str, Any] = {"decay": 0.5, "dense_views": 1, "optimizer": lambda groups: AdamW(groups, lr=1e-3)}
+    whole = Tick(clock)
+    fit(make_task(tiny_config, **changes), once, whole, **limits)
+    elapsed = [0, 10, 15, 20, 40, 50, 65, 70, 80]
+    expected = [min(1, max((step + 1) / 3, t / 5)) * min(1, (100 - t) / 50) for step, t in enumerate(elapsed)]
+    assert [1e3 * rates[0] for rates in whole.rates.values()] == pytest.approx(expected)
+    assert all(rates[0] == rates[1] for rates in whole.rates.values())
+    # what the next step would be made with
+    state = torch.load(once / "last.ckpt", weights_only=True)
+    assert state["global_step"] == 9
+    assert state["optimizer_states"][0]["param_groups"][0]["lr"] == 0
+
+    class Crash(Callback):
+        def on_train_batch_start(self, trainer: Trainer, pl_module: Any, batch: Any, batch_idx: int) -> None:
+            if trainer.global_step == 5:
+                clock.now += 3600
+                raise ZeroDivisionError("killed")
+
+    twice, first, second = tmp_path / "twice", Tick(clock), Tick(clock)
+    with pytest.raises(ZeroDivisionError):
+        fit(make_task(tiny_config, **changes), twice, first, Crash(), **limits)
+    clock.now += 7200
+    fit(make_task(tiny_config, seed=5, **changes), twice, second, ckpt=twice / "last.ckpt", **limits)
+    assert {**first.rates, **second.rates} == whole.rates
+    other = torch.load(twice / "last.ckpt", weights_only=True)
+    assert same(state["state_dict"], other["state_dict"])
+    assert other["global_step"] == 9
+
+
+def test_a_decay_needs_an_end(tiny_config: VGGTConfig, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="the fit has no end"):
+        fit(make_task(tiny_config, decay=0.5), tmp_path, max_steps=-1)
+    with pytest.raises(ConfigError, match="not both"):
+        make_task(tiny_config, decay=0.5, decay_steps=3)
 
 
 def test_a_decay_needs_a_last_step(tiny_config: VGGTConfig, tmp_path: Path) -> None:
