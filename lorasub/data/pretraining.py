@@ -28,7 +28,6 @@ from lorasub.errors import ConfigError
 from lorasub.rng import generator, seed_of
 from lorasub.scenes.pictures import scene_batch, scene_images
 from lorasub.scenes.presets import Preset
-from lorasub.scenes.rendering.engines import EngineName
 from lorasub.scenes.rendering.renderer import Renderer
 from lorasub.scenes.sensor import SensorNuisance
 from lorasub.structures import SceneBatch
@@ -71,8 +70,8 @@ class PretrainingScenes(SyntheticScenes):
         image_size: of the held-out scenes.
         antialias: smooth the edges of what is seen.
         shadow_samples: shadow rays toward each soft light.
-        engine: what renders.
         num_workers: processes that describe training scenes ahead. A scene takes about one millisecond.
+        engine: accepted from older configs, and ignored with a note: there is one renderer.
 
     Raises:
         ConfigError: no stage, stages out of order, or a number out of range.
@@ -94,8 +93,8 @@ class PretrainingScenes(SyntheticScenes):
         image_size: int | tuple[int, int] = 112,
         antialias: bool = True,
         shadow_samples: int = 2,
-        engine: EngineName = "auto",
         num_workers: int = 0,
+        engine: str | None = None,
     ) -> None:
         super().__init__(
             attribute=val_preset,
@@ -227,7 +226,6 @@ class PretrainingScenes(SyntheticScenes):
             (size, size),
             antialias=self.antialias,
             shadow_samples=self.shadow_samples,
-            engine=self.engine,
             images=scene_images(self.curriculum.mixtures[number].samplers[kind]),
         )
 

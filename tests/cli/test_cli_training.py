@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -44,13 +45,22 @@ def test_every_config_says_how_it_is_run_and_runs(
     if "members:" in text:  # data modules in a data module are not reached by flags
         words.remove("--data.image_size=28")
     if "stages:" in text:
-        words += ["--data.pool=1", "--data.val_scenes=2", "--data.num_views=2"]
+        words += ["--data.pool=1", "--data.renewed=1", "--data.val_scenes=2", "--data.num_views=2", small_stages(text)]
+    if "num_workers:" in text:
+        words += ["--data.num_workers=2"]
     if "base_folder:" in text:
         words += [f"--data.base_folder={real_data}"]
     if "root: ???" in text:
         words += [f"--data.root={real_data / '7scenes_redkitchen'}", "--data.batch_size=2"]
     assert main(words) == 0
     assert list(tmp_path.iterdir()) == []  # a quick check leaves nothing behind
+
+
+def small_stages(text: str) -> str:
+    """The stages of a config as they are, with few scenes of few pixels."""
+    stages = yaml.safe_load(text)["data"]["init_args"]["stages"]
+    few = {"image_size": 28, "batch_size": 2, "views": [2, 2], "rendered_views": 2}
+    return f"--data.stages={json.dumps([stage | few for stage in stages])}"
 
 
 def test_fit_test_predict(repository: Path, tiny_weights: Path, tmp_path: Path) -> None:
