@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-GROUND = {"structures", "contracts", "rng", "geometry", "errors", "files", "_version"}
+GROUND = {"structures", "contracts", "run_callbacks", "console", "rng", "geometry", "errors", "files", "_version"}
 ALLOWED: dict[str, set[str]] = {
     **dict.fromkeys(GROUND, GROUND),
     "subspaces": GROUND,

@@ -18,8 +18,14 @@ class AdapterExport(Callback):
     A bank's adapters go to ``adapter/adapter_0``, ``adapter/adapter_1``, ...
     """
 
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Says how many parameters are trained, group by group."""
+        adapters = attached_adapters(pl_module)
+        if trainer.is_global_zero and adapters is not None:
+            log.info("\n%s", adapters.table())
+
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Save on the first rank."""
+        """Saves on the first rank."""
         folder = run_folder(trainer)
         adapters = attached_adapters(pl_module)
         if folder is not None and trainer.is_global_zero and adapters is not None:

@@ -7,7 +7,6 @@ nothing was loaded wrongly) comes with the base.
 
 from __future__ import annotations
 
-import contextlib
 import logging
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
@@ -19,14 +18,15 @@ from torch import Tensor, nn
 from torch.optim import AdamW, Optimizer
 from torchmetrics import MetricCollection
 
-from lorasub.adapters import AdapterBank, AdapterSet, AdapterSpec, inject_adapters
+from lorasub.adapters import AdapterSet, AdapterSpec, inject_adapters
 from lorasub.backbones import Backbone
 from lorasub.contracts import SceneData, described
 from lorasub.errors import ArtefactError, ConfigError, NumericalError
 from lorasub.geometry import normalize_scene
 from lorasub.losses import LossTerms
+from lorasub.run_callbacks import run_callbacks
 from lorasub.structures import Predictions, SceneBatch
-from lorasub.tasks.adapter_bank import check_independence, check_scene_groups
+from lorasub.tasks.adapter_groups import adapter_groups
 from lorasub.tasks.rank_budget import RankBudget, layers_with_shared_ranks
 from lorasub.tasks.schedule import warmup_cosine
 
@@ -55,6 +55,7 @@ class SceneTask(LightningModule):
 
     Attributes:
         adapters: the injected layers: trainables, tables, merging, saving.
+        groups: how scenes belong to the adapters: all to one, or in groups to those of a bank.
         recipe: how to build this task again in plain values, as the command line writes it into checkpoints.
     """
 
@@ -72,6 +73,7 @@ class SceneTask(LightningModule):
         self.warmup = warmup
         self.recipe: dict[str, Any] | None = None
         self.adapters: AdapterSet = self.configure_adapters(backbone, adapter)
+        self.groups = adapter_groups(self.adapters)
         self.loss = self.configure_loss() if loss is None else loss
         self.metrics = nn.ModuleDict()
         # Frozen weights are not in our checkpoints, so loading cannot be strict; on_load_checkpoint checks names.
@@ -114,16 +116,12 @@ class SceneTask(LightningModule):
         return predictions
 
     def training_step(self, batch: SceneBatch, batch_idx: int) -> Tensor:
-        """Mean loss over the scenes. Every scene weighs the same, on however many processes they are spread.
-
-        With a bank it is the sum over adapters of the mean over their own scenes: each sees its own loss only.
-        """
+        """Mean loss over the scenes. Every scene weighs the same, on however many processes they are spread."""
         batch = self.prepare_batch(batch)
         terms = self.compute_loss(self(batch.images), batch)
         self._refuse_non_finite(terms.total, batch)
         self._log_loss("train", terms, len(batch))
-        # a bank's groups of scenes are equally large, so n times the mean of all is the sum of the n means
-        total = terms.total.mean() * self.adapters.count
+        total = self.groups.objective(terms.total)
         regularization = self.adapters.regularization()
         if regularization is None:
             return total
@@ -146,25 +144,18 @@ class SceneTask(LightningModule):
     def predict_step(self, batch: SceneBatch, batch_idx: int, dataloader_idx: int = 0) -> SceneOutput:
         """Predictions beside the batch they are for; ground truth in it may be absent."""
         batch = self.prepare_batch(batch)
-        with self._adapter_of(dataloader_idx):
+        with self.groups.of_loader(dataloader_idx, self._data):
             return SceneOutput(batch, self(batch.images))
 
     def _evaluate(self, batch: SceneBatch, stage: str, dataloader_idx: int) -> SceneOutput:
         name = self.evaluation_name(stage, dataloader_idx)
         batch = self.prepare_batch(batch)
-        with self._adapter_of(dataloader_idx):
+        with self.groups.of_loader(dataloader_idx, self._data):
             predictions = self(batch.images)
         self._log_loss(name, self.compute_loss(predictions, batch), len(batch))
         metrics = self._metrics_of(name)
         metrics.update(predictions, batch)
         return SceneOutput(batch, predictions)
-
-    def _adapter_of(self, dataloader_idx: int) -> contextlib.AbstractContextManager[None]:
-        """The i-th evaluation set of a bank is that of its i-th adapter."""
-        if not isinstance(self.adapters, AdapterBank):
-            return contextlib.nullcontext()
-        check_scene_groups(self.adapters, self._data)
-        return self.adapters.only(dataloader_idx)
 
     # -------------------------------------------------------------------------------------------------------- metrics
 
@@ -189,7 +180,8 @@ class SceneTask(LightningModule):
 
     def _metrics_of(self, name: str) -> MetricCollection:
         if name not in self.metrics:
-            self.metrics[name] = self.configure_metrics().clone(prefix=f"{name}/").to(self.device)
+            with torch.inference_mode(False):  # a later fit goes on with these tensors
+                self.metrics[name] = self.configure_metrics().clone(prefix=f"{name}/").to(self.device)
         metrics = self.metrics[name]
         assert isinstance(metrics, MetricCollection)
         return metrics
@@ -200,14 +192,14 @@ class SceneTask(LightningModule):
             if any(metric.update_called for metric in metrics.values()):
                 # already the same on every rank; without sync_dist Lightning would warn for each name
                 self.log_dict(metrics.compute(), add_dataloader_idx=False, sync_dist=True)
-            metrics.reset()
+            with torch.inference_mode(False):
+                metrics.reset()
 
     def _log_loss(self, name: str, terms: LossTerms, scenes: int) -> None:
         training = name == "train"
         values = {f"{name}/loss": terms.total, **{f"{name}/{part}": value for part, value in terms.parts.items()}}
-        if training and self.adapters.count > 1:
-            own = terms.total.chunk(self.adapters.count)
-            values |= {f"{name}/loss_adapter_{index}": total for index, total in enumerate(own)}
+        if training:
+            values |= {f"{name}/{part}": value for part, value in self.groups.parts(terms.total).items()}
         self.log_dict(
             {key: value.detach().mean() for key, value in values.items()},
             # Lightning divides the counts of all ranks by their number, in whole numbers: ranks may have had 3 and 2
@@ -232,8 +224,13 @@ class SceneTask(LightningModule):
     # ------------------------------------------------------------------------------------------------------ optimiser
 
     def configure_callbacks(self) -> list[Callback]:
-        """What adapters need during the fit: AdaLoRA's layers share a budget of ranks."""
-        return [RankBudget()] if layers_with_shared_ranks(self.adapters) else []
+        """Returns what every run has, and what the adapters need; call ``super()`` to add your own.
+
+        The former leaves adapter, tables, figures and results in the run's folder, see
+        :mod:`lorasub.callbacks.always_on`. One that the trainer has already is not added again.
+        """
+        own: list[Callback] = [RankBudget()] if layers_with_shared_ranks(self.adapters) else []
+        return own + [callback for callback in run_callbacks(self.trainer) if isinstance(callback, Callback)]
 
     def make_optimizer(self) -> Optimizer:
         """The optimiser over everything that is trainable."""
@@ -252,10 +249,9 @@ class SceneTask(LightningModule):
         if total == float("inf"):
             raise ConfigError("the fit has no end: set max_steps or max_epochs, since the learning rate ends at zero")
         optimizer = self.make_optimizer()
-        check_scene_groups(self.adapters, self._data)
-        if isinstance(self.adapters, AdapterBank):
-            own = {f"backbone.{name}" for name in self.adapters.state_dict()}
-            check_independence(self._saved_names() - own, optimizer, str(self.trainer.precision))
+        self.groups.check_data(self._data)
+        own = {f"backbone.{name}" for name in self.adapters.state_dict()}
+        self.groups.check_fit(self._saved_names() - own, optimizer, str(self.trainer.precision))
         scheduler = warmup_cosine(optimizer, int(total), self.warmup)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
@@ -265,10 +261,9 @@ class SceneTask(LightningModule):
         gradient_clip_val: float | None = None,
         gradient_clip_algorithm: str | None = None,
     ) -> None:
-        """As Lightning; but the norm of a bank's gradients is that of each adapter, not of all together."""
-        if isinstance(self.adapters, AdapterBank) and gradient_clip_val and gradient_clip_algorithm != "value":
-            self.adapters.clip_gradients(gradient_clip_val)
-        else:
+        """Clips as Lightning does; where adapters have groups of their own, the norm is that of each of them."""
+        by_norm = gradient_clip_val if gradient_clip_algorithm != "value" else None
+        if not (by_norm and self.groups.clip(by_norm)):
             self.clip_gradients(optimizer, gradient_clip_val, gradient_clip_algorithm)
 
     # ---------------------------------------------------------------------------------------------------- checkpoints

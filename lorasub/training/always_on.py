@@ -1,4 +1,4 @@
-"""The callbacks of every run: what keeps checkpoints, draws, compares and writes results without being asked for."""
+"""The callbacks that have settings of their own; all others come from `SceneTask.configure_callbacks`."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from lightning.pytorch import Callback
 from lightning.pytorch.callbacks import LearningRateMonitor, ModelCheckpoint
 from lightning.pytorch.cli import LightningArgumentParser, SaveConfigCallback
 
-from lorasub.callbacks import AdapterExport, BeforeAfter, CompileBlocks, FinalCheckpoint, ResultsWriter
+from lorasub.callbacks import CompileBlocks, ResultsWriter
 from lorasub.training.parser import plain
 
 
 def run_callbacks(
     parser: LightningArgumentParser, settings: Namespace, made: Namespace, *, compiled: bool
 ) -> list[Callback]:
-    """Join the callbacks of the settings with those that are always there.
+    """Join the callbacks of the settings with those that need them.
 
     Args:
         parser: of the verb.
@@ -29,19 +29,14 @@ def run_callbacks(
     for callback in found:
         if isinstance(callback, ModelCheckpoint) and trainer.fast_dev_run:
             callback.save_last = False  # else a last checkpoint is written even in a quick check
-    found += [
-        BeforeAfter(),
-        AdapterExport(),
-        ResultsWriter({part: plain(settings[part]) for part in ("model", "data")}),
-    ]
+    found.append(ResultsWriter({part: plain(settings[part]) for part in ("model", "data")}))
     if compiled:
         found.append(CompileBlocks())
     if trainer.logger:
         found.append(LearningRateMonitor(logging_interval="step"))
     if not trainer.fast_dev_run:
         found.append(SaveConfigCallback(parser, settings, overwrite=True))
-    # first: it must see the weights that were trained, before averaged ones replace them
-    return [FinalCheckpoint(), *_as_list(trainer.callbacks), *found]
+    return [*_as_list(trainer.callbacks), *found]
 
 
 def _as_list(value: Any) -> list[Any]:

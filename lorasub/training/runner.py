@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import logging
 import secrets
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -21,6 +20,7 @@ from lightning.pytorch.cli import LightningArgumentParser
 from lightning.pytorch.utilities import rank_zero_only
 
 from lorasub.adapters import cast_frozen_weights
+from lorasub.console import show_log_lines
 from lorasub.tasks import SceneTask, estimate_memory
 from lorasub.training.always_on import run_callbacks
 from lorasub.training.batch_shape import batch_shape, precision_dtypes
@@ -69,9 +69,7 @@ class Run:
     options: dict[str, Any]
 
     def start(self) -> None:
-        """Run to the end; say before a fit what will be trained, and after it where everything is."""
-        if self.verb == "fit":
-            log.info("\n%s", self.task.adapters.table())
+        """Run to the end; say after a fit where everything is."""
         options = dict(self.options)
         if options.get("weights_only") is None:
             options["weights_only"] = True  # a checkpoint that somebody was given must not run code
@@ -108,7 +106,7 @@ def make_run(verb: Verb, parser: LightningArgumentParser, settings: Namespace) -
         parser: of the verb, see :func:`~lorasub.training.parser.training_parser`.
         settings: as parsed by it.
     """
-    configure_logging()
+    show_log_lines(always=True)
     _seed(settings)
     made = parser.instantiate_classes(settings)
     task: SceneTask = made.model
@@ -164,17 +162,3 @@ def _trainer(parser: LightningArgumentParser, settings: Namespace, made: Namespa
     options.strategy = choose_strategy(options)
     options.callbacks = run_callbacks(parser, settings, made, compiled=arithmetic.compile)
     return Trainer(**options)
-
-
-class _CurrentStderr(logging.Handler):
-    """Plain lines to whatever standard error is at the moment; tests and notebooks exchange it."""
-
-    def emit(self, record: logging.LogRecord) -> None:
-        print(self.format(record), file=sys.stderr)  # noqa: T201
-
-
-def configure_logging() -> None:
-    """Let lorasub's own lines be seen, unless a program around us has set its logging up."""
-    if not log.handlers:
-        log.addHandler(_CurrentStderr())
-        log.setLevel(logging.INFO)
