@@ -30,10 +30,14 @@ from .callbacks import ResultsWriter as ResultsWriter
 from .callbacks import SubspaceOverlap as SubspaceOverlap
 from .callbacks import WarmWeightAveraging as WarmWeightAveraging
 from .data.augmentation import Augmentation as Augmentation
+from .data.base import SceneDataModule as SceneDataModule
+from .data.capture_settings import Decoding as Decoding
+from .data.capture_settings import HeldOut as HeldOut
 from .data.curriculum import Stage as Stage
 from .data.frames import Capture as Capture
 from .data.frames import Frame as Frame
 from .data.mixed import MixedScenes as MixedScenes
+from .data.photos import Photos as Photos
 from .data.pretraining import PretrainingScenes as PretrainingScenes
 from .data.readers.base import Reader as Reader
 from .data.readers.discovery import find_captures as find_captures

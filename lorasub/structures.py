@@ -9,7 +9,7 @@ Sizes in this file: B scenes, S views of each, H x W pixels.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -89,8 +89,104 @@ class SceneBatch:
         if len(self.scene_ids) != b or len(self.frame_ids) != b or any(len(f) != s for f in self.frame_ids):
             raise DataError(f"SceneBatch needs {b} scene_ids and {b} x {s} frame_ids, one per scene and per view")
 
+    @classmethod
+    def from_views(
+        cls,
+        images: Tensor | Sequence[Tensor],
+        depth: Tensor | Sequence[Tensor] | None = None,
+        *,
+        intrinsics: Tensor | None = None,
+        cam_from_world: Tensor | None = None,
+        valid: Tensor | None = None,
+        object_masks: Tensor | None = None,
+        metric: bool = False,
+        scene_id: str = "scene",
+        frame_ids: Sequence[str] | None = None,
+        label: int | None = None,
+    ) -> Self:
+        """Make a batch of one scene from its views; everything that is not given is derived or masked out.
+
+        Args:
+            images: ``[S, 3, H, W]``, or S images ``[3, H, W]``; float in [0, 1], or uint8.
+            depth: ``[S, H, W]`` z-depth in world units; unknown where it is not positive or not finite.
+            intrinsics: ``[S, 3, 3]``, or ``[3, 3]`` for all, in pixels with centres at half integers. Without it a
+                field of view of 53 degrees along the longer side stands in, which nothing is compared with.
+            cam_from_world: ``[S, 3, 4]`` or ``[S, 4, 4]`` OpenCV extrinsics; NaN where a view has none.
+            valid: ``[S, H, W]`` bool, where depth is to be believed, beside what it says itself.
+            object_masks: ``[S, H, W]`` bool.
+            metric: whether the world unit is the metre.
+            scene_id: name of the scene.
+            frame_ids: names of the views; their numbers by default.
+            label: class of the scene, for tasks that classify.
+
+        Raises:
+            DataError: something has another shape or range, or poses come without intrinsics.
+
+        Example:
+            >>> import torch
+            >>> batch = SceneBatch.from_views(torch.rand(3, 3, 56, 84), depth=torch.ones(3, 56, 84))
+            >>> batch.num_views, batch.image_size, bool(batch.pose_valid.any())
+            (3, (56, 84), False)
+        """
+        from lorasub.geometry import world_points_from_depth
+
+        views = _stack_views("images", images, 4)
+        count, _, height, width = views.shape
+        if views.dtype == torch.uint8:
+            views = views.float() / 255
+        elif not views.is_floating_point() or not bool(((views >= 0) & (views <= 1)).all()):
+            raise DataError("SceneBatch.from_views: images must be uint8, or float between 0 and 1")
+        known = torch.zeros(count, height, width, dtype=torch.bool)
+        z = torch.zeros(count, height, width)
+        if depth is not None:
+            z = _stack_views("depth", depth, 3)
+            _expect("depth", z, (count, height, width))
+            known = torch.isfinite(z) & (z > 0)
+            if valid is not None:
+                _expect("valid", valid, (count, height, width))
+                known = known & valid.bool()
+            z = torch.where(known, z, 0.0)
+        poses = torch.eye(3, 4, dtype=torch.float64).repeat(count, 1, 1)
+        posed = torch.zeros(count, dtype=torch.bool)
+        if cam_from_world is not None:
+            if intrinsics is None:
+                raise DataError("SceneBatch.from_views: poses need intrinsics, since fields of view are compared too")
+            if tuple(cam_from_world.shape) not in ((count, 3, 4), (count, 4, 4)):
+                _expect("cam_from_world", cam_from_world, (count, 3, 4))
+            given = cam_from_world[:, :3].double()
+            posed = torch.isfinite(given).flatten(1).all(1)
+            poses = torch.where(posed[:, None, None], given, poses)
+        if intrinsics is None:
+            focal = float(max(height, width))
+            intrinsics = torch.tensor([[focal, 0, width / 2], [0, focal, height / 2], [0, 0, 1]])
+        if intrinsics.ndim == 2:
+            intrinsics = intrinsics.expand(count, *intrinsics.shape)
+        _expect("intrinsics", intrinsics, (count, 3, 3))
+        # in double precision: captures can stand far from their world's origin
+        points = world_points_from_depth(z.double(), intrinsics.double(), poses)
+        points = torch.where((known & posed[:, None, None])[..., None], points, 0.0)
+        names = [str(view) for view in range(count)] if frame_ids is None else list(frame_ids)
+        return cls(
+            images=views.float()[None],
+            intrinsics=intrinsics.float()[None],
+            cam_from_world=poses.float()[None],
+            pose_valid=posed[None],
+            depth=z.float()[None],
+            valid=known[None],
+            world_points=points.float()[None],
+            scale=torch.ones(1),
+            metric=torch.tensor([metric]),
+            scene_ids=(scene_id,),
+            frame_ids=(tuple(names),),
+            labels=None if label is None else torch.tensor([label]),
+            object_masks=None if object_masks is None else object_masks.bool()[None],
+        )
+
     def __len__(self) -> int:
         return self.images.shape[0]
+
+    def __repr__(self) -> str:
+        return shapes_of(self)
 
     @property
     def num_views(self) -> int:
@@ -187,6 +283,58 @@ class SceneBatch:
         return cls(**joined)
 
 
+def require_scenes(batch: object) -> SceneBatch:
+    """Return the batch itself if it is a :class:`SceneBatch`.
+
+    Raises:
+        DataError: it is something else, such as a dictionary.
+    """
+    if isinstance(batch, SceneBatch):
+        return batch
+    keys = f" with the keys {', '.join(map(str, batch))}" if isinstance(batch, Mapping) else ""
+    raise DataError(
+        f"a batch must be a lorasub.SceneBatch, this data gives a {type(batch).__name__}{keys}. Let the data set "
+        "return SceneBatch.from_views(images, depth=..., ...), and the loader collate_fn=SceneBatch.concatenate"
+    )
+
+
+def shapes_of(thing: Any) -> str:
+    """A dataclass in one line for people: of tensors their dtype and shape, of long tuples the beginning."""
+    words = [f"{f.name}={_short(getattr(thing, f.name))}" for f in dataclasses.fields(thing)]
+    return f"{type(thing).__name__}({', '.join(words)})"
+
+
+def _short(value: Any) -> str:
+    if isinstance(value, Tensor):
+        where = "" if value.device.type == "cpu" else f" on {value.device}"
+        return f"{str(value.dtype).removeprefix('torch.')}{list(value.shape)}{where}"
+    if isinstance(value, tuple | list):
+        rest = ", ..." if len(value) > 3 else ""
+        return f"({', '.join(map(_short, value[:3]))}{rest})"
+    if isinstance(value, Mapping):
+        rest = ", ..." if len(value) > 3 else ""
+        return f"{{{', '.join(f'{key!r}: {_short(item)}' for key, item in list(value.items())[:3])}{rest}}}"
+    return shapes_of(value) if dataclasses.is_dataclass(value) and not isinstance(value, type) else repr(value)
+
+
+def _stack_views(name: str, values: Tensor | Sequence[Tensor], dims: int) -> Tensor:
+    if isinstance(values, Mapping):
+        raise DataError(f"SceneBatch.from_views: {name} is a dictionary with the keys {', '.join(map(str, values))}")
+    try:
+        stacked = values if isinstance(values, Tensor) else torch.stack([torch.as_tensor(value) for value in values])
+    except (TypeError, RuntimeError, ValueError) as error:
+        raise DataError(f"SceneBatch.from_views: {name} must be tensors of one size, one for each view") from error
+    if stacked.ndim != dims or (dims == 4 and stacked.shape[1] != 3):
+        wanted = "[S, 3, H, W]" if dims == 4 else "[S, H, W]"
+        raise DataError(f"SceneBatch.from_views: {name} must be {wanted}, got {list(stacked.shape)}")
+    return stacked
+
+
+def _expect(name: str, value: Tensor, shape: tuple[int, ...]) -> None:
+    if tuple(value.shape) != shape:
+        raise DataError(f"SceneBatch.from_views: {name} must be {list(shape)}, got {list(value.shape)}")
+
+
 def _unknown(batch: SceneBatch, name: str) -> Tensor:
     if name == "labels":
         return torch.full_like(batch.metric, -1, dtype=torch.int64)
@@ -218,6 +366,9 @@ class Predictions:
     def pose_encoding(self) -> Tensor | None:
         """``[B, S, 9]`` of the last iteration, None without a camera head."""
         return self.pose_encodings[-1] if self.pose_encodings else None
+
+    def __repr__(self) -> str:
+        return shapes_of(self)
 
     def replace(self, **changes: Any) -> Self:
         """A copy with some fields exchanged."""

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from scene_examples import random_scenes
 
 from lorasub.errors import DataError
-from lorasub.structures import Predictions, SceneBatch
+from lorasub.structures import Predictions, SceneBatch, require_scenes
+from lorasub.subspaces import LayerSubspace, SubspaceBasis
 
 
 def make(b: int = 2, s: int = 3, h: int = 4, w: int = 5, prefix: str = "scene") -> SceneBatch:
@@ -141,3 +142,91 @@ def test_scenes_are_picked_with_all_that_belongs_to_them() -> None:
             assert picked.object_masks is not None
             assert picked.labels.tolist() == [6, 4, 6]
             assert torch.equal(picked.object_masks, masks[[2, 0, 2]])
+
+
+def test_from_views_derives_what_is_not_given() -> None:
+    batch = SceneBatch.from_views(torch.rand(2, 3, 28, 42), frame_ids=["a", "b"], scene_id="garden")
+    assert (len(batch), batch.num_views, batch.image_size) == (1, 2, (28, 42))
+    assert not batch.valid.any()
+    assert not batch.pose_valid.any()
+    assert batch.scene_ids == ("garden",)
+    assert batch.frame_ids == (("a", "b"),)
+    assert batch.intrinsics[0, 1].tolist() == [[42, 0, 21], [0, 42, 14], [0, 0, 1]]
+
+
+def test_from_views_puts_points_where_depth_and_cameras_say() -> None:
+    k = torch.tensor([[10.0, 0, 3], [0, 20, 2], [0, 0, 1]])
+    depth = torch.full((2, 4, 6), 2.0)
+    depth[0, 1, 2] = float("nan")
+    depth[1, 0, 0] = -1
+    poses = torch.eye(4).repeat(2, 1, 1)
+    poses[1, :3, 3] = torch.tensor([0.5, 0, 1])
+    batch = SceneBatch.from_views(
+        [torch.zeros(3, 4, 6, dtype=torch.uint8), torch.full((3, 4, 6), 255, dtype=torch.uint8)],
+        depth,
+        intrinsics=k,
+        cam_from_world=poses,
+        valid=torch.arange(24).reshape(1, 4, 6).expand(2, 4, 6) != 23,
+        metric=True,
+        label=1,
+    )
+    assert batch.images[0, 1].unique().tolist() == [1.0]
+    assert (~batch.valid).nonzero().tolist() == [[0, 0, 1, 2], [0, 0, 3, 5], [0, 1, 0, 0], [0, 1, 3, 5]]
+    assert batch.depth[0, 0, 1, 2] == 0
+    # pixel (row 3, column 4) of the second view: the centre is at (4.5, 3.5)
+    assert batch.world_points[0, 1, 3, 4].tolist() == pytest.approx(
+        [(4.5 - 3) / 10 * 2 - 0.5, (3.5 - 2) / 20 * 2, 2 - 1]
+    )
+    assert batch.metric.tolist() == [True]
+    assert batch.labels.tolist() == [1]
+
+
+def test_from_views_takes_nan_for_a_lost_pose() -> None:
+    poses = torch.eye(3, 4).repeat(3, 1, 1)
+    poses[1] = float("nan")
+    batch = SceneBatch.from_views(
+        torch.rand(3, 3, 4, 6), torch.ones(3, 4, 6), intrinsics=torch.eye(3), cam_from_world=poses
+    )
+    assert batch.pose_valid.tolist() == [[True, False, True]]
+    assert batch.cam_from_world[0, 1].tolist() == torch.eye(3, 4).tolist()
+    assert not batch.world_points[0, 1].any()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ({"images": {"image": torch.rand(2, 3, 4, 6)}}, "images is a dictionary with the keys image"),
+        ({"images": torch.rand(2, 4, 6, 3)}, r"images must be \[S, 3, H, W\], got \[2, 4, 6, 3\]"),
+        ({"images": torch.rand(2, 3, 4, 6) * 255}, "uint8, or float between 0 and 1"),
+        ({"images": [torch.rand(3, 4, 6), torch.rand(3, 5, 6)]}, "tensors of one size"),
+        ({"depth": torch.ones(2, 6, 4)}, r"depth must be \[2, 4, 6\], got \[2, 6, 4\]"),
+        ({"cam_from_world": torch.eye(3, 4).repeat(2, 1, 1)}, "poses need intrinsics"),
+        ({"cam_from_world": torch.eye(3, 4), "intrinsics": torch.eye(3)}, r"cam_from_world must be \[2, 3, 4\]"),
+        ({"intrinsics": torch.eye(3).repeat(3, 1, 1)}, r"intrinsics must be \[2, 3, 3\], got \[3, 3, 3\]"),
+    ],
+)
+def test_from_views_names_what_does_not_fit(arguments: dict, words: str) -> None:
+    with pytest.raises(DataError, match=words):
+        SceneBatch.from_views(**{"images": torch.rand(2, 3, 4, 6), **arguments})
+
+
+def test_a_batch_that_is_a_dictionary_is_told_what_to_be() -> None:
+    batch = make()
+    assert require_scenes(batch) is batch
+    with pytest.raises(DataError, match=r"this data gives a dict with the keys image, depth.*SceneBatch\.from_views"):
+        require_scenes({"image": 1, "depth": 2})
+
+
+def test_reprs_show_shapes() -> None:
+    text = repr(make())
+    assert "images=float32[2, 3, 3, 4, 5]" in text
+    assert "pose_valid=bool[2, 3]" in text
+    assert "scene_ids=('scene0', 'scene1')" in text
+    assert len(text) < 600
+    predictions = Predictions(pose_encodings=(torch.rand(2, 3, 9),) * 5, depth=torch.rand(2, 3, 4, 5))
+    assert repr(predictions).startswith("Predictions(pose_encodings=(float32[2, 3, 9], ")
+    assert "depth=float32[2, 3, 4, 5]" in repr(predictions)
+    layer = LayerSubspace(U=torch.eye(6)[:, :2], V=torch.eye(4)[:, :2], S=torch.ones(2))
+    basis = SubspaceBasis(layers={f"blocks.{i}": layer for i in range(40)})
+    assert "U=float32[6, 2]" in repr(basis)
+    assert len(repr(basis)) < 900

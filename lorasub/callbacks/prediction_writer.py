@@ -29,21 +29,22 @@ from lorasub.figures.saving import save_figure
 from lorasub.geometry import decode_pose
 from lorasub.structures import Predictions, SceneBatch
 
-Output = Literal["depth", "cameras", "ply", "glb", "panel"]
+Output = Literal["depth", "confidence", "cameras", "ply", "glb", "panel"]
 
 
 class PredictionWriter(BasePredictionWriter):
-    """One folder for each scene, ``predictions/<scene>/`` in the run's folder.
+    """One folder for each scene, ``predictions/<scene>/`` in the run's folder; files have the names of the views.
 
     Lengths are in the source's unit (metres for metric captures) where the true depth told the scale, else in the
     backbone's own unit. The world is the first view's camera.
 
-    ========= ==========================================================================================
-    depth     ``images/000.png`` and ``depth/000.npy`` (float32 z-depth), one each per view
-    cameras   ``transforms.json`` (nerfstudio) and ``trajectory.txt`` (TUM)
-    ply, glb  ``points.ply``, ``points.glb``: coloured points; the GLB shows the cameras too
-    panel     ``panel.png``: input, depth, and where it is known the truth and the error
-    ========= ==========================================================================================
+    =========== ==========================================================================================
+    depth       ``images/NAME.png`` and ``depth/NAME.npy`` (float32 z-depth), one each per view
+    confidence  ``confidence/NAME.npy``, float32, at least 1; where the backbone has one
+    cameras     ``transforms.json`` (nerfstudio) and ``trajectory.txt`` (TUM)
+    ply, glb    ``points.ply``, ``points.glb``: coloured points; the GLB shows the cameras too
+    panel       ``panel.png``: input and depth, and where it is known the truth and the error
+    =========== ==========================================================================================
 
     Args:
         folder: instead of ``predictions/`` in the run's folder.
@@ -84,38 +85,42 @@ class PredictionWriter(BasePredictionWriter):
             return
         scenes, predictions = prediction
         for index, name in enumerate(scenes.scene_ids):
-            self.write_scene(root / re.sub(r"[^\w.-]+", "_", name), scenes, predictions, index)
+            self.write_scene(root / _plain(name), scenes, predictions, index)
 
     def write_scene(self, folder: Path, batch: SceneBatch, predictions: Predictions, scene: int) -> None:
         """Write one scene of a normalised batch."""
         images = batch.images[scene].float().cpu()
+        names = file_stems(batch.frame_ids[scene])
         scale = batch.scale[scene].float().cpu()
         cameras = self._cameras(predictions, batch, scene, scale)
         depth = None if predictions.depth is None else predictions.depth[scene].float().cpu() * scale
         if "depth" in self.outputs or "cameras" in self.outputs:
-            for view, image in enumerate(images):
-                write_image(folder / "images" / f"{view:03d}.png", image)
+            for name, image in zip(names, images, strict=True):
+                write_image(folder / "images" / f"{name}.png", image)
         if "depth" in self.outputs and depth is not None:
-            for view, values in enumerate(depth):
-                write_depth_npy(folder / "depth" / f"{view:03d}.npy", values)
+            for name, values in zip(names, depth, strict=True):
+                write_depth_npy(folder / "depth" / f"{name}.npy", values)
+        confidence = None if predictions.depth_conf is None else predictions.depth_conf[scene].float().cpu()
+        if "confidence" in self.outputs and confidence is not None:
+            for name, values in zip(names, confidence, strict=True):
+                write_depth_npy(folder / "confidence" / f"{name}.npy", values)
         if "panel" in self.outputs and depth is not None:
             save_figure(depth_panels(batch, predictions, scene=scene), folder / "panel.png")
         if cameras is None:
             return
         cam_from_world, intrinsics = cameras
         if "cameras" in self.outputs:
-            names = [f"images/{view:03d}.png" for view in range(len(images))]
-            write_nerfstudio(folder / "transforms.json", names, cam_from_world, intrinsics, batch.image_size)
+            files = [f"images/{name}.png" for name in names]
+            write_nerfstudio(folder / "transforms.json", files, cam_from_world, intrinsics, batch.image_size)
             write_tum(folder / "trajectory.txt", cam_from_world)
         if depth is not None and {"ply", "glb"} & set(self.outputs):
-            confidence = None if predictions.depth_conf is None else predictions.depth_conf[scene].float().cpu()
             cloud = point_cloud_from_depth(
                 images,
                 depth,
                 intrinsics,
                 cam_from_world,
                 confidence=confidence,
-                keep=self.keep,
+                keep=1.0 if confidence is None else self.keep,
                 max_points=self.max_points,
             )
             if "ply" in self.outputs:
@@ -139,3 +144,22 @@ class PredictionWriter(BasePredictionWriter):
         cam_from_world, intrinsics = decode_pose(predictions.pose_encoding[scene].float().cpu(), batch.image_size)
         rotation, translation = cam_from_world[..., :3], cam_from_world[..., 3:]
         return torch.cat([rotation, translation * scale], dim=-1), intrinsics
+
+
+def file_stems(frame_ids: Sequence[str]) -> list[str]:
+    """Names for the files of views: those of the views, without the ending of an image, all different.
+
+    Args:
+        frame_ids: of the views of a scene; photos are called by their file's name.
+    """
+    stems = [_plain(re.sub(r"\.[A-Za-z]{3,4}$", "", name)) for name in frame_ids]
+    for taken in {stem for stem in stems if stems.count(stem) > 1}:
+        # IMG_1.JPG beside IMG_1.PNG; what is still the same then gets its number
+        whole = [_plain(name) if stem == taken else stem for stem, name in zip(stems, frame_ids, strict=True)]
+        stems = [name if whole.count(name) == 1 else f"{name}_{view}" for view, name in enumerate(whole)]
+    return stems
+
+
+def _plain(name: str) -> str:
+    """A name that is one file name on every system."""
+    return re.sub(r"[^\w.-]+", "_", name).strip(".") or "_"

@@ -5,19 +5,25 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from lightning.pytorch.utilities import rank_zero_info
 from torch.utils.data import DataLoader, Dataset
 
 from lorasub.contracts import BatchShape
 from lorasub.data.augmentation import Augmentation
 from lorasub.data.base import SceneDataModule
-from lorasub.data.decoding import Crop
+from lorasub.data.capture_settings import Decoding, FlatSettings, HeldOut
 from lorasub.data.frames import Capture
 from lorasub.data.loading import evaluation_loader, trained_batches, training_loader
 from lorasub.data.readers.base import Reader
 from lorasub.data.real_scenes import CaptureScenes, EpochAndIndexSampler, SuccessiveScenes, ViewFormat
-from lorasub.data.sources import CaptureSource, EvaluationSet, find_below, refuse_plain_images, weights_of_captures
-from lorasub.data.splits import SplitName, split_by_capture, split_by_file, split_by_fraction
+from lorasub.data.sources import (
+    CaptureSource,
+    EvaluationSet,
+    announce,
+    find_below,
+    refuse_plain_images,
+    weights_of_captures,
+)
+from lorasub.data.splits import SplitName
 from lorasub.data.view_sampling import BaselineSampling, ViewSampling
 from lorasub.errors import ConfigError
 from lorasub.rng import seed_of
@@ -39,11 +45,7 @@ class PosedRGBD(SceneDataModule):
         batch_size: scenes of a batch, on each process.
         num_views: views of a scene.
         image_size: (H, W), or one number for both. The backbone wants multiples of its patch size.
-        crop: ``"principal_point"`` or ``"center"``, see :func:`~lorasub.data.decoding.load_view`.
-        val_fraction: the last part of each capture's frames is for validation and test. 1 uses all of them there.
-        val_captures: captures that are for validation and test as a whole, by name or pattern (``*/seq-03``); all
-            others are for training. Instead of ``val_fraction``.
-        split_file: JSON file with frozen lists of frames, instead of either.
+        held_out: which frames are for validation and test.
         sampling: which frames go together; by the distance of their cameras unless told otherwise.
         augmentation: what happens to the images of training scenes, on the device, a pure function of (seed, step).
         evaluation: name -> further folders that ``test`` scores, each under its name.
@@ -52,9 +54,9 @@ class PosedRGBD(SceneDataModule):
         predict_root: what ``predict`` reads, with format ``"auto"``: a capture or a plain folder of images. None takes
             ``root``.
         seed: seed of the order of scenes and of the choice of views.
-        num_workers: processes that decode. 0 decodes in the training process, which is fine once the cache is warm.
-        cache_mb: memory for decoded and resized frames, in each of these processes.
-        skip_damaged: leave out frames that cannot be decoded, with a warning for each, instead of stopping.
+        decoding: how frames are cut, decoded and kept, and what happens to damaged ones.
+        **flat: settings of ``held_out`` and ``decoding`` by their old names, see
+            :class:`~lorasub.data.capture_settings.FlatSettings`.
     """
 
     def __init__(
@@ -65,10 +67,7 @@ class PosedRGBD(SceneDataModule):
         batch_size: int = 1,
         num_views: int = 4,
         image_size: int | tuple[int, int] = 112,
-        crop: Crop = "principal_point",
-        val_fraction: float = 0.2,
-        val_captures: list[str] | None = None,
-        split_file: str | None = None,
+        held_out: HeldOut = HeldOut(),  # noqa: B008 - frozen
         sampling: ViewSampling | None = None,
         augmentation: Augmentation | None = None,
         evaluation: dict[str, EvaluationSet] | None = None,
@@ -76,17 +75,14 @@ class PosedRGBD(SceneDataModule):
         val_scenes: int | None = None,
         predict_root: str | None = None,
         seed: int = 0,
-        num_workers: int = 0,
-        cache_mb: float = 1024.0,
-        skip_damaged: bool = False,
+        decoding: Decoding = Decoding(),  # noqa: B008 - frozen
+        **flat: Any,
     ) -> None:
         super().__init__()
         counts = {"batch_size": batch_size, "num_views": num_views, "scenes_per_epoch": scenes_per_epoch}
         for name, value in (counts | {"val_scenes": val_scenes}).items():
             if value is not None and value < 1:
                 raise ConfigError(f"{name} must be at least 1, got {value}")
-        if num_workers < 0:
-            raise ConfigError(f"num_workers must not be negative, got {num_workers}")
         size = (image_size, image_size) if isinstance(image_size, int) else (image_size[0], image_size[1])
         if min(size) < 1:
             raise ConfigError(f"image_size must be positive, got {image_size}")
@@ -99,10 +95,8 @@ class PosedRGBD(SceneDataModule):
         self.base_folder = base_folder
         self.batch_size = batch_size
         self.num_views = num_views
-        self.view_format = ViewFormat(size=size, crop=crop)
-        self.val_fraction = val_fraction
-        self.val_captures = val_captures
-        self.split_file = split_file
+        self.held_out, self.decoding = FlatSettings(**flat).merge(held_out, decoding)
+        self.view_format = ViewFormat(size=size, crop=self.decoding.crop)
         self.sampling = sampling or BaselineSampling()
         self.augmentation = augmentation
         self.evaluation = dict(evaluation or {})
@@ -110,9 +104,6 @@ class PosedRGBD(SceneDataModule):
         self.val_scenes = val_scenes
         self.predict_root = predict_root
         self.seed = seed
-        self.num_workers = num_workers
-        self.cache_mb = cache_mb
-        self.skip_damaged = skip_damaged
         self._captures: list[list[Capture]] | None = None
         self._datasets: dict[str, CaptureScenes] = {}
 
@@ -134,8 +125,7 @@ class PosedRGBD(SceneDataModule):
     @property
     def identity(self) -> str:
         """The sources, what of them is trained on, and the seed."""
-        split = (self.val_fraction, self.val_captures, self.split_file)
-        return f"{self.sources} {split} {self.scenes_per_epoch} {self.num_views} {self.view_format} {self.seed}"
+        return f"{self.sources} {self.held_out} {self.scenes_per_epoch} {self.num_views} {self.view_format} {self.seed}"
 
     @property
     def captures(self) -> list[Capture]:
@@ -150,14 +140,13 @@ class PosedRGBD(SceneDataModule):
             DataError: the captures cannot be read.
         """
         if split not in self._datasets:
-            parts = [[self._split(capture)[split] for capture in group] for group in self._captures_of_sources()]
+            parts = [
+                [self.held_out.split(capture)[split] for capture in group] for group in self._captures_of_sources()
+            ]
             groups = [[part for part in group if part is not None] for group in parts]
             found = [capture for group in groups for capture in group]
             if not found:
-                raise ConfigError(
-                    f"the '{split}' split of {self._names()} is empty; change val_fraction ({self.val_fraction}), "
-                    f"val_captures ({self.val_captures}) or split_file ({self.split_file})"
-                )
+                raise ConfigError(f"the '{split}' split of {self._names()} is empty; change {self.held_out}")
             refuse_plain_images(found, self._names())
             mixed = split == "train" and self.weighted
             weights = weights_of_captures(groups, [source.weight for source in self.sources]) if mixed else None
@@ -176,7 +165,7 @@ class PosedRGBD(SceneDataModule):
         key = f"evaluation {name}"
         if key not in self._datasets:
             chosen = self.evaluation[name]
-            captures = find_below(self.base_folder, chosen.root, chosen.format)
+            captures = self._find(chosen.root, chosen.format)
             refuse_plain_images(captures, chosen.root)
             self._datasets[key] = self._scenes(
                 captures, length=chosen.scenes, num_views=chosen.num_views, sampling=chosen.sampling
@@ -190,7 +179,7 @@ class PosedRGBD(SceneDataModule):
             batch_size=self.batch_size,
             seed=self.seed,
             trainer=self.trainer,
-            num_workers=self.num_workers,
+            num_workers=self.decoding.num_workers,
             collate_fn=SceneBatch.concatenate,
             sampler_class=EpochAndIndexSampler,
         )
@@ -209,8 +198,13 @@ class PosedRGBD(SceneDataModule):
     def predict_dataloader(self) -> DataLoader[SceneBatch]:
         """Every frame once and in order, ``num_views`` at a time; the batch size is 1 since the last may be shorter."""
         root = self.predict_root
-        captures = self.captures if root is None else find_below(self.base_folder, root, "auto")
-        dataset = SuccessiveScenes(captures, num_views=self.num_views, view_format=self.view_format)
+        dataset = SuccessiveScenes(
+            self.captures if root is None else self._find(root, "auto"),
+            num_views=self.num_views,
+            view_format=self.view_format,
+            cache_mb=self.decoding.cache_mb,
+            skip_damaged=self.decoding.skip_damaged,
+        )
         return self._loader(dataset, 1)
 
     def on_after_batch_transfer(self, batch: SceneBatch, dataloader_idx: int) -> SceneBatch:
@@ -228,19 +222,14 @@ class PosedRGBD(SceneDataModule):
 
     def _captures_of_sources(self) -> list[list[Capture]]:
         if self._captures is None:
-            self._captures = [find_below(self.base_folder, source.root, source.format) for source in self.sources]
-            for capture in self.captures:
-                rank_zero_info(f"{capture.root}: {len(capture)} frames, format {capture.format}")
-                for note in capture.notes:
-                    rank_zero_info(f"  {note}")
+            self._captures = [self._find(source.root, source.format) for source in self.sources]
         return self._captures
 
-    def _split(self, capture: Capture) -> dict[SplitName, Capture | None]:
-        if self.split_file is not None:
-            return split_by_file(capture, self.split_file)
-        if self.val_captures is not None:
-            return split_by_capture(capture, self.val_captures)
-        return split_by_fraction(capture, self.val_fraction)
+    def _find(self, root: str, format: str | Reader) -> list[Capture]:
+        """Reads captures and says once what their readers noted."""
+        captures = find_below(self.base_folder, root, format, skip_damaged=self.decoding.skip_damaged)
+        announce(captures)
+        return captures
 
     def _scenes(
         self,
@@ -259,8 +248,8 @@ class PosedRGBD(SceneDataModule):
             seed=self.seed,
             length=length,
             weights=weights,
-            cache_mb=self.cache_mb,
-            skip_damaged=self.skip_damaged,
+            cache_mb=self.decoding.cache_mb,
+            skip_damaged=self.decoding.skip_damaged,
         )
 
     def _names(self) -> str:
@@ -271,6 +260,6 @@ class PosedRGBD(SceneDataModule):
             dataset,
             batch_size=batch_size,
             trainer=self.trainer,
-            num_workers=self.num_workers,
+            num_workers=self.decoding.num_workers,
             collate_fn=SceneBatch.concatenate,
         )

@@ -18,7 +18,6 @@ from lorasub.data.loading import EpochSampler
 from lorasub.data.references import References
 from lorasub.data.view_sampling import ViewSampling
 from lorasub.errors import ConfigError, DataError
-from lorasub.geometry import world_points_from_depth
 from lorasub.structures import SceneBatch
 
 
@@ -143,25 +142,55 @@ class SuccessiveScenes(Dataset[SceneBatch]):
 
     Args:
         captures: what to go through.
-        num_views: views of a scene.
+        num_views: views of a scene; None takes all frames of a capture.
         view_format: size and crop.
+        cache_mb: memory for decoded frames, for each process.
+        skip_damaged: frames that cannot be decoded are left out with a warning instead of being an error. All frames
+            are decoded at once to know which.
+
+    Raises:
+        DataError: no frame can be decoded, though damaged ones are skipped.
     """
 
-    def __init__(self, captures: Sequence[Capture], *, num_views: int, view_format: ViewFormat) -> None:
+    def __init__(
+        self,
+        captures: Sequence[Capture],
+        *,
+        num_views: int | None,
+        view_format: ViewFormat,
+        cache_mb: float = 1024.0,
+        skip_damaged: bool = False,
+    ) -> None:
         self.view_format = view_format
-        self._groups = [
-            (capture, capture.frames[first : first + num_views])
-            for capture in captures
-            for first in range(0, len(capture), num_views)
-        ]
+        self._cache = ViewCache(cache_mb)
+        self._scenes: list[tuple[str, Capture, list[Frame]]] = []
+        for capture in captures:
+            frames = [frame for frame in capture.frames if not skip_damaged or self._is_readable(frame)]
+            size = num_views or max(len(frames), 1)
+            for first in range(0, len(frames), size):
+                name = capture.name if num_views is None else f"{capture.name}/{frames[first].name}"
+                self._scenes.append((name, capture, frames[first : first + size]))
+        if not self._scenes:
+            raise DataError(f"{', '.join(str(capture.root) for capture in captures)}: none of the frames is readable")
 
     def __len__(self) -> int:
-        return len(self._groups)
+        return len(self._scenes)
 
     def __getitem__(self, index: int) -> SceneBatch:
-        capture, frames = self._groups[index]
-        views = [_decode(frame, self.view_format) for frame in frames]
-        return _scene(views, capture)
+        name, capture, frames = self._scenes[index]
+        views = [self._view(frame) for frame in frames]
+        return scene_from_views(views, scene_id=name, metric=capture.metric, label=capture.label)
+
+    def _view(self, frame: Frame) -> View:
+        return self._cache.get(frame.image, lambda: _decode(frame, self.view_format))
+
+    def _is_readable(self, frame: Frame) -> bool:
+        try:
+            self._view(frame)
+        except DataError as error:
+            warnings.warn(f"skipping a frame: {error}", stacklevel=2)
+            return False
+        return True
 
 
 class EpochAndIndexSampler(EpochSampler):
@@ -174,29 +203,18 @@ class EpochAndIndexSampler(EpochSampler):
 
 def scene_from_views(views: Sequence[View], *, scene_id: str, metric: bool, label: int | None = None) -> SceneBatch:
     """One scene (B = 1) in the world units of its source."""
-    identity = torch.eye(3, 4, dtype=torch.float64)
-    poses = torch.stack([identity if view.cam_from_world is None else view.cam_from_world for view in views])
-    pose_valid = torch.tensor([view.cam_from_world is not None for view in views])
+    lost = torch.full((3, 4), torch.nan, dtype=torch.float64)
     depth = torch.stack([view.depth for view in views])
-    valid = depth > 0
-    intrinsics = torch.stack([view.intrinsics for view in views])
-    # in double precision: captures can stand far from their world's origin
-    points = world_points_from_depth(depth.double(), intrinsics, poses)
-    points = torch.where((valid & pose_valid[:, None, None])[..., None], points, 0.0)
-    return SceneBatch(
-        images=(torch.stack([view.image for view in views]).float() / 255)[None],
-        intrinsics=intrinsics.float()[None],
-        cam_from_world=poses.float()[None],
-        pose_valid=pose_valid[None],
-        depth=depth[None],
-        valid=valid[None],
-        world_points=points.float()[None],
-        scale=torch.ones(1),
-        metric=torch.tensor([metric]),
-        scene_ids=(scene_id,),
-        frame_ids=(tuple(view.name for view in views),),
-        labels=None if label is None else torch.tensor([label]),
-        object_masks=_stack_masks([view.object_mask for view in views], valid),
+    return SceneBatch.from_views(
+        torch.stack([view.image for view in views]),
+        depth,
+        intrinsics=torch.stack([view.intrinsics for view in views]),
+        cam_from_world=torch.stack([lost if view.cam_from_world is None else view.cam_from_world for view in views]),
+        object_masks=_stack_masks([view.object_mask for view in views], depth > 0),
+        metric=metric,
+        scene_id=scene_id,
+        frame_ids=[view.name for view in views],
+        label=label,
     )
 
 
@@ -206,10 +224,10 @@ def _scene(views: Sequence[View], capture: Capture) -> SceneBatch:
 
 
 def _stack_masks(masks: Sequence[Tensor | None], like: Tensor) -> Tensor | None:
-    """``[1, S, H, W]``, empty in views without a mask if others have one; None if none has."""
+    """``[S, H, W]``, empty in views without a mask if others have one; None if none has."""
     if all(mask is None for mask in masks):
         return None
-    return torch.stack([torch.zeros_like(like[0]) if mask is None else mask for mask in masks])[None]
+    return torch.stack([torch.zeros_like(like[0]) if mask is None else mask for mask in masks])
 
 
 def _decode(frame: Frame, view_format: ViewFormat) -> View:

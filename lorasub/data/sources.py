@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import logging
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+
+from lightning.pytorch.utilities import rank_zero_only
 
 from lorasub.data.frames import Capture
 from lorasub.data.readers.base import Reader
 from lorasub.data.readers.discovery import find_captures
 from lorasub.data.view_sampling import ViewSampling
 from lorasub.errors import ConfigError, DataError
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,9 +76,34 @@ def weights_of_captures(groups: Sequence[Sequence[Capture]], weights: Sequence[f
     ]
 
 
-def find_below(base_folder: str, root: str, format: str | Reader) -> list[Capture]:
-    """:func:`find_captures` of a path that may be relative to ``base_folder``."""
-    return find_captures(Path(base_folder).expanduser() / Path(root).expanduser(), format)
+def find_below(base_folder: str, root: str, format: str | Reader, *, skip_damaged: bool = False) -> list[Capture]:
+    """:func:`find_captures` of a path that may be relative to ``base_folder``.
+
+    Args:
+        base_folder: where a relative ``root`` starts.
+        root: the folder.
+        format: as for :func:`find_captures`.
+        skip_damaged: leave out captures that cannot be read, with a warning for each, as long as one can.
+    """
+    folder, errors = Path(base_folder).expanduser() / Path(root).expanduser(), []
+
+    def skip(where: Path, error: DataError) -> None:
+        errors.append(error)
+        warnings.warn(f"skipping the capture {where}: {error}", stacklevel=2)
+
+    captures = find_captures(folder, format, skip if skip_damaged else None)
+    if not captures:
+        raise errors[0]
+    return captures
+
+
+@rank_zero_only
+def announce(captures: Sequence[Capture]) -> None:
+    """Log what was found, and what readers noted about it; a camera that was assumed is a warning."""
+    for capture in captures:
+        log.info("%s: %d frames, format %s", capture.root, len(capture), capture.format)
+        for note in capture.notes:
+            log.log(logging.WARNING if note.startswith("assumed") else logging.INFO, "%s: %s", capture.root, note)
 
 
 def refuse_plain_images(captures: Sequence[Capture], where: str) -> None:

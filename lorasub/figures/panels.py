@@ -32,7 +32,7 @@ def depth_panels(
     max_views: int = 4,
     align: Literal["none", "median"] = "none",
 ) -> Figure:
-    """Compare predicted with true depth for the views of one scene.
+    """Compare predicted with true depth for the views of one scene; without any truth, show the prediction alone.
 
     Predicted and true depth share one colour scale, over the 2 % to 98 % range of both. Pixels whose depth is not known
     are grey. The error is ``|predicted - true| / true``.
@@ -62,8 +62,9 @@ def depth_panels(
 
     height, width = batch.image_size
     panel = (INCHES_PER_PANEL * width / max(height, width), INCHES_PER_PANEL * height / max(height, width))
-    figure = Figure(figsize=(4 * panel[0] + 0.4, rows * panel[1] + 0.95), layout="constrained")
-    axes = figure.subplots(rows, 4, squeeze=False)
+    columns = 4 if valid[:rows].any() else 2
+    figure = Figure(figsize=(columns * panel[0] + 0.4, rows * panel[1] + 0.95), layout="constrained")
+    axes = figure.subplots(rows, columns, squeeze=False)
     depth_scale = _range(truth[:rows], predicted[:rows])
     error_scale = Normalize(0, LARGEST_ERROR)
     depth_map = colormaps[DEPTH_MAP].with_extremes(bad=UNKNOWN)
@@ -71,19 +72,24 @@ def depth_panels(
     for row in range(rows):
         axes[row, 0].imshow(images[row].clip(0, 1))
         _show(axes[row, 1], predicted[row], depth_map, depth_scale)
-        _show(axes[row, 2], truth[row], depth_map, depth_scale)
-        _show(axes[row, 3], error[row], error_map, error_scale)
+        if columns == 4:
+            _show(axes[row, 2], truth[row], depth_map, depth_scale)
+            _show(axes[row, 3], error[row], error_map, error_scale)
         if valid[row].any():
             axes[row, 3].set_xlabel(f"mean {np.nanmean(error[row]):.1%}", fontsize=7, labelpad=2)
         axes[row, 0].set_ylabel(batch.frame_ids[scene][row][-24:], fontsize=7)
     prediction_title = "predicted depth" if align == "none" else "predicted (median-aligned)"
-    for axis, title in zip(axes[0], ("input", prediction_title, "true depth", "relative error"), strict=True):
+    titles = ("input", prediction_title, "true depth", "relative error")
+    for axis, title in zip(axes[0], titles[:columns], strict=True):
         axis.set_title(title, fontsize=9)
     for axis in axes.flat:
         axis.set_xticks([])
         axis.set_yticks([])
-    _bar(figure, ScalarMappable(depth_scale, depth_map), axes[:, 1:3], "depth (grey: unknown)", aspect=30)
-    _bar(figure, ScalarMappable(error_scale, error_map), axes[:, 3], "error", aspect=15, extend="max")
+    # of two columns the bar goes below both: below one, its label would not fit
+    below = axes[:, 1:3] if columns == 4 else axes
+    _bar(figure, ScalarMappable(depth_scale, depth_map), below, "depth (grey: unknown)", aspect=30)
+    if columns == 4:
+        _bar(figure, ScalarMappable(error_scale, error_map), axes[:, 3], "error", aspect=15, extend="max")
     figure.suptitle(batch.scene_ids[scene], fontsize=9)
     return figure
 

@@ -15,6 +15,7 @@ from torch import Tensor
 from lorasub._version import __version__
 from lorasub.errors import ArtefactError, ConfigError
 from lorasub.files import atomic_path, hash_tensors, read_json, read_tensors, write_json, write_tensors
+from lorasub.structures import shapes_of
 from lorasub.subspaces.card import basis_card
 
 #: Version of the folder format. A reader refuses what it does not know rather than guess.
@@ -114,6 +115,9 @@ class LayerSubspace:
     V_attributes: tuple[str, ...] = ()
     record: MiningRecord | None = None
 
+    def __repr__(self) -> str:
+        return shapes_of(self)
+
     def __post_init__(self) -> None:
         if self.U.ndim != 2 or self.V.ndim != 2:
             raise ConfigError(
@@ -168,6 +172,9 @@ class SubspaceBasis:
     sources: tuple[AdapterSource, ...] = ()
     options: Mapping[str, Any] = field(default_factory=dict)
     scaled: bool = False
+
+    def __repr__(self) -> str:
+        return shapes_of(self)
 
     @property
     def dims(self) -> dict[str, tuple[int, int]]:

@@ -25,7 +25,7 @@ from lorasub.errors import ArtefactError, ConfigError, NumericalError
 from lorasub.geometry import normalize_scene
 from lorasub.losses import LossTerms
 from lorasub.run_callbacks import run_callbacks
-from lorasub.structures import Predictions, SceneBatch
+from lorasub.structures import Predictions, SceneBatch, require_scenes
 from lorasub.tasks.adapter_groups import adapter_groups
 from lorasub.tasks.rank_budget import RankBudget, layers_with_shared_ranks
 from lorasub.tasks.schedule import warmup_cosine
@@ -117,7 +117,7 @@ class SceneTask(LightningModule):
 
     def training_step(self, batch: SceneBatch, batch_idx: int) -> Tensor:
         """Mean loss over the scenes. Every scene weighs the same, on however many processes they are spread."""
-        batch = self.prepare_batch(batch)
+        batch = self.prepare_batch(require_scenes(batch))
         terms = self.compute_loss(self(batch.images), batch)
         self._refuse_non_finite(terms.total, batch)
         self._log_loss("train", terms, len(batch))
@@ -143,13 +143,13 @@ class SceneTask(LightningModule):
 
     def predict_step(self, batch: SceneBatch, batch_idx: int, dataloader_idx: int = 0) -> SceneOutput:
         """Predictions beside the batch they are for; ground truth in it may be absent."""
-        batch = self.prepare_batch(batch)
+        batch = self.prepare_batch(require_scenes(batch))
         with self.groups.of_loader(dataloader_idx, self._data):
             return SceneOutput(batch, self(batch.images))
 
     def _evaluate(self, batch: SceneBatch, stage: str, dataloader_idx: int) -> SceneOutput:
         name = self.evaluation_name(stage, dataloader_idx)
-        batch = self.prepare_batch(batch)
+        batch = self.prepare_batch(require_scenes(batch))
         with self.groups.of_loader(dataloader_idx, self._data):
             predictions = self(batch.images)
         self._log_loss(name, self.compute_loss(predictions, batch), len(batch))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import tempfile
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
@@ -22,6 +23,8 @@ from lorasub.training.precision import ComputeSettings
 from lorasub.training.recipe import checkpoint_argument, read_recipe
 from lorasub.training.run_settings import RunSettings
 
+log = logging.getLogger(__name__)
+
 Verb = Literal["fit", "validate", "test", "predict"]
 
 TRAINER_DEFAULTS: dict[str, Any] = {
@@ -34,6 +37,11 @@ _HELP: dict[Verb, tuple[str, str]] = {
     "validate": ("--ckpt_path FILE --data CLASS [OPTIONS]", "Score a checkpoint on validation data."),
     "test": ("--ckpt_path FILE --data CLASS [OPTIONS]", "Score a checkpoint on test data."),
     "predict": ("--ckpt_path FILE --data CLASS [OPTIONS]", "Write depth, cameras and point clouds."),
+}
+#: What ``predict`` runs where no task is named: the backbone in the box, as it is.
+BASE_MODEL: dict[str, Any] = {
+    "class_path": "lorasub.GeometryTask",
+    "init_args": {"backbone": {"class_path": "lorasub.VGGT.from_preset", "init_args": {"name": "nano"}}},
 }
 #: Arguments of Lightning's methods that the runner gives itself.
 _GIVEN = {"model", "train_dataloaders", "val_dataloaders", "dataloaders", "datamodule", "return_predictions"}
@@ -78,12 +86,20 @@ def parse_settings(parser: LightningArgumentParser, arguments: Sequence[str]) ->
     """
     checkpoint = checkpoint_argument(arguments)
     recipe = None if checkpoint is None else read_recipe(checkpoint)
+    if checkpoint is None and parser.prog.endswith("predict") and not _names_a_model(arguments):
+        recipe = BASE_MODEL
+        log.info("no --ckpt_path and no --model: predicting with the backbone in the box, nano")
     if recipe is None:
         return parser.parse_args(list(arguments))
     with tempfile.NamedTemporaryFile("w", suffix=".yaml") as file:
         yaml.safe_dump({"model": recipe}, file)
         file.flush()
         return parser.parse_args(["--config", file.name, *arguments])
+
+
+def _names_a_model(arguments: Sequence[str]) -> bool:
+    """Whether words choose a task's class, or may do so in a file."""
+    return any(word.partition("=")[0] in ("--model", "--config", "-c") for word in arguments)
 
 
 def plain(value: Any) -> Any:

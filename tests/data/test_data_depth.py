@@ -158,3 +158,55 @@ def test_warped_depth_of_a_slanted_plane(tmp_path: Path) -> None:
     # a splatted point can be half a pixel from the pixel's centre
     assert np.abs(warped.numpy() - expected)[known].max() < 0.3 * 2.3**2 / 2 / 70 * 1.1
     assert not known[:4].any()  # the colour camera sees more than the depth camera did
+
+
+@pytest.mark.parametrize(
+    ("channels", "chosen"),
+    [
+        (("ViewLayer.Combined.A", "ViewLayer.Combined.R", "ViewLayer.Depth.Z", "ViewLayer.Normal.Z"), 2),
+        (("beauty.A", "beauty.Depth.Z", "beauty.R"), 1),
+        (("A", "B", "G", "R", "Z"), 4),
+        (("A", "B", "G", "R", "depth.V"), 4),
+        (("Image.V",), 0),
+        (("A", "Y"), 1),
+    ],
+)
+def test_exr_depth_among_other_layers(tmp_path: Path, channels: tuple[str, ...], chosen: int) -> None:
+    exr = pytest.importorskip("OpenEXR")
+    values = {name: np.full((4, 6), 0.5 + place, np.float32) for place, name in enumerate(channels)}
+    exr.File({"compression": exr.ZIP_COMPRESSION}, values).write(str(tmp_path / "d.exr"))
+    assert (decode_depth(tmp_path / "d.exr") == 0.5 + chosen).all()
+
+
+@pytest.mark.parametrize(
+    ("channels", "words"),
+    [
+        (("R", "G", "B", "A"), "none of its channels is depth by its name: .*R"),
+        (("Normal.X", "Normal.Z", "Position.Z"), "none of its channels is depth"),
+        (("left.Depth.Z", "right.Depth.Z"), "several channels may be depth: left.Depth.Z, right.Depth.Z"),
+    ],
+)
+def test_exr_without_a_plausible_channel_lists_them(tmp_path: Path, channels: tuple[str, ...], words: str) -> None:
+    exr = pytest.importorskip("OpenEXR")
+    values = {name: np.full((4, 6), 0.5 + place, np.float32) for place, name in enumerate(channels)}
+    exr.File({"compression": exr.ZIP_COMPRESSION}, values).write(str(tmp_path / "d.exr"))
+    with pytest.raises(DataError, match=words):
+        decode_depth(tmp_path / "d.exr")
+
+
+def test_whole_files_that_are_not_supported_are_not_called_truncated(tmp_path: Path) -> None:
+    np.save(tmp_path / "pickled.npy", np.array([[None, 1.0]], object), allow_pickle=True)
+    np.save(tmp_path / "scalar.npy", np.float32(3.0))
+    np.save(tmp_path / "colours.npy", np.zeros((4, 4, 3)))
+    (tmp_path / "pointer.png").write_text("version https://git-lfs.github.com/spec/v1\n")
+    (tmp_path / "empty.png").touch()
+    for name, words in (
+        ("pickled.npy", "holds Python objects, which are not unpickled.*numpy.save"),
+        ("scalar.npy", "one channel of numbers"),
+        ("colours.npy", "one channel of numbers"),
+        ("pointer.png", "Git LFS pointer"),
+        ("empty.png", "the file is empty"),
+    ):
+        with pytest.raises(DataError, match=words) as caught:
+            decode_depth(tmp_path / name)
+        assert "truncated" not in str(caught.value)

@@ -7,6 +7,7 @@ world) were recorded at different times; each image goes with the depth and the 
 from __future__ import annotations
 
 import math
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
@@ -110,10 +111,10 @@ def _timed_files(path: Path) -> list[tuple[float, str]]:
     """Lines ``timestamp path``; a path may hold spaces, with or without quotes."""
     timed = []
     for line in read_lines(path):
-        time, _, file = line.replace(",", " ", 1).replace("\t", " ").partition(" ")
-        if not file.strip():
+        time, *file = re.split(r"[\s,;]+", line, maxsplit=1)
+        if not file or not file[0]:
             raise DataError(f"{path}: expected 2 columns (timestamp and path), got {visible(line)}")
-        timed.append((_time(time, path), file.strip()))
+        timed.append((_time(time, path), file[0]))
     return sorted(timed)
 
 

@@ -25,12 +25,14 @@ _TABLES = frozenset(
 _LOSSLESS = frozenset((*DEPTH_SUFFIXES, *IMAGE_SUFFIXES)) - {".jpg", ".jpeg", ".jpe", ".jfif", ".heic", ".heif", ".hif"}
 _WORDS = {
     "poses": r"poses?|traj\w*|groundtruth|gt_?poses?|extrinsics?|odom\w*|cam2world|cam_to_world|c2w|w2c|rig2world|"
-    r"transforms?|cameras?_(path|traj\w*)|images|slam|bundle",
+    r"transforms?|cameras?_(path|traj\w*)|images|slam|bundle|pv",
     "cameras": r"intrinsics?|calib\w*|cameras?|cams?|k|pinhole_projection|camera_params",
     "depth": r"depths?|depthmaps?|depth_?maps?|disp|disparity|disparities|range|zbuffer|gt_depth|lowres_depth",
     "masks": r"masks?|seg\w*|labels?|semantics?|instances?|object_masks|alpha|mattes?|normals?",
 }
 _KINDS = {kind: re.compile(rf"(^|[^a-z])({words})([^a-z]|$)") for kind, words in _WORDS.items()}
+#: What people call folders of photos, too.
+_OF_PHOTOS = {"images", "cameras", "camera", "cams", "cam"}
 
 #: Layouts of other people that no reader reads: name -> patterns that give them away, and what to do.
 FOREIGN: tuple[tuple[str, tuple[str, ...], str], ...] = (
@@ -112,8 +114,7 @@ def _walk(folder: Path) -> Iterator[tuple[Path, bool]]:
 def _kind(relative: Path, is_folder: bool) -> str | None:
     name = relative.name.lower()
     if is_folder:
-        # "cameras" and "images" are also what people call folders of photos
-        kinds = ("poses", "depth", "masks") if name not in ("images", "cameras") else ()
+        kinds = () if name in _OF_PHOTOS else tuple(_KINDS)
         return next((kind for kind in kinds if _KINDS[kind].search(name)), None)
     suffix = relative.suffix.lower()
     if suffix in _TABLES:
