@@ -15,12 +15,13 @@ import torch
 from lorasub.errors import ConfigError
 from lorasub.scenes.cameras import MAX_VIEWS, look_at
 from lorasub.scenes.description import Cameras
-from lorasub.scenes.indoor.layout import FREE, Interior
+from lorasub.scenes.indoor.interior import CENTRE_SLOTS, FREE, Interior
+from lorasub.scenes.indoor.pieces import MOST_SUPPORTS
 from lorasub.scenes.indoor.ranges import IndoorRanges
 from lorasub.scenes.streams import Array, BoolArray, Draws, IntArray
 
 PATHS = 16
-CAMERA_DRAWS = 64 + 32 * PATHS + 6 * MAX_VIEWS
+CAMERA_DRAWS = 64 + 40 * PATHS + 6 * MAX_VIEWS
 #: Views after which a path turns back, so that it stays near its beginning however many views there are.
 _TURN_BACK = 7
 #: Places of the image, along each axis, through which the median depth is estimated.
@@ -52,31 +53,34 @@ def draw_indoor_cameras(draws: Draws, ranges: IndoorRanges, interior: Interior, 
     """
     if not 1 <= num_views <= MAX_VIEWS:
         raise ConfigError(f"num_views is {num_views}; it must be within 1 and {MAX_VIEWS}")
-    surface = draws.chance(ranges.surface) & ~interior.close
-    circling = draws.chance(ranges.circling) & ~interior.close & ~surface
+    in_room = ~interior.close & ~interior.facade
+    surface = draws.chance(ranges.surface) & in_room
+    circling = draws.chance(ranges.circling) & in_room & ~surface
     panning = draws.chance(ranges.panning) & ~circling
-    fov = draws.uniform(ranges.fov)
+    fov = draws.uniform(ranges.fov) * np.where(interior.facade, 0.8, 1.0)
     free, standing = _free_starts(draws, ranges, interior, surface), _object_starts(draws, ranges, interior)
     near = _near_starts(draws, ranges, interior)
 
     start = free.where(circling, standing).where(interior.close, near)
+    start = start.where(interior.facade, _facade_starts(draws, ranges, interior))
     position, target = start.position, start.target
-    ratio = draws.log_uniform(ranges.baseline, PATHS)
-    ratio = np.where(panning[:, None], np.minimum(ratio, 0.1), ratio)
+    short, long = ranges.baseline
+    ratio = short * (long / short) ** draws.uniform((0.0, 1.0), PATHS) ** 0.5  # narrow places shorten what is long
+    ratio = np.where(panning[:, None], np.minimum(ratio, 0.12), ratio)
     heading = draws.uniform((0.0, 2.0 * np.pi), PATHS)
     rise = draws.uniform((-0.35, 0.35), PATHS)
     turn = draws.uniform(ranges.turn) * np.where(draws.chance(0.5), 1.0, -1.0)
-    turn = np.clip(turn, -0.4 * fov, 0.4 * fov) * np.where(interior.close, 0.25, np.where(panning, 1.0, 0.3))
+    turn = np.clip(turn, -0.4 * fov, 0.4 * fov) * np.where(in_room, np.where(panning, 1.0, 0.3), 0.25)
     # most views of a room show more than a bare wall, and things at different distances
     usual = draws.chance(0.85) & ~surface
     content = np.where(usual, draws.uniform((0.15, 0.6)), 0.0)
-    relief = np.where(usual, draws.uniform((1.3, 3.2)), 1.0)
+    relief = np.where(usual, draws.uniform((1.3, 3.8)), 1.0)
     shake = draws.log_uniform((0.01, 0.25))
     noise = draws.uniform((-1.0, 1.0), MAX_VIEWS, 6)[:, :num_views]
     roll = 1.7 * ranges.roll * (draws.uniform((-1.0, 1.0)) + draws.uniform((-1.0, 1.0)))
 
-    orbit = circling | (interior.close & ~panning)
-    near_by = interior.close | circling
+    orbit = circling | (~in_room & ~panning)
+    near_by = circling | ~in_room
     progress = _progress(num_views)
     batch = len(interior.half)
     path, aimed = np.zeros((batch, num_views, 3)), np.zeros((batch, 3))
@@ -192,7 +196,9 @@ def _near_starts(draws: Draws, ranges: IndoorRanges, interior: Interior) -> _Sta
     room = supports.room[rows, pick]
     place = draws.uniform((-0.8, 0.8), PATHS)
     distance = draws.uniform(ranges.near, PATHS)
-    angle = yaw + 0.5 * np.pi + draws.uniform((-0.8, 0.8), PATHS)
+    # a table in the middle is seen from all sides, what stands at a wall from the front
+    side = draws.uniform((-1.0, 1.0), PATHS) * np.where(pick // MOST_SUPPORTS == CENTRE_SLOTS.start, np.pi, 0.8)
+    angle = yaw + 0.5 * np.pi + side
     above = draws.uniform((0.1, 1.0), PATHS)
     target = center + (place * half[..., 0])[..., None] * np.stack([np.cos(yaw), np.sin(yaw), 0.0 * yaw], axis=-1)
     target[..., 2] += np.minimum(0.08, 0.4 * room)
@@ -200,6 +206,20 @@ def _near_starts(draws: Draws, ranges: IndoorRanges, interior: Interior) -> _Sta
     slope = above * np.where(room > 0.4, 0.8, 0.35)
     flat = np.stack([np.cos(angle) * np.cos(slope), np.sin(angle) * np.cos(slope), np.sin(slope)], axis=-1)
     position = target + (distance + 0.5 * half[..., 1])[..., None] * flat
+    return _Start(position, target)
+
+
+def _facade_starts(draws: Draws, ranges: IndoorRanges, interior: Interior) -> _Start:
+    """Before a facade, at ``ranges.before`` from a place on it."""
+    low, high = interior.face[:, None, 0], interior.face[:, None, 1]
+    place = draws.uniform((0.1, 0.9), PATHS, 2)
+    distance = draws.log_uniform(ranges.before, PATHS)
+    angle = draws.uniform((-0.8, 0.8), PATHS)
+    height = draws.uniform(ranges.camera_height, PATHS)
+    target = low + (high - low) * np.stack([place[..., 0], 0.0 * place[..., 0], place[..., 1]], axis=-1)
+    target[..., 2] = np.minimum(target[..., 2], height + 0.45 * distance)
+    position = target + distance[..., None] * np.stack([np.sin(angle), np.cos(angle), 0.0 * angle], axis=-1)
+    position[..., 2] = height
     return _Start(position, target)
 
 

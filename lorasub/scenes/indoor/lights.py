@@ -6,8 +6,8 @@ import numpy as np
 import torch
 
 from lorasub.scenes.description import LightKind, Lights
-from lorasub.scenes.indoor.furniture import CATALOGUE
-from lorasub.scenes.indoor.layout import HANGING_SLOTS, Interior
+from lorasub.scenes.indoor.catalogue import CATALOGUE
+from lorasub.scenes.indoor.interior import HANGING_SLOTS, Interior
 from lorasub.scenes.lights import blackbody_rgb
 from lorasub.scenes.streams import Array, Draws
 
@@ -24,11 +24,11 @@ def draw_indoor_lights(draws: Draws, interior: Interior) -> Lights:
     power = draws.log_uniform((0.4, 1.6), LAMPS + WINDOWS)
     warm = blackbody_rgb(draws.log_uniform((2600.0, 5500.0), LAMPS))
     cold = blackbody_rgb(draws.log_uniform((5000.0, 9000.0), WINDOWS))
-    radius = draws.uniform((0.02, 0.12), LAMPS)
+    radius = draws.uniform((0.0, 0.08), LAMPS)
     behind = draws.uniform((0.3, 1.0), WINDOWS)
-    ambient = draws.log_uniform((0.25, 1.1))[:, None]
+    ambient = draws.log_uniform((0.18, 0.9))[:, None]
     zenith, horizon = (blackbody_rgb(draws.log_uniform((4000.0, 7500.0))) for _ in range(2))
-    exposure = draws.log_uniform((0.6, 2.2))
+    exposure = draws.log_uniform((0.6, 2.6))
 
     objects = interior.objects
     kind, there = objects.kind[:, HANGING_SLOTS], objects.present[:, HANGING_SLOTS]
@@ -43,20 +43,30 @@ def draw_indoor_lights(draws: Draws, interior: Interior) -> Lights:
     place = center + behind[..., None] * outward
     area = 4.0 * half[..., 0] * half[..., 2]
 
+    # outdoors the first lamp is the sun, on the side from which the wall is seen
+    sun_height, sun_side = 0.3 + 0.9 * below[:, 0] / 0.5, 1.2 * sideways[:, 0, 0] / interior.half[:, 0]
+    level = np.cos(sun_height)
+    sun = np.stack([level * np.sin(sun_side), level * np.cos(sun_side), np.sin(sun_height)], axis=-1)
+    outdoors = interior.facade
     lamp = np.concatenate([sideways, (interior.height[:, None] - below)[..., None]], axis=-1)
     reach = 0.5 * interior.half.mean(-1, keepdims=True) ** 2 + 1.0
     strength = np.concatenate([1.3 * reach * np.ones((1, LAMPS)), 2.2 * reach * area + 1.0], axis=1) * power
+    lamp[outdoors, 0], strength[outdoors, 0] = sun[outdoors], 2.5 * power[outdoors, 0]
+    lamp_on[outdoors, 1:] = False
+    radius[outdoors] *= 0.2
     on = np.concatenate([lamp_on, window], axis=1)
+    kind_of = np.full(on.shape, int(LightKind.POINT))
+    kind_of[outdoors, 0] = int(LightKind.DIRECTIONAL)
     color = np.concatenate([warm, cold], axis=1) * (strength * on)[..., None]
 
     def tensor(values: Array) -> torch.Tensor:
         return torch.as_tensor(values, dtype=torch.float32)
 
     return Lights(
-        kind=torch.as_tensor(np.where(on, int(LightKind.POINT), int(LightKind.NONE)), dtype=torch.int32),
+        kind=torch.as_tensor(np.where(on, kind_of, int(LightKind.NONE)), dtype=torch.int32),
         position=tensor(np.concatenate([lamp, place], axis=1)),
         color=tensor(color),
-        radius=tensor(np.concatenate([radius, np.minimum(0.5 * half[..., 0], 0.2)], axis=1)),
+        radius=tensor(np.concatenate([radius, np.minimum(0.2 * half[..., 0], 0.1)], axis=1)),
         zenith=tensor(zenith * ambient),
         horizon=tensor(horizon * ambient),
         exposure=tensor(exposure),

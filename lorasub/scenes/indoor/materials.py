@@ -10,22 +10,25 @@ import numpy as np
 import torch
 
 from lorasub.scenes.description import FIRST_OBJECT, FLOOR, WALLS, Materials, Pattern
-from lorasub.scenes.indoor.furniture import CATALOGUE, Role
-from lorasub.scenes.indoor.layout import SURFACES, Interior
+from lorasub.scenes.indoor.catalogue import CATALOGUE
+from lorasub.scenes.indoor.interior import SURFACES, Interior
+from lorasub.scenes.indoor.pieces import Role
 from lorasub.scenes.materials import hsv_to_linear_rgb
 from lorasub.scenes.streams import Array, Draws, IntArray
 
 MATERIAL_DRAWS = 26 * SURFACES
 #: Patterns of each role, equally often.
 _PATTERNS: dict[Role, tuple[Pattern, ...]] = {
-    Role.WOOD: (Pattern.PLAIN, Pattern.PLAIN, Pattern.FRACTAL, Pattern.WOOD, Pattern.WOOD, Pattern.MARBLE),
+    Role.WOOD: (Pattern.PLAIN, Pattern.FRACTAL, Pattern.FRACTAL, Pattern.WOOD, Pattern.WOOD, Pattern.BRICKS),
     Role.CLOTH: (Pattern.PLAIN, Pattern.FRACTAL, Pattern.FRACTAL, Pattern.STRIPES, Pattern.CHECKER, Pattern.LEAVES),
     Role.PAINT: (Pattern.PLAIN, Pattern.PLAIN, Pattern.FRACTAL),
     Role.PRINT: (Pattern.LEAVES, Pattern.LEAVES, Pattern.LEAVES, Pattern.FRACTAL, Pattern.STRIPES, Pattern.PLAIN),
     Role.LEAF: (Pattern.FRACTAL, Pattern.CELLS),
-    Role.CERAMIC: (Pattern.PLAIN, Pattern.PLAIN, Pattern.FRACTAL, Pattern.DOTS, Pattern.LEAVES, Pattern.GRADIENT),
+    Role.CERAMIC: (Pattern.PLAIN, Pattern.FRACTAL, Pattern.DOTS, Pattern.LEAVES, Pattern.GRADIENT),
     Role.SCREEN: (Pattern.PLAIN, Pattern.GLOW),
     Role.PANE: (Pattern.GLOW,),
+    Role.STONE: (Pattern.PLAIN, Pattern.FRACTAL, Pattern.FRACTAL, Pattern.MARBLE),
+    Role.GLASS: (Pattern.PLAIN, Pattern.FRACTAL, Pattern.LEAVES),
     Role.WALL: (Pattern.PLAIN, Pattern.FRACTAL, Pattern.FRACTAL, Pattern.LEAVES, Pattern.BRICKS, Pattern.STRIPES),
 }
 _FLOORS = (
@@ -48,6 +51,8 @@ _LOOKS: dict[Role, tuple[tuple[float, float], tuple[float, float], tuple[float, 
     Role.CERAMIC: ((0.01, 0.08), (0.0, 1.0), (0.0, 0.7), (0.15, 1.0)),
     Role.SCREEN: ((0.02, 0.2), (0.5, 0.7), (0.0, 0.3), (0.03, 0.15)),
     Role.PANE: ((0.8, 2.5), (0.2, 0.6), (0.0, 0.15), (0.9, 1.0)),
+    Role.STONE: ((0.03, 0.4), (0.04, 0.14), (0.0, 0.3), (0.3, 0.95)),
+    Role.GLASS: ((0.1, 0.6), (0.5, 0.7), (0.0, 0.25), (0.05, 0.4)),
     Role.WALL: ((0.04, 0.6), (0.0, 1.0), (0.0, 0.3), (0.45, 1.0)),
 }
 
@@ -59,7 +64,7 @@ def draw_indoor_materials(draws: Draws, interior: Interior) -> Materials:
     place = draws.uniform((0.0, 1.0), many, 4)  # in the ranges of its role
     warp = draws.uniform((0.0, 1.0), many)
     phase = draws.uniform((0.0, 8.0), many, 3)
-    contrast = draws.log_uniform((0.04, 0.6), many, 1)
+    contrast = draws.log_uniform((0.06, 0.7), many, 1)
     other = draws.uniform((-1.0, 1.0), many, 3, 2)
     painted = draws.chance(0.45, many)
     pale = draws.chance(0.34)[:, None]
@@ -145,8 +150,9 @@ def _from(codes: IntArray, share: Array) -> IntArray:
 def _tables() -> tuple[IntArray, Array]:
     """Patterns ``[R, N]``, each row repeated to the same length, and ranges ``[R, 4, 2]``; sizes as logarithms."""
     length = int(np.lcm.reduce([len(some) for some in _PATTERNS.values()]))
-    patterns = np.array([np.repeat([int(one) for one in some], length // len(some)) for some in _PATTERNS.values()])
-    looks = np.array(list(_LOOKS.values()))
+    rows = [_PATTERNS[role] for role in Role]
+    patterns = np.array([np.repeat([int(one) for one in row], length // len(row)) for row in rows])
+    looks = np.array([_LOOKS[role] for role in Role])
     looks[:, 0] = np.log(looks[:, 0])
     return patterns, looks
 

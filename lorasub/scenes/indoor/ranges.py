@@ -22,6 +22,7 @@ class IndoorRanges:
         small: number of small things that stand on others.
         clearance: least distance of a camera from everything; from close by, half as much.
         close: share of scenes that look at shelves and table tops from close by.
+        facade: share of scenes that show a wall from outside instead of a room.
         surface: share of scenes in which the wall and what stands along it fill the view.
         circling: share of the other scenes in which the cameras circle a piece.
         panning: share of the other scenes in which the cameras mostly turn.
@@ -32,6 +33,7 @@ class IndoorRanges:
         baseline: distance of neighbouring views over the median depth.
         turn: angle between neighbouring views of a panning camera, radians.
         near: distance from which small things are seen.
+        before: distance from which facades are seen.
         around: distance from a piece at which cameras circle it.
     """
 
@@ -42,17 +44,19 @@ class IndoorRanges:
     gap: Range = (0.002, 0.03)
     hanging: float = 0.6
     centre: float = 0.65
-    small: tuple[int, int] = (8, 20)
+    small: tuple[int, int] = (8, 26)
     clearance: float = 0.22
     close: float = 0.22
-    surface: float = 0.14
+    facade: float = 0.08
+    surface: float = 0.12
     circling: float = 0.25
     panning: float = 0.3
     camera_height: Range = (0.8, 1.8)
-    pitch: tuple[float, float] = (-0.26, 0.2)
+    pitch: tuple[float, float] = (-0.28, 0.2)
     roll: float = 0.06
     fov: Range = (0.65, 1.15)
     baseline: Range = (0.02, 0.4)
     turn: Range = (0.09, 0.44)
     near: Range = (0.3, 1.0)
+    before: Range = (1.8, 7.0)
     around: Range = (0.6, 2.0)

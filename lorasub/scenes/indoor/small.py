@@ -1,0 +1,190 @@
+"""Small things that stand on others."""
+
+from __future__ import annotations
+
+from lorasub.scenes.description import Primitive
+from lorasub.scenes.indoor.pieces import M, Piece, Role, Solid
+
+#: Small things that stand on others. Their sizes are the most; what a place has no room for is made smaller.
+SMALL: dict[str, Piece] = {
+    "books_upright": Piece(
+        solids=(
+            Solid(x=(-1, -0.62), z=(-1, 0.9)),
+            Solid(x=(-0.6, -0.1), y=(-1, 0.9), z=(-1, 0.7), accent=True),
+            Solid(x=(-0.08, 0.35), z=(-1, 1)),
+            Solid(x=(0.37, 1), y=(-1, 0.8), z=(-1, 0.8), accent=True),
+        ),
+        width=(0.05, 0.14),
+        depth=(0.07, 0.11),
+        height=(0.09, 0.15),
+        weight=2.0,
+        roles=(Role.PRINT, Role.PRINT),
+    ),
+    "books_flat": Piece(
+        solids=(
+            Solid(z=(-1, -0.3)),
+            Solid(x=(-0.9, 0.85), y=(-0.95, 0.9), z=(-0.3, 0.3), accent=True),
+            Solid(x=(-0.7, 0.9), y=(-0.9, 0.8), z=(0.3, 1)),
+        ),
+        width=(0.08, 0.15),
+        depth=(0.08, 0.14),
+        height=(0.02, 0.07),
+        weight=1.6,
+        roles=(Role.PRINT, Role.PRINT),
+    ),
+    "paper": Piece(
+        solids=(Solid(),),
+        width=(0.08, 0.15),
+        depth=(0.1, 0.15),
+        height=(0.001, 0.006),
+        weight=1.2,
+        roles=(Role.PRINT, Role.PRINT),
+    ),
+    "mug": Piece(
+        solids=(
+            Solid(kind=Primitive.CYLINDER, x=(-1, 0.6), y=(-0.8, 0.8)),
+            Solid(
+                kind=Primitive.TORUS,
+                x=(0.1, 1),
+                y=(-0.25, 0.25),
+                z=(-0.6, 0.6),
+                up=1,
+                shape=(0.22, 0.0, 0.0, 0.0),
+            ),
+        ),
+        width=(0.045, 0.06),
+        depth=(0.045, 0.055),
+        height=(0.04, 0.055),
+        weight=1.4,
+        roles=(Role.CERAMIC, Role.CERAMIC),
+    ),
+    "bottle": Piece(
+        solids=(
+            Solid(kind=Primitive.CYLINDER, z=(-1, 0.3)),
+            Solid(kind=Primitive.CONE, z=(0.3, 0.6), shape=(0.35, 0.0, 0.0, 0.0)),
+            Solid(kind=Primitive.CYLINDER, x=(-0.35, 0.35), y=(-0.35, 0.35), z=(0.6, 1), accent=True),
+        ),
+        width=(0.03, 0.05),
+        depth=(0.03, 0.05),
+        height=(0.1, 0.16),
+        weight=1.0,
+        roles=(Role.CERAMIC, Role.PAINT),
+    ),
+    "bowl": Piece(
+        solids=(Solid(kind=Primitive.CONE, shape=(0.5, 0.0, 0.0, 0.0), upside_down=True),),
+        width=(0.06, 0.14),
+        depth=(0.06, 0.14),
+        height=(0.03, 0.06),
+        weight=0.6,
+        roles=(Role.CERAMIC, Role.CERAMIC),
+    ),
+    "carton": Piece(
+        solids=(Solid(),),
+        width=(0.04, 0.16),
+        depth=(0.03, 0.12),
+        height=(0.04, 0.15),
+        weight=2.0,
+        roles=(Role.PRINT, Role.PRINT),
+    ),
+    "tin": Piece(
+        solids=(Solid(kind=Primitive.CYLINDER),),
+        width=(0.03, 0.06),
+        depth=(0.03, 0.06),
+        height=(0.04, 0.09),
+        weight=0.8,
+        roles=(Role.PRINT, Role.PRINT),
+    ),
+    "ball": Piece(
+        solids=(Solid(kind=Primitive.SPHERE),),
+        width=(0.03, 0.08),
+        depth=(0.03, 0.08),
+        height=(0.03, 0.08),
+        weight=0.6,
+        roles=(Role.CERAMIC, Role.CERAMIC),
+    ),
+    "vase": Piece(
+        solids=(
+            Solid(kind=Primitive.SUPERQUADRIC, z=(-1, 0.5), shape=(0.8, 1.0, 0.0, 0.0)),
+            Solid(
+                kind=Primitive.CONE,
+                x=(-0.6, 0.6),
+                y=(-0.6, 0.6),
+                z=(0.3, 1),
+                shape=(0.6, 0.0, 0.0, 0.0),
+                upside_down=True,
+            ),
+        ),
+        width=(0.05, 0.09),
+        depth=(0.05, 0.09),
+        height=(0.09, 0.17),
+        weight=0.5,
+        roles=(Role.CERAMIC, Role.CERAMIC),
+    ),
+    "pot_plant": Piece(
+        solids=(
+            Solid(
+                kind=Primitive.CONE,
+                x=(-0.6, 0.6),
+                y=(-0.6, 0.6),
+                z=(-1, 0),
+                shape=(0.7, 0.0, 0.0, 0.0),
+                upside_down=True,
+            ),
+            Solid(kind=Primitive.BLOB, z=(-0.2, 1), shape=(0.28, 6.0, 2.0, 0.0), accent=True),
+        ),
+        width=(0.07, 0.13),
+        depth=(0.07, 0.13),
+        height=(0.1, 0.18),
+        weight=0.7,
+        roles=(Role.CERAMIC, Role.LEAF),
+    ),
+    "monitor": Piece(
+        solids=(
+            Solid(x=(-0.4, 0.4), y=(-1, 1), z=(-1, -1 + 0.015 * M)),
+            Solid(x=(-0.1, 0.1), y=(-0.4, 0.0), z=(-1, -0.3)),
+            Solid(y=(0.0, 0.3), z=(-0.5, 1)),
+            Solid(x=(-0.96, 0.96), y=(0.3, 0.34), z=(-0.45, 0.95), accent=True),
+        ),
+        width=(0.2, 0.3),
+        depth=(0.08, 0.11),
+        height=(0.18, 0.24),
+        weight=0.7,
+        roles=(Role.PAINT, Role.SCREEN),
+    ),
+    "table_lamp": Piece(
+        solids=(
+            Solid(kind=Primitive.CYLINDER, x=(-0.6, 0.6), y=(-0.6, 0.6), z=(-1, -0.9)),
+            Solid(kind=Primitive.CYLINDER, x=(-0.08, 0.08), y=(-0.08, 0.08), z=(-0.9, 0.2)),
+            Solid(kind=Primitive.CONE, z=(0.1, 1), shape=(0.55, 0.0, 0.0, 0.0), accent=True),
+        ),
+        width=(0.08, 0.15),
+        depth=(0.08, 0.15),
+        height=(0.15, 0.24),
+        weight=0.5,
+        roles=(Role.PAINT, Role.CLOTH),
+    ),
+    "photo": Piece(
+        solids=(Solid(y=(-0.3, 0.2)), Solid(x=(-0.8, 0.8), y=(0.2, 0.3), z=(-0.8, 0.8), accent=True)),
+        width=(0.06, 0.12),
+        depth=(0.03, 0.05),
+        height=(0.07, 0.12),
+        weight=0.6,
+        roles=(Role.WOOD, Role.PRINT),
+    ),
+    "rock": Piece(
+        solids=(Solid(kind=Primitive.BLOB, shape=(0.15, 4.0, 1.0, 0.0)),),
+        width=(0.05, 0.12),
+        depth=(0.05, 0.1),
+        height=(0.04, 0.1),
+        weight=0.5,
+        roles=(Role.CERAMIC, Role.CERAMIC),
+    ),
+    "ring": Piece(
+        solids=(Solid(kind=Primitive.TORUS, shape=(0.3, 0.0, 0.0, 0.0)),),
+        width=(0.05, 0.1),
+        depth=(0.05, 0.1),
+        height=(0.015, 0.03),
+        weight=0.3,
+        roles=(Role.CERAMIC, Role.CERAMIC),
+    ),
+}
