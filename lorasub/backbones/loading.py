@@ -7,6 +7,7 @@ import logging
 import os
 import pickle
 import re
+import zipfile
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
@@ -78,7 +79,7 @@ def _download(hub_id: str) -> Path:
 
 
 def read_weights(path: Path) -> dict[str, Tensor]:
-    """All tensors of a weights file, by name. They stay on disk until they are used (memory-mapped).
+    """All tensors of a weights file, by name. They stay on disk until they are used (memory-mapped) if they can.
 
     A ``.pt`` file may hold the tensors themselves or have them under ``model`` or ``state_dict``, as training
     checkpoints do.
@@ -88,9 +89,16 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     """
     if path.suffix == ".safetensors":
         return read_tensors(path, finite=False)
+    archive = zipfile.is_zipfile(path)  # files of torch before 1.6 are none, and cannot be mapped
+    if archive and any("/code/" in name for name in zipfile.ZipFile(path).namelist()):
+        raise ArtefactError(
+            f"{path} is a TorchScript program, not weights; take its state_dict() where it was made, and save that"
+        )
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-    except (OSError, EOFError, RuntimeError, ValueError, pickle.UnpicklingError) as error:
+        content = torch.load(path, map_location="cpu", weights_only=True, mmap=archive)
+    except pickle.UnpicklingError as error:
+        raise ArtefactError(f"{path} {_refused(error)}") from error
+    except (OSError, EOFError, RuntimeError, ValueError) as error:
         raise ArtefactError(
             f"{path} is no whole PyTorch file of plain tensors ({_first_line(error)}); copy it again, or convert it "
             "to safetensors"
@@ -136,6 +144,17 @@ def assign_weights(
         if not all(torch.isfinite(extreme) for extreme in tensors[name].aminmax()):
             raise ArtefactError(f"{source}: tensor '{name}' holds NaN or infinity")
     model.load_state_dict({name: tensors[name].float() for name in expected}, strict=True, assign=True)
+
+
+def _refused(error: pickle.UnpicklingError) -> str:
+    """Why a file was not unpickled, and how to go on."""
+    found = re.search(r"GLOBAL (\S+)", str(error))
+    if found is None:
+        return f"is damaged, or no file of PyTorch ({_first_line(error)}); copy it again"
+    return (
+        f"holds more than tensors and plain values ({found[1]}), which is not unpickled, since that can run code. "
+        "Where you trust it: load it with torch.load(path, weights_only=False), and save its tensors as safetensors"
+    )
 
 
 def _first_line(error: Exception) -> str:

@@ -5,14 +5,17 @@ from __future__ import annotations
 import json
 import logging
 import sys
+import zipfile
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from lorasub import VGGT, VGGTConfig
+from lorasub.backbones.loading import read_weights
 from lorasub.backbones.vggt import presets
 from lorasub.errors import ArtefactError, ConfigError
 
@@ -270,3 +273,23 @@ def test_a_hub_id_is_loaded_from_what_the_repository_has(
     model = VGGT.from_pretrained("someone/vggt")
     assert_equal(model, tiny)
     assert model.model_id == "someone/vggt"
+
+
+def test_files_of_old_torch_are_read(tmp_path: Path) -> None:
+    tensors = {"a": torch.arange(3.0)}
+    torch.save({"state_dict": tensors}, tmp_path / "old.pt", _use_new_zipfile_serialization=False)
+    assert read_weights(tmp_path / "old.pt")["a"].tolist() == [0, 1, 2]
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")
+def test_whole_files_that_are_not_supported_say_why_and_how_to_go_on(tmp_path: Path) -> None:
+    for name, old in (("new.pt", True), ("old.pt", False)):
+        content = {"model": {"a": torch.ones(2)}, "best": np.float64(0.5)}
+        torch.save(content, tmp_path / name, _use_new_zipfile_serialization=old)
+        with pytest.raises(ArtefactError, match=rf"{name} holds more than tensors.*\(numpy\..*scalar\).*safetensors"):
+            read_weights(tmp_path / name)
+    with zipfile.ZipFile(tmp_path / "script.pt", "w") as archive:
+        archive.writestr("script/code/__torch__.py", "")
+        archive.writestr("script/data.pkl", b"")
+    with pytest.raises(ArtefactError, match="is a TorchScript program"):
+        read_weights(tmp_path / "script.pt")

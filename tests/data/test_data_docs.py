@@ -13,6 +13,7 @@ import pytest
 import yaml
 from jsonargparse import ArgumentParser
 
+import lorasub as ls
 import lorasub.data.readers.discovery as discovery
 from lorasub.data.readers.pose_list import PoseList
 
@@ -47,8 +48,28 @@ def capture(tmp_path: Path, world, monkeypatch: pytest.MonkeyPatch) -> Path:
     return root
 
 
+def test_the_data_module_of_the_page_is_fitted_tested_and_short(repository: Path, tiny_weights: Path) -> None:
+    own = blocks(repository, "python")[1]
+    code = own[own.index("class Clips") :]
+    assert len([line for line in code.splitlines() if line.strip()]) <= 20
+    space: dict = {}
+    exec(own, space)
+    task = ls.GeometryTask(backbone=ls.VGGT.from_pretrained(tiny_weights), adapter=ls.LoRA(r=2))
+    quiet = {
+        "logger": False,
+        "enable_checkpointing": False,
+        "enable_progress_bar": False,
+        "enable_model_summary": False,
+    }
+    trainer = ls.Trainer(accelerator="cpu", precision="32-true", max_steps=2, **quiet)
+    trainer.fit(task, space["MyScenes"]())
+    assert trainer.global_step == 2
+    (scores,) = trainer.test(task, space["MyScenes"](), verbose=False)
+    assert scores["test/abs_rel"] > 0
+
+
 def test_every_python_block_runs(repository: Path, capture: Path, world, capsys: pytest.CaptureFixture[str]) -> None:
-    first, check, reader = blocks(repository, "python")
+    first, _, check, reader = blocks(repository, "python")
     space: dict = {}
     exec(first, space)
     assert space["batch"].images.shape == (2, 4, 3, 112, 112)
@@ -78,16 +99,18 @@ def test_the_yaml_blocks_name_what_there_is(repository: Path) -> None:
     assert mixed.sampling == ls.OverlapSampling(overlap=(0.3, 0.8))
     assert mixed.augmentation == ls.Augmentation(brightness=0.3, blur=1.0, noise=0.02)
     assert mixed.evaluation == {"glass": ls.EvaluationSet(root="tabletop", num_views=3, scenes=50)}
-    parser = ArgumentParser()
+    parser, parser_of_one = ArgumentParser(), ArgumentParser()
     parser.add_subclass_arguments(ls.MixedScenes, "data")
+    parser_of_one.add_subclass_arguments(ls.PosedRGBD, "data")
     parts = parser.instantiate_classes(parser.parse_object(of_modules)).data
     assert {name: type(part) for name, part in parts.parts.items()} == {
         "rendered": ls.SyntheticScenes,
         "real": ls.PosedRGBD,
     }
     assert (parts.weights, parts.evaluated) == ([3.0, 1.0], "real")
-    module = ls.PosedRGBD(**data["data"]["init_args"])
+    module = parser_of_one.instantiate_classes(parser_of_one.parse_object(data)).data
     assert module.view_format.size == (112, 140)
+    assert module.held_out == ls.HeldOut(fraction=0.2)
     assert pose_list["format"]["class_path"] == f"{PoseList.__module__}.{PoseList.__name__}"
     PoseList(**pose_list["format"]["init_args"])
 

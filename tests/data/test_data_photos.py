@@ -7,6 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import trimesh
+import yaml
+from jsonargparse import ArgumentParser
 from PIL import Image
 
 from lorasub.callbacks.prediction_writer import file_stems
@@ -151,5 +153,17 @@ def test_settings_by_their_old_names(tmp_path: Path, caplog: pytest.LogCaptureFi
         "val_fraction is now held_out.fraction, crop is now decoding.crop, cache_mb is now decoding.cache_mb"
         in caplog.text
     )
+    parser = ArgumentParser()
+    parser.add_argument("--config", action="config")
+    parser.add_subclass_arguments(PosedRGBD, "data")
+    settings = {
+        "class_path": "lorasub.PosedRGBD",
+        "init_args": {"root": "a", "val_captures": ["x"], "skip_damaged": True},
+    }
+    (tmp_path / "old.yaml").write_text(yaml.safe_dump({"data": settings}))
+    words = [f"--config={tmp_path / 'old.yaml'}", "--data.cache_mb=5", "--data.decoding.crop=center"]
+    data = parser.instantiate_classes(parser.parse_args(words)).data
+    assert data.held_out.captures == ["x"]
+    assert (data.decoding.skip_damaged, data.decoding.cache_mb, data.decoding.crop) == (True, 5.0, "center")
     with pytest.raises(TypeError, match="val_fractoin"):
         PosedRGBD(str(tmp_path), val_fractoin=0.5)

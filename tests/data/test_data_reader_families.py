@@ -22,10 +22,10 @@ from capture_layouts import (
     write_three_d_match,
     write_tum,
 )
-from conftest import PlaneWorld
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
+from plane_world import PlaneWorld
 
 from lorasub.data.decoding import load_view, stands_upright
 from lorasub.data.readers.discovery import find_captures

@@ -7,6 +7,7 @@ pixel centres at half integers, the scale is open.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
@@ -29,6 +30,8 @@ from lorasub.data.readers.colmap_model import (
 from lorasub.errors import DataError
 from lorasub.geometry import invert_pose, world_to_camera
 
+#: Folders of resized copies, as Gaussian splatting and nerfstudio make them.
+_COPIES = re.compile(r"images_\d+")
 #: OpenCV's order of coefficients.
 DISTORTION = ("k1", "k2", "p1", "p2", "k3", "k4", "k5", "k6")
 #: Parameters of COLMAP's perspective camera models, in its order.
@@ -48,7 +51,8 @@ class Colmap(Reader):
 
     Attributes:
         model: folder of the model, relative to the root; empty looks in the usual places.
-        images: folder of the images, relative to the root; empty looks in ``images`` and the root.
+        images: folder of the images, relative to the root; empty looks in ``images``, resized copies of it
+            (``images_4``) and the root.
         metric: whether the model was scaled to metres.
     """
 
@@ -69,7 +73,7 @@ class Colmap(Reader):
         if folder is None:
             raise DataError(f"{root}: no COLMAP model (cameras and images, .txt or .bin) here or in sparse/0")
         model = read_colmap_model(folder)
-        image_folder = root / (self.images or ("images" if (root / "images").is_dir() else ""))
+        image_folder = self._image_folder(root)
         frames, missing = [], []
         for entry in sorted(model.images, key=lambda entry: natural_order(entry.name)):
             image = find_file(root, (image_folder / entry.name).relative_to(root).as_posix(), IMAGE_SUFFIXES)
@@ -85,6 +89,13 @@ class Colmap(Reader):
             format=self.format,
             notes=missing_images(missing, len(model.images)),
         )
+
+    def _image_folder(self, root: Path) -> Path:
+        """``images``, or else copies of another size (``images_4``), or else the root."""
+        if self.images:
+            return inside(root, self.images)
+        usual = [root / "images", *(folder for folder in subfolders(root) if _COPIES.fullmatch(folder.name))]
+        return next((folder for folder in usual if folder.is_dir()), root)
 
     def _model_folder(self, root: Path) -> Path | None:
         if self.model:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
 
 from lorasub.data.frames import Capture
@@ -111,14 +111,12 @@ def _search(
 ) -> tuple[list[Capture], list[Path]]:
     """The captures, and the folders that readers took for one (whether or not they could be read)."""
     captures: list[Capture] = []
-    claimed: list[Path] = []
-    for folder in _folders(root):
-        if any(folder.is_relative_to(other) for other in claimed):
-            continue
+    claimed: dict[Path, None] = {}  # in order, and looked up fast
+    for folder in _folders(root, claimed):
         reader = next((reader for reader in readers if reader.can_read(folder)), None)
         if reader is None:
             continue
-        claimed.append(folder)
+        claimed[folder] = None
         name = (Path(root.resolve().name) / folder.relative_to(root)).as_posix()
         try:
             captures.append(_finish(dataclasses.replace(reader.read(folder), name=name)))
@@ -126,7 +124,7 @@ def _search(
             if on_error is None:
                 raise
             on_error(folder, error)
-    return captures, claimed
+    return captures, list(claimed)
 
 
 def _finish(capture: Capture) -> Capture:
@@ -138,16 +136,17 @@ def _finish(capture: Capture) -> Capture:
     return dataclasses.replace(capture, notes=notes + notes_on_sizes(capture))
 
 
-def _folders(root: Path) -> Iterator[Path]:
+def _folders(root: Path, claimed: Collection[Path] = ()) -> Iterator[Path]:
     """The folder and those below it, breadth first and in natural order; hidden ones are left alone.
 
-    Links to folders are followed, each target once.
+    Links to folders are followed, each target once. Folders in ``claimed``, which may grow meanwhile, are not entered.
     """
     level, seen = [root], {root.resolve()}
     for _ in range(MAX_DEPTH + 1):
         yield from level
         below = []
-        for child in (child for folder in level for child in subfolders(folder)):
+        entered = [folder for folder in level if folder not in claimed]
+        for child in (child for folder in entered for child in subfolders(folder)):
             if child.resolve() not in seen:
                 seen.add(child.resolve())
                 below.append(child)
@@ -157,10 +156,11 @@ def _folders(root: Path) -> Iterator[Path]:
 def _left_out(root: Path, claimed: Sequence[Path]) -> list[Path]:
     """Folders beside captures that hold images and signs of geometry, and that no reader took."""
     others: list[Path] = []
-    for folder in _folders(root):
-        inside_other = any(folder.is_relative_to(other) for other in (*claimed, *others))
-        if inside_other or any(capture.is_relative_to(folder) for capture in claimed):
+    taken, above = set(claimed), {parent for folder in claimed for parent in folder.parents}
+    for folder in _folders(root, taken):
+        if folder in taken or folder in above:
             continue
+        taken.add(folder)
         if any(files_in(place, IMAGE_SUFFIXES) for place in _folders(folder)) and signs_of_geometry(folder):
             others.append(folder)
     return others
