@@ -46,15 +46,16 @@ def phases(config: str, seconds_now: Callable[[], float]) -> dict[str, float]:
     with clock("lightning"):
         import lightning.pytorch  # noqa: F401
     with clock("lorasub"):
-        from lorasub.training.parser import parse_settings, training_parser
+        from lorasub.training.parser import training_parser
         from lorasub.training.runner import make_run
+        from lorasub.training.sources import read_sources
     with clock("parsers"):
         parser = training_parser("fit")
     with clock("settings"):
         words = ["--config", config, "--trainer.fast_dev_run=1", "--trainer.accelerator=cpu"]
-        settings = parse_settings(parser, words)
+        sources = read_sources("fit", parser, words)
     with clock("objects"):
-        make_run("fit", parser, settings)
+        make_run("fit", parser, sources)
     return seconds
 
 

@@ -23,3 +23,7 @@ class ArtefactError(LorasubError):
 
 class NumericalError(LorasubError, ArithmeticError):
     """A computation left the finite numbers."""
+
+
+class RunInterruptedError(LorasubError):
+    """A user stopped a run; what was done so far is in its folder."""

@@ -21,7 +21,7 @@ ALLOWED: dict[str, set[str]] = {
     "figures": GROUND | {"subspaces"},
     "tasks": GROUND | {"adapters", "backbones", "losses", "metrics"},
     "callbacks": GROUND | {"adapters", "subspaces", "metrics", "exports", "figures"},
-    "training": GROUND | {"adapters", "backbones", "callbacks", "data", "metrics", "tasks"},
+    "training": GROUND | {"adapters", "backbones", "callbacks", "data", "losses", "metrics", "tasks"},
 }
 ALLOWED["study"] = set(ALLOWED) | {"study"}
 EVERYTHING = {"cli", "__init__"}

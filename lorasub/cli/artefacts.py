@@ -13,7 +13,7 @@ from lorasub.cli.arguments import show, table, verb_parser
 from lorasub.errors import ArtefactError, ConfigError
 from lorasub.files import read_json, read_metadata
 from lorasub.subspaces import SubspaceBasis, write_space_file
-from lorasub.training.recipe import read_recipe
+from lorasub.training.checkpoints import read_checkpoint
 
 
 def run(verb: str, arguments: Sequence[str]) -> None:
@@ -53,7 +53,7 @@ def describe(path: Path) -> dict[str, Any]:
             "hash": basis.hash(),
         }
     if path.suffix == ".ckpt":
-        recipe = read_recipe(path) or {}
+        recipe = read_checkpoint(path).recipe or {}
         return {"kind": "checkpoint", "task": recipe.get("class_path"), "settings": recipe.get("init_args")}
     if path.suffix == ".safetensors":
         return {"kind": "weights", **read_metadata(path)}

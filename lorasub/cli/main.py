@@ -12,7 +12,7 @@ import traceback
 from collections.abc import Sequence
 
 from lorasub._version import __version__
-from lorasub.errors import ConfigError, LorasubError
+from lorasub.errors import ConfigError, LorasubError, RunInterruptedError
 
 #: verb -> what it does
 VERBS: dict[str, str] = {
@@ -137,7 +137,8 @@ def _explain(error: Exception) -> int:
     while cause is not None and not isinstance(cause, LorasubError):
         cause = cause.__cause__ or cause.__context__
     if cause is not None:
-        return _fail(str(cause), 2 if isinstance(cause, ConfigError) else 1)
+        code = 2 if isinstance(cause, ConfigError) else 130 if isinstance(cause, RunInterruptedError) else 1
+        return _fail(str(cause), code)
     return _fail(f"{type(error).__name__}: {error}\n(run again with --debug for the traceback)", 1)
 
 

@@ -87,7 +87,9 @@ def _lightning(step: OpenStep, verb: Verb, config: Mapping[str, Any], words: Seq
     """Run ``lorasub VERB --config config.yaml`` into ``run/``."""
     run = {"folder": str(step.folder.parent), "name": step.folder.name, "version": RUN}
     path = step.folder / CONFIG_FILE
-    path.write_text(yaml.safe_dump({**config, "run": run}, sort_keys=False), encoding="utf-8")
+    # tests are in float32 unless told otherwise; fits too, so that the first validation of one can equal a test
+    trainer = {"precision": "32-true", **config.get("trainer", {})}
+    path.write_text(yaml.safe_dump({**config, "trainer": trainer, "run": run}, sort_keys=False), encoding="utf-8")
     arguments = ["--config", str(path), *words]
     (step.folder / "command.txt").write_text(f"lorasub {verb} {' '.join(arguments)}\n", encoding="utf-8")
     lorasub.training.run(verb, arguments)

@@ -32,6 +32,10 @@ from lorasub.tasks.schedule import warmup_cosine
 
 log = logging.getLogger(__name__)
 
+#: Weights of a model in a checkpoint; with weight averaging those are the average, and the trained ones come beside.
+_CURRENT = "current_model_state"
+_STATES = {"state_dict", _CURRENT}
+
 #: Makes the optimiser from the trainable parameters; in YAML a ``class_path`` with ``init_args``.
 OptimizerFactory = Callable[[Iterable[nn.Parameter]], Optimizer]
 
@@ -271,7 +275,8 @@ class SceneTask(LightningModule):
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Keep what training changes, the random state, and the recipe; the frozen backbone stays out."""
         names = self._saved_names()
-        checkpoint["state_dict"] = {name: value for name, value in checkpoint["state_dict"].items() if name in names}
+        for key in _STATES & set(checkpoint):
+            checkpoint[key] = {name: value for name, value in checkpoint[key].items() if name in names}
         checkpoint["lorasub"] = {
             "base_model_id": self.backbone.model_id,
             "base_model_hash": self.adapters.base_model_hash,
@@ -306,6 +311,9 @@ class SceneTask(LightningModule):
                 raise ArtefactError(
                     f"'{name}' is {tuple(tensor.shape)} in the checkpoint, {tuple(state[name].shape)} here"
                 )
+        if _CURRENT in checkpoint:  # weight averaging loads whole models, strictly: what is frozen is here already
+            for key in _STATES:
+                checkpoint[key] = {**state, **checkpoint[key]}
         self._random_state = checkpoint.get("random_state")
 
     def on_train_batch_start(self, batch: SceneBatch, batch_idx: int) -> None:

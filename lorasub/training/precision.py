@@ -1,13 +1,19 @@
-"""In which arithmetic a fit computes: chosen after the device unless the user says, with one line in the log."""
+"""The arithmetic of a run: chosen after the device unless the user says, with one line in the log."""
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
 
+from lorasub.errors import ConfigError
+
 MatmulPrecision = Literal["highest", "high", "medium"]
+
+#: Environment variable that stands in for what a fit would choose: ``bf16-mixed`` or ``32-true``.
+FORCED = "LORASUB_AUTO_PRECISION"
 
 
 @dataclass
@@ -56,31 +62,48 @@ class Arithmetic:
         )
 
 
-def choose_arithmetic(accelerator: Any, precision: Any = None, settings: ComputeSettings | None = None) -> Arithmetic:
+def choose_arithmetic(
+    accelerator: Any, precision: Any = None, settings: ComputeSettings | None = None, *, evaluation: bool = False
+) -> Arithmetic:
     """Fill in what was left open.
 
     Args:
         accelerator: as given to Lightning's Trainer.
-        precision: likewise; None to choose: bfloat16 autocast where the device has instructions for it, else float32.
+        precision: likewise; None to choose: for evaluation float32; for a fit bfloat16 autocast where the device has
+            instructions for it, else float32. :data:`FORCED` in the environment decides for fits instead.
         settings: what else was set.
+        evaluation: whether nothing is trained.
+
+    Raises:
+        ConfigError: the environment asks for another precision than these two.
     """
     settings = settings or ComputeSettings()
     on_gpu = accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available()
-    if precision is not None:
-        chosen, reason = precision, "as set"
-    elif on_gpu:
-        bf16 = torch.cuda.is_bf16_supported(including_emulation=False)
-        chosen = "bf16-mixed" if bf16 else "32-true"
-        reason = f"{torch.cuda.get_device_name()} {'has' if bf16 else 'has no'} bfloat16"
-    elif accelerator in ("auto", "cpu") and (instructions := bf16_instructions()):
-        chosen, reason = "bf16-mixed", f"this CPU has {instructions}"
-    else:
-        chosen, reason = "32-true", "no bfloat16 instructions were found"
+    chosen, reason = (precision, "as set") if precision is not None else _fastest(accelerator, on_gpu=on_gpu)
+    if precision is None and evaluation:
+        chosen, reason = "32-true", "evaluation"
     matmul = settings.matmul
     if matmul == "auto":
-        matmul = "high" if on_gpu and torch.cuda.get_device_capability() >= (8, 0) else "highest"
+        tensor_float = on_gpu and not evaluation and torch.cuda.get_device_capability() >= (8, 0)
+        matmul = "high" if tensor_float else "highest"
     halved = settings.frozen == "bfloat16" or (settings.frozen == "auto" and str(chosen) in ("bf16", "bf16-mixed"))
     return Arithmetic(chosen, matmul, settings.compile, reason, torch.bfloat16 if halved else None)
+
+
+def _fastest(accelerator: Any, *, on_gpu: bool) -> tuple[str, str]:
+    """The precision in which a device trains fastest, and why."""
+    forced = os.environ.get(FORCED)
+    if forced is not None:
+        if forced not in ("bf16-mixed", "32-true"):
+            raise ConfigError(f"{FORCED} is '{forced}'; it must be bf16-mixed or 32-true")
+        return forced, f"{FORCED} is set"
+    if on_gpu:
+        bf16 = torch.cuda.is_bf16_supported(including_emulation=False)
+        reason = f"{torch.cuda.get_device_name()} {'has' if bf16 else 'has no'} bfloat16"
+        return "bf16-mixed" if bf16 else "32-true", reason
+    if accelerator in ("auto", "cpu") and (instructions := bf16_instructions()):
+        return "bf16-mixed", f"this CPU has {instructions}"
+    return "32-true", "no bfloat16 instructions were found"
 
 
 def bf16_instructions() -> str | None:

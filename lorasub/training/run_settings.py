@@ -1,13 +1,17 @@
-"""Where a run's files go: ``runs/<name>/<version>/``."""
+"""Where a run's files go: ``<folder>/<name>/<version>/``, never into a folder that holds something already."""
 
 from __future__ import annotations
 
+import itertools
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
-from lightning.pytorch.loggers import TensorBoardLogger
+from lightning.pytorch.utilities import rank_zero_only
 
 from lorasub.errors import ConfigError
+from lorasub.training.checkpoints import CHECKPOINTS, run_of
+from lorasub.training.verbs import Verb
 
 
 @dataclass
@@ -18,23 +22,113 @@ class RunSettings:
         folder: holds all runs.
         name: of this kind of run; the configs set it.
         version: of this run; the next free number by default.
+        overwrite: whether a folder that is there already may be emptied first.
     """
 
     folder: str = "runs"
     name: str = "run"
     version: str | None = None
+    overwrite: bool = False
 
     def __post_init__(self) -> None:
         for part in (self.name, self.version or "0"):
             if not part or Path(part).name != part or part in (".", ".."):
                 raise ConfigError(f"run.name and run.version are names of folders, not paths; '{part}' cannot be used")
 
-    def logger(self) -> TensorBoardLogger:
-        """A TensorBoard logger in the run's folder."""
-        version = self.version or str(self._next_version())
-        return TensorBoardLogger(save_dir=self.folder, name=self.name, version=version, default_hp_metric=False)
+    @property
+    def versions(self) -> Path:
+        """The folder of all runs of this name."""
+        return Path(self.folder) / self.name
 
-    def _next_version(self) -> int:
-        parent = Path(self.folder) / self.name
-        taken = [int(path.name) for path in parent.glob("*") if path.name.isdecimal()] if parent.is_dir() else []
-        return max(taken, default=-1) + 1
+
+@dataclass
+class RunFolder:
+    """The folder of one run, made on the first process only.
+
+    Attributes:
+        path: of it.
+        resumed: whether it is that of the run whose checkpoint is resumed.
+        made: whether this process has made it.
+    """
+
+    path: Path
+    resumed: bool = False
+    made: bool = False
+
+    @classmethod
+    def choose(cls, verb: Verb, settings: RunSettings, checkpoint: Path | None, *, named: bool = False) -> RunFolder:
+        """Choose and make the folder.
+
+        A fit that resumes goes on in the folder of its checkpoint's run. A test of a checkpoint lies beside that run:
+        ``runs/geometry/0_test`` beside ``runs/geometry/0``. Both hold unless the folder was given.
+
+        Args:
+            verb: what runs.
+            settings: of the folder.
+            checkpoint: that is resumed or scored.
+            named: whether the command line says where the run goes.
+
+        Raises:
+            ConfigError: the folder was given, and holds something already.
+        """
+        own = None if checkpoint is None else run_of(checkpoint)
+        if settings.version is not None:
+            path = settings.versions / settings.version
+            resumed = verb == "fit" and own is not None and own.resolve() == path.resolve()
+            found = cls(path, resumed)
+            if not resumed:
+                found._refuse_what_is_there(overwrite=settings.overwrite)
+        elif own is not None and not named and verb == "fit":
+            found = cls(own, resumed=True)
+        elif own is not None and not named:
+            found = cls(_next(own.parent, f"{own.name}_{verb}"))
+        elif verb == "fit" or named:
+            found = cls(settings.versions / str(_next_number(settings.versions)))
+        else:
+            found = cls(_next(settings.versions, verb))
+        found._make()
+        return found
+
+    def discard(self) -> None:
+        """Remove the folder if this process has made it and a failed run left nothing in it that is worth keeping."""
+        if not self.made or not self.path.is_dir():
+            return
+        if any(self.path.glob(f"{CHECKPOINTS}/*.ckpt")) or any(self.path.glob("predictions/*")):
+            return
+        if any(self.path.glob("results.*")):
+            return
+        shutil.rmtree(self.path)
+        parent = self.path.parent
+        while parent.is_dir() and not any(parent.iterdir()) and parent.resolve() != Path.cwd():
+            parent.rmdir()
+            parent = parent.parent
+
+    def _make(self) -> None:
+        if _first_process() and not self.path.is_dir():
+            self.path.mkdir(parents=True)
+            self.made = True
+
+    def _refuse_what_is_there(self, *, overwrite: bool) -> None:
+        if not _first_process() or not self.path.is_dir() or not any(self.path.iterdir()):
+            return
+        if not overwrite:
+            raise ConfigError(
+                f"{self.path} holds a run already: choose another --run.version, resume it with "
+                f"--ckpt_path {self.path}, or give --run.overwrite true to begin anew in its place"
+            )
+        shutil.rmtree(self.path)
+
+
+def _first_process() -> bool:
+    return int(rank_zero_only.rank) == 0  # type: ignore[attr-defined]
+
+
+def _next(parent: Path, name: str) -> Path:
+    """``name``, ``name_1``, ``name_2``, ...: the first that is not there."""
+    names = itertools.chain([name], (f"{name}_{number}" for number in itertools.count(1)))
+    return next(parent / found for found in names if not (parent / found).exists())
+
+
+def _next_number(parent: Path) -> int:
+    taken = [int(path.name) for path in parent.glob("*") if path.name.isdecimal()] if parent.is_dir() else []
+    return max(taken, default=-1) + 1

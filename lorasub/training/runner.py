@@ -7,27 +7,36 @@ stream that differs between data sets (adapters that start from the same random 
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import secrets
-from collections.abc import Sequence
+import shlex
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from jsonargparse import Namespace
 from lightning.pytorch import LightningDataModule, Trainer, seed_everything
-from lightning.pytorch.cli import LightningArgumentParser
+from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.utilities import rank_zero_only
 
 from lorasub.adapters import cast_frozen_weights
 from lorasub.console import show_log_lines
+from lorasub.errors import ConfigError, RunInterruptedError
 from lorasub.tasks import SceneTask, estimate_memory
 from lorasub.training.always_on import run_callbacks
 from lorasub.training.batch_shape import batch_shape, precision_dtypes
-from lorasub.training.parser import Verb, parse_settings, plain, training_parser
+from lorasub.training.checkpoints import CHECKPOINTS, LAST, SETTINGS, CheckpointInfo, WholeFiles
+from lorasub.training.mistakes import SettingsParser
+from lorasub.training.noise import silence_libraries
+from lorasub.training.parser import plain, training_parser
 from lorasub.training.precision import Arithmetic, ComputeSettings, choose_arithmetic
+from lorasub.training.run_settings import RunFolder
 from lorasub.training.seeds import give_bank_seeds, mixed_seed
+from lorasub.training.sources import Sources, read_sources
 from lorasub.training.strategy import choose_strategy
+from lorasub.training.verbs import Verb
 
 log = logging.getLogger("lorasub")
 
@@ -43,11 +52,32 @@ def run(verb: Verb, arguments: Sequence[str]) -> None:
         LorasubError: settings, data or a checkpoint cannot be used; the message says what to do.
     """
     parser = training_parser(verb)
-    settings = parse_settings(parser, arguments)
-    if settings.estimate:
-        print(estimate(parser, settings))  # noqa: T201
+    sources = read_sources(verb, parser, arguments)
+    if sources.settings.estimate:
+        print(estimate(parser, sources.settings))  # noqa: T201
     else:
-        make_run(verb, parser, settings).start()
+        make_run(verb, parser, sources).start()
+
+
+def prepare(verb: Verb, arguments: Sequence[str]) -> Run:
+    """Make task, data and trainer from command-line words; nothing runs yet.
+
+    Args:
+        verb: ``fit``, ``validate``, ``test`` or ``predict``.
+        arguments: words of the command line after the verb.
+    """
+    parser = training_parser(verb)
+    return make_run(verb, parser, read_sources(verb, parser, arguments))
+
+
+class RunTrainer(Trainer):
+    """Lightning's Trainer with one folder for everything, whichever logger there is, or none."""
+
+    @property
+    def log_dir(self) -> str | None:
+        """The run's folder, the same on every rank: a collective."""
+        folder: str | None = self.strategy.broadcast(self.default_root_dir)
+        return folder
 
 
 @dataclass
@@ -59,7 +89,9 @@ class Run:
         task: the model with its adapters.
         data: the data module.
         trainer: Lightning's.
-        options: arguments of the trainer's method: ``ckpt_path``, ``weights_only``, ``verbose``.
+        options: arguments of the trainer's method: ``weights_only``, ``verbose``.
+        folder: of the run; None in a quick check (``fast_dev_run``), which leaves nothing behind.
+        checkpoint: that is resumed or scored.
     """
 
     verb: Verb
@@ -67,12 +99,29 @@ class Run:
     data: LightningDataModule
     trainer: Trainer
     options: dict[str, Any]
+    folder: RunFolder | None
+    checkpoint: CheckpointInfo | None
 
     def start(self) -> None:
-        """Run to the end; say after a fit where everything is."""
+        """Run to the end; say from which step a fit goes on, and at the end where everything is.
+
+        Raises:
+            RunInterruptedError: by a user; the message says how to go on.
+            LorasubError: whatever went wrong. A run that failed before anything was worth keeping leaves no folder.
+        """
+        with self._folder_or_nothing():
+            if self.verb == "fit":
+                self._announce()
+            self._start()
+        if self.folder is not None and self.trainer.is_global_zero:
+            for line in self._outcome():
+                log.info("%s", line)
+
+    def _start(self) -> None:
         options = dict(self.options)
         if options.get("weights_only") is None:
             options["weights_only"] = True  # a checkpoint that somebody was given must not run code
+        options["ckpt_path"] = None if self.checkpoint is None else self.checkpoint.path
         match self.verb:
             case "fit":
                 self.trainer.fit(self.task, datamodule=self.data, **options)
@@ -82,33 +131,76 @@ class Run:
                 self.trainer.test(self.task, datamodule=self.data, **options)
             case "predict":  # what is found goes to files, not into memory
                 self.trainer.predict(self.task, datamodule=self.data, return_predictions=False, **options)
-        folder = self.trainer.log_dir if self.verb == "fit" else None  # a collective: every rank must ask
-        if self.trainer.is_global_zero and folder:
-            log.info("run: %s", folder)
+
+    def _announce(self) -> None:
+        """Say from which step the fit goes on.
+
+        Raises:
+            ConfigError: the checkpoint cannot be resumed.
+        """
+        if self.checkpoint is None:
+            return
+        path, step = self.checkpoint.path, self.checkpoint.step
+        if not self.checkpoint.resumable:
+            raise ConfigError(f"{path} holds weights alone, without optimiser and progress: a fit cannot resume it")
+        if 0 < self.trainer.max_steps < step:
+            raise ConfigError(
+                f"{path} is at step {step}, beyond trainer.max_steps = {self.trainer.max_steps}; give a larger "
+                "--trainer.max_steps"
+            )
+        log.info("going on after step %d of %s", step, path)
+
+    @contextlib.contextmanager
+    def _folder_or_nothing(self) -> Iterator[None]:
+        try:
+            yield
+        except (RunInterruptedError, KeyboardInterrupt, SystemExit) as stop:
+            if isinstance(stop, SystemExit) and not self.trainer.interrupted:
+                raise
+            raise RunInterruptedError(self._how_to_go_on(stop)) from None
+        except BaseException:
+            if self.folder is not None:
+                self.folder.discard()
+            raise
+
+    def _how_to_go_on(self, stop: BaseException) -> str:
+        """What an interrupted run has left, and the command that resumes it."""
+        said = str(stop) if isinstance(stop, RunInterruptedError) else "interrupted"
+        if self.folder is None:
+            return said
+        last = self.folder.path / CHECKPOINTS / LAST
+        if not last.is_file():
+            self.folder.discard()
+            return f"{said}, before the first checkpoint"
+        command = shlex.join(["lorasub", "fit", "--config", str(self.folder.path / SETTINGS), "--ckpt_path", str(last)])
+        return f"{said}; run: {self.folder.path}\ngo on with: {command}"
+
+    def _outcome(self) -> list[str]:
+        """What could be done next, and last where everything is."""
+        assert self.folder is not None
+        path = self.folder.path
+        following = {
+            "fit": f"lorasub test --ckpt_path {path}",
+            "validate": None,
+            "test": f"lorasub compare {path} ANOTHER_TEST",
+            "predict": f"lorasub view {path / 'predictions'}",
+        }[self.verb]
+        return [*([f"next: {following}"] if following else []), f"run: {path}"]
 
 
-def prepare(verb: Verb, arguments: Sequence[str]) -> Run:
-    """Make task, data and trainer from command-line words; nothing runs yet.
-
-    Args:
-        verb: ``fit``, ``validate``, ``test`` or ``predict``.
-        arguments: words of the command line after the verb.
-    """
-    parser = training_parser(verb)
-    return make_run(verb, parser, parse_settings(parser, arguments))
-
-
-def make_run(verb: Verb, parser: LightningArgumentParser, settings: Namespace) -> Run:
+def make_run(verb: Verb, parser: SettingsParser, sources: Sources) -> Run:
     """Make task, data and trainer from settings.
 
     Args:
         verb: what is to be run.
         parser: of the verb, see :func:`~lorasub.training.parser.training_parser`.
-        settings: as parsed by it.
+        sources: settings, and the checkpoint they belong to.
     """
     show_log_lines(always=True)
+    silence_libraries()
+    settings = sources.settings
     _seed(settings)
-    made = parser.instantiate_classes(settings)
+    made = instantiate(parser, settings)
     task: SceneTask = made.model
     model = plain(settings.model)
     task.recipe = {
@@ -116,14 +208,26 @@ def make_run(verb: Verb, parser: LightningArgumentParser, settings: Namespace) -
         **model.get("init_args", {}),
         "_instantiator": "lightning.pytorch.cli.instantiate_module",
     }
-    arithmetic = choose_arithmetic(made.trainer.accelerator, made.trainer.precision, made.compute)
-    trainer = _trainer(parser, settings, made, arithmetic)
+    arithmetic = choose_arithmetic(
+        made.trainer.accelerator, made.trainer.precision, made.compute, evaluation=verb != "fit"
+    )
+    checkpoint = sources.checkpoint
+    folder = None
+    if not made.trainer.fast_dev_run:
+        path = None if checkpoint is None else checkpoint.path
+        folder = RunFolder.choose(verb, made.run, path, named=sources.named)
+    try:
+        trainer = _trainer(verb, parser, settings, made, arithmetic, folder, checkpoint)
+    except BaseException:
+        if folder is not None:
+            folder.discard()
+        raise
     _keep_frozen(task, arithmetic)
-    options = {key: made[key] for key in ("ckpt_path", "weights_only", "verbose") if key in made}
-    return Run(verb=verb, task=task, data=made.data, trainer=trainer, options=options)
+    options = {key: made[key] for key in ("weights_only", "verbose") if key in made}
+    return Run(verb, task, made.data, trainer, options, folder, checkpoint)
 
 
-def estimate(parser: LightningArgumentParser, settings: Namespace) -> str:
+def estimate(parser: SettingsParser, settings: Namespace) -> str:
     """Count the memory of a fit: the task alone is made, on the meta device, where nothing is loaded."""
     trainer = settings.trainer
     arithmetic = choose_arithmetic(trainer.accelerator, trainer.precision, ComputeSettings(**plain(settings.compute)))
@@ -131,7 +235,7 @@ def estimate(parser: LightningArgumentParser, settings: Namespace) -> str:
     scenes, views, image_size = batch_shape(plain(settings.data))
     only_model = Namespace(model=settings.model)  # type: ignore[no-untyped-call]
     with torch.device("meta"):
-        task = parser.instantiate_classes(only_model).model.to(dtype)
+        task = instantiate(parser, only_model).model.to(dtype)
     _keep_frozen(task, arithmetic)
     return str(estimate_memory(task, scenes=scenes, views=views, image_size=image_size, autocast=autocast))
 
@@ -140,6 +244,14 @@ def _keep_frozen(task: SceneTask, arithmetic: Arithmetic) -> None:
     """Cast the blocks' frozen weights; without adapter layers the backbone itself may be what a run leaves."""
     if arithmetic.frozen is not None and task.adapters.layers:
         cast_frozen_weights(task.backbone.repeated_blocks(), arithmetic.frozen)
+
+
+def instantiate(parser: SettingsParser, settings: Namespace) -> Namespace:
+    """Make the objects that settings stand for."""
+    # the first name is that of jsonargparse 4.49 and later, where the second is deprecated
+    make = parser.instantiate if hasattr(parser, "instantiate") else parser.instantiate_classes
+    made: Namespace = make(settings)
+    return made
 
 
 def _seed(settings: Namespace) -> None:
@@ -151,14 +263,36 @@ def _seed(settings: Namespace) -> None:
     seed_everything(mixed_seed(seed, data), workers=True, verbose=False)
 
 
-def _trainer(parser: LightningArgumentParser, settings: Namespace, made: Namespace, arithmetic: Arithmetic) -> Trainer:
-    """Fill in what the user left open: logger, precision, strategy; add the callbacks that are always there."""
+def _trainer(
+    verb: Verb,
+    parser: SettingsParser,
+    settings: Namespace,
+    made: Namespace,
+    arithmetic: Arithmetic,
+    folder: RunFolder | None,
+    checkpoint: CheckpointInfo | None,
+) -> Trainer:
+    """Fill in what the user left open: folder, logger, precision, strategy; add the callbacks that are always there."""
     options = made.trainer
-    if options.logger in (None, True) and not options.fast_dev_run:
-        options.logger = made.run.logger()
-    options.precision = arithmetic.precision
+    if folder is not None:
+        options.default_root_dir = str(folder.path)
+        if options.logger in (None, True):
+            options.logger = _logger(folder, None if checkpoint is None or not folder.resumed else checkpoint.step)
     torch.set_float32_matmul_precision(arithmetic.matmul)
     rank_zero_only(log.info)("%s", arithmetic)
+    options.precision = arithmetic.precision
+    options.plugins = [WholeFiles(), *_as_list(options.plugins)]
     options.strategy = choose_strategy(options)
-    options.callbacks = run_callbacks(parser, settings, made, compiled=arithmetic.compile)
-    return Trainer(**options)
+    options.callbacks = run_callbacks(verb, parser, settings, made, folder=folder, compiled=arithmetic.compile)
+    return RunTrainer(**options)
+
+
+def _logger(folder: RunFolder, step: int | None) -> TensorBoardLogger:
+    """A TensorBoard logger in the run's folder; what it has of steps after ``step`` no longer counts."""
+    path = folder.path
+    purge = None if step is None else step + 1
+    return TensorBoardLogger(path.parent.parent, path.parent.name, path.name, default_hp_metric=False, purge_step=purge)
+
+
+def _as_list(value: Any) -> list[Any]:
+    return [] if value is None else list(value) if isinstance(value, list | tuple) else [value]

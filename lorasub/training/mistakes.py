@@ -1,0 +1,137 @@
+"""Turns jsonargparse's account of a wrong setting, often twenty nested lines, into one line with a suggestion."""
+
+from __future__ import annotations
+
+import difflib
+import inspect
+import re
+from collections.abc import Iterable, Sequence
+from typing import Any, NoReturn
+
+import torch
+from jsonargparse import ArgumentParser
+from lightning.pytorch.cli import LightningArgumentParser
+
+from lorasub import adapters, backbones, callbacks, data, losses, tasks
+from lorasub.errors import ConfigError
+
+_KEY = re.compile(r'Parser key "([^"]+)"')
+_CLASS = re.compile(r"Problem with given class_path '([^']+)'")
+_NESTED = re.compile(r"NestedArg\(key='([^']+)'")
+_OPTION = re.compile(r"Option '([^']+)' is not accepted")
+_UNKNOWN_CLASS = re.compile(r"Expected a dot import path string: (.+)")
+_TYPE = re.compile(r"Expected an? (.+?)\. Got value: (.+)")
+_UNKNOWN_WORDS = re.compile(r"[Uu]nrecognized arguments: (.+)")
+_UNKNOWN_KEY = re.compile(r"""[Kk]ey ['"]([^'"]+)['"] is not expected""")
+
+_REQUIRED = re.compile(r"arguments are required: (.+)")
+_NOT_THERE = re.compile(r"module '([^']+)' has no attribute '([^']+)'")
+#: Where the classes are that settings name.
+_PARTS = (tasks, backbones, adapters, data, callbacks, losses, torch.optim)
+#: Beginnings of lines that only say where in jsonargparse's trials a line stands.
+_FRAME = (
+    "Parser key",
+    "Expected a path but",
+    "Does not validate",
+    "Subtypes:",
+    "Errors:",
+    "Given value",
+    "Problem with",
+)
+
+
+class SettingsParser(LightningArgumentParser):
+    """Lightning's parser, whose errors are ours: one line each, with what was probably meant."""
+
+    def error(self, message: str, ex: Exception | None = None) -> NoReturn:
+        """Raise what the message says.
+
+        Raises:
+            ConfigError: in one line; within jsonargparse's own trials of types, its own error.
+        """
+        if not self.exit_on_error:
+            super().error(message, ex)
+        raise ConfigError(explain(message, self)) from None
+
+
+def explain(message: str, parser: ArgumentParser) -> str:
+    """Say in one line what is wrong with a setting, and what was probably meant.
+
+    Args:
+        message: of jsonargparse.
+        parser: that it comes from.
+    """
+    if found := _UNKNOWN_WORDS.search(message):
+        word = found[1].split()[0].partition("=")[0]
+        return f"there is no option '{word}'{_meant(word, _options(parser))}"
+    if found := _UNKNOWN_KEY.search(message):
+        names = [option.removeprefix("--") for option in _options(parser)]
+        return f"there is no setting '{found[1]}'{_meant(found[1], names)}"
+    keys, classes = _KEY.findall(message), _CLASS.findall(message)
+    given = _NESTED.findall(message)
+    if found := _OPTION.search(message):
+        classes += re.findall(r"is not accepted\. Got value: Namespace\(class_path='([^']+)'", message)
+        name = classes[-1].rpartition(".")[2] if classes else "it"
+        names = _parameters(classes[-1]) if classes else []
+        where = f" (at {'.'.join(dict.fromkeys(keys))})" if keys else ""
+        return f"{name} has no option '{found[1]}'{_meant(found[1], names, show=True)}{where}"
+    if found := _UNKNOWN_CLASS.search(message):
+        word = found[1].strip()
+        return f"{_path(keys, given)}: there is no class '{word}'{_meant(word, _classes())}"
+    if found := _TYPE.search(message):
+        choices = re.findall(r"'([^']+)'", found[1]) if "Literal" in found[1] else []
+        wanted = f"one of {', '.join(choices)}" if choices else re.sub(r"<class '([^']+)'>", r"\1", found[1])
+        return f"{_path(keys, given)} is '{found[2]}'; it must be {wanted}{_meant(found[2], choices)}"
+    if found := _REQUIRED.search(message):
+        owner = f"{classes[-1].rpartition('.')[2]} (at {'.'.join(dict.fromkeys(keys))})" if classes else parser.prog
+        return f"{owner} needs {found[1]}; give it in a --config or as an option"
+    if found := _NOT_THERE.search(message):
+        return f"{_path(keys, given)}: {found[1]} has no class '{found[2]}'{_meant(found[2], _classes())}"
+    lines = [line.strip(" -") for line in message.splitlines() if line.strip(" -")]
+    telling = [line for line in lines if not line.startswith(_FRAME) and line != "Expected a <class 'NoneType'>"]
+    return (
+        f"{_path(keys, given)}: {'; '.join(dict.fromkeys(telling[:2] or lines[:2]))}" if keys else "; ".join(lines[:2])
+    )
+
+
+def _path(keys: Sequence[str], given: Sequence[str]) -> str:
+    """The setting's full name: keys of all levels, the last of which may be told as a nested argument only."""
+    path = ".".join(dict.fromkeys(keys))
+    longest = max(given, key=len, default="")
+    whole = f"{keys[0]}.{longest}" if keys and longest else path
+    return whole if len(whole) > len(path) else path
+
+
+def _meant(word: str, names: Iterable[str], *, show: bool = False) -> str:
+    """``; did you mean 'x'?``, or with ``show`` the whole list where nothing is near, or nothing."""
+    names = list(dict.fromkeys(names))
+    plain = {name.lower().replace("_", ""): name for name in names}
+    flat = word.lower().replace("_", "")
+    near = difflib.get_close_matches(flat, plain, n=1, cutoff=0.7)
+    # short names are often written out: rank for r, alpha for lora_alpha
+    near = near or [name for name in plain if flat.startswith(name) or name.endswith(flat)][:1]
+    if near:
+        return f"; did you mean '{plain[near[0]]}'?"
+    return f"; it has {', '.join(names)}" if show and names else ""
+
+
+def _options(parser: ArgumentParser) -> list[str]:
+    return [option for action in parser._actions for option in action.option_strings]
+
+
+def _classes() -> list[str]:
+    """Names of classes that settings may mean."""
+    return [name for part in _PARTS for name in part.__all__ if name[:1].isupper()]
+
+
+def _parameters(path: str) -> list[str]:
+    """Names of the arguments of a class or class method, by its full name; nothing if it cannot be found."""
+    names = path.split(".")
+    first = next((index for index, name in enumerate(names) if name[:1].isupper()), len(names) - 1)
+    owner: Any = next((vars(part)[names[first]] for part in _PARTS if names[first] in vars(part)), None)
+    for name in names[first + 1 :]:
+        owner = getattr(owner, name, None)
+    if not callable(owner):
+        return []
+    kinds = (inspect.Parameter.VAR_KEYWORD, inspect.Parameter.VAR_POSITIONAL)
+    return [name for name, given in inspect.signature(owner).parameters.items() if given.kind not in kinds]

@@ -1,0 +1,5 @@
+"""The names of what is run."""
+
+from typing import Literal
+
+Verb = Literal["fit", "validate", "test", "predict"]

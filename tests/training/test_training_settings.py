@@ -1,0 +1,97 @@
+"""Settings that are wrong, missing or filled in: each told in one line."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from lorasub.cli.main import main
+from lorasub.training.parser import training_parser
+from lorasub.training.sources import read_sources
+
+CONFIGS = Path(__file__).resolve().parents[2] / "configs"
+GEOMETRY = f"--config={CONFIGS / 'geometry.yaml'}"
+
+MISTAKES = [
+    (["--model.adapter", "Lora"], "model.adapter", "'LoRA'"),
+    (["--model.adapter.rank=3"], "LoRA has no option 'rank'", "'r'"),
+    (["--model", "GeometryTsk"], "model", "'GeometryTask'"),
+    (["--data", "SyntheticScene"], "data", "'SyntheticScenes'"),
+    (["--data.batchsize=2"], "SyntheticScenes has no option", "'batch_size'"),
+    (["--data.attribute=geometri"], "data.attribute", "'geometry'"),
+    (["--model.backbone.name=nan0"], "model.backbone.name", "'nano'"),
+    (["--model.optimizer.lrr=3"], "AdamW has no option 'lrr'", "'lr'"),
+    (["--trainer.callbacks+=lorasub.callbacks.EncodrCache"], "trainer.callbacks", "'EncoderCache'"),
+    (["--model.optimizer", "AdamWW"], "model.optimizer", "'AdamW'"),
+    (["--trainer.max_step=2"], "--trainer.max_step'", "'--trainer.max_steps'"),
+    (["--trainer.max_steps=abc"], "trainer.max_steps", "int"),
+]
+
+
+@pytest.mark.parametrize(("words", "names", "suggests"), MISTAKES, ids=lambda value: str(value)[:30])
+def test_a_mistake_is_told_in_one_line_with_what_was_meant(
+    capsys: pytest.CaptureFixture[str], words: list[str], names: str, suggests: str
+) -> None:
+    assert main(["fit", GEOMETRY, *words]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("lorasub: ")
+    assert names in line
+    assert suggests in line
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["fit"], "give --config FILE"),
+        (["test"], "give --ckpt_path RUN"),
+        (["predict"], "give --data PosedRGBD"),
+        (["fit", f"--config={CONFIGS / 'real_rgbd.yaml'}"], "give it with --data.root VALUE"),
+        (["fit", "--config=no.yaml"], "there is no config no.yaml"),
+    ],
+)
+def test_what_is_missing_is_named(capsys: pytest.CaptureFixture[str], words: list[str], says: str) -> None:
+    assert main(words) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert says in line
+    assert "???" not in line
+
+
+@pytest.mark.parametrize("content", ["", "- 1\n", "model: [\n"])
+def test_a_damaged_config_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str], content: str) -> None:
+    config = tmp_path / "mine.yaml"
+    config.write_text(content)
+    assert main(["fit", f"--config={config}"]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "mine.yaml" in line
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        ("model: {class_path: GeometryTask}\ndata: SyntheticScenes\n", "GeometryTask (at model) needs backbone"),
+        ("model: {class_path: json.JSONDecoder}\ndata: SyntheticScenes\n", "subclass of SceneTask"),
+        ("modle: 3\nmodel: 1\n", "model"),
+    ],
+)
+def test_a_wrong_config_is_told_in_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], content: str, says: str
+) -> None:
+    config = tmp_path / "mine.yaml"
+    config.write_text(content)
+    assert main(["fit", f"--config={config}"]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert says in line
+
+
+@pytest.mark.parametrize(
+    ("words", "size"),
+    [
+        ([], 112),
+        (["--model.backbone.name=vggt-1b", "--model.backbone.weights=model.pt"], 518),
+        (["--model.backbone.name=vggt-1b", "--data.image_size=224"], 224),
+    ],
+)
+def test_a_preset_brings_its_image_size_unless_one_is_given(words: list[str], size: int) -> None:
+    settings = read_sources("fit", training_parser("fit"), [GEOMETRY, *words]).settings
+    assert settings.data.init_args.image_size == size
