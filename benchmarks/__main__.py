@@ -31,6 +31,7 @@ BENCHMARKS: dict[str, tuple[str, str]] = {
         "depths, cameras and tones of rendered scenes beside real captures",
     ),
     "reading": ("benchmarks.reading_captures", "frames per second from a capture"),
+    "pretraining": ("benchmarks.pretraining", "scenes per second of pre-training, and where a step's time goes"),
     "backbone": ("benchmarks.backbone", "how good a backbone is, beside models that do not look"),
     "real_samples": ("benchmarks.real_samples", "scores on the real samples, before and after a short fit"),
     "reference_bases": ("benchmarks.reference_bases", "makes the reference bases that come with the package"),
