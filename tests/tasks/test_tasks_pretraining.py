@@ -19,11 +19,13 @@ from torch.optim import SGD, AdamW
 from lorasub.backbones import VGGT, VGGTConfig
 from lorasub.backbones.vggt.initialization import sinusoidal_positions
 from lorasub.backbones.vggt.presets import find_preset
+from lorasub.backbones.vggt.rope import apply_rotary
 from lorasub.callbacks import BackboneExport, FinalCheckpoint, WarmWeightAveraging
 from lorasub.data import PretrainingScenes, Stage
 from lorasub.errors import ConfigError
 from lorasub.files import read_tensors
-from lorasub.losses import VGGTLoss, matching_loss, patch_matches
+from lorasub.losses import VGGTLoss, attention_loss, matching_loss, patch_matches
+from lorasub.scenes.sensor import SensorNuisance
 from lorasub.tasks import PretrainingTask
 from lorasub.tasks.pretraining import parameter_groups
 from lorasub.tasks.schedule import warmup_hold_decay
@@ -42,8 +44,8 @@ def make_task(config: VGGTConfig, seed: int = 0, **changes: Any) -> PretrainingT
 
 def make_data() -> PretrainingScenes:
     return PretrainingScenes(
-        STAGES, reuse=2, pool=1, color_jitter=0.2, val_scenes=2, val_batch_size=1, num_views=2, image_size=28,
-        antialias=False, shadow_samples=1,
+        STAGES, reuse=2, pool=2, renewed=1, color_jitter=0.2, sensor=SensorNuisance(), val_scenes=2, val_batch_size=1,
+        num_views=2, image_size=28, antialias=False, shadow_samples=1,
     )  # fmt: skip
 
 
@@ -217,13 +219,15 @@ def test_loss_teaches_the_first_head_of_a_blocks_attention(tiny_config: VGGTConf
     task = make_task(tiny_config, matching_weight=0.0, attention_weight=0.5, attention_pair=1)
     batch = task.prepare_batch(make_data().training_batch(4))
     attention = task.backbone.aggregator.global_blocks[1].attn
-    seen: list[torch.Tensor] = []
-    attention.q_norm.register_forward_hook(lambda m, i, output: seen.append(output))
+    seen: list[tuple[Any, ...]] = []
+    attention.register_forward_pre_hook(lambda m, inputs: seen.append(inputs))
     terms = task.compute_loss(task(batch.images), batch)
-    # without rotation, queries and keys are what the norms give out; the first call is the network's own
-    assert seen[0].shape[:2] == (len(batch), tiny_config.num_heads)
-    torch.testing.assert_close(seen[0], seen[1])
-    assert (terms.parts["attention"] > 0).all()
+    ((tokens, rope),) = seen
+    # of the first head, as they attend: normalised, and rotated by their place
+    both = attention.qkv(tokens).unflatten(-1, (3, tiny_config.num_heads, -1))[:, :, :2, 0].unbind(2)
+    normed = [norm(one) for norm, one in zip((attention.q_norm, attention.k_norm), both, strict=True)]
+    q, k = (apply_rotary(one, rope).unflatten(1, (batch.num_views, -1)) for one in normed)
+    torch.testing.assert_close(terms.parts["attention"], attention_loss(q, k, patch_matches(batch, 14)))
     torch.testing.assert_close(
         terms.total, VGGTLoss()(task(batch.images), batch).total + 0.5 * terms.parts["attention"]
     )
