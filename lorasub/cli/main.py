@@ -29,7 +29,7 @@ VERBS: dict[str, str] = {
     "merge": "write a model with an adapter merged into its weights",
     "export": "write an adapter or a basis in another project's format",
     "generate": "write synthetic scenes to disk",
-    "audit": "measure how much each attribute varies in synthetic scenes",
+    "audit": "is a set of synthetic scenes worth fitting an adapter to?",
     "data": "data check PATH: was this capture read right?",
     "study": "study plan|run|report FILE: the whole experiment, from one YAML",
     "view": "show captures and predictions in a browser",
@@ -103,10 +103,14 @@ def run_verb(verb: str, arguments: Sequence[str]) -> None:
             import lorasub.cli.artefacts
 
             lorasub.cli.artefacts.run(verb, arguments)
-        case "generate" | "audit":
+        case "generate":
             import lorasub.cli.scenes
 
-            lorasub.cli.scenes.run(verb, arguments)
+            lorasub.cli.scenes.run(arguments)
+        case "audit":
+            import lorasub.cli.audit
+
+            lorasub.cli.audit.run(arguments)
         case "compare":
             import lorasub.cli.comparison
 

@@ -6,6 +6,16 @@ from lorasub.subspaces.combine import LayerSurvival, attribute_survival, combine
 from lorasub.subspaces.compare import OverlapMatrix, attribute_overlaps, overlap_matrix
 from lorasub.subspaces.controls import principal_basis, random_basis
 from lorasub.subspaces.dimension import DimensionRule, null_spectrum
+from lorasub.subspaces.gradients import (
+    Agreement,
+    GradientSet,
+    LayerGradients,
+    SetAgreement,
+    StoredGradients,
+    compare_gradients,
+    gradient_agreement,
+    mean_agreement,
+)
 from lorasub.subspaces.held_out import HeldOutExplained, held_out_explained
 from lorasub.subspaces.irls import RobustLowRank, UpdateCores
 from lorasub.subspaces.joint import (
@@ -37,12 +47,15 @@ from lorasub.subspaces.updates import AdapterUpdates, LowRankUpdate, Progress
 __all__ = [
     "AdapterSource",
     "AdapterUpdates",
+    "Agreement",
     "CommonSpecific",
     "CommonSubspace",
     "CommonTest",
     "DimensionRule",
     "ExplainedFraction",
+    "GradientSet",
     "HeldOutExplained",
+    "LayerGradients",
     "LayerKind",
     "LayerOverlap",
     "LayerSubspace",
@@ -57,8 +70,10 @@ __all__ = [
     "ProjectedOut",
     "RobustLowRank",
     "Separation",
+    "SetAgreement",
     "Side",
     "SideOverlap",
+    "StoredGradients",
     "SubspaceBasis",
     "UpdateCores",
     "adapter_subspace",
@@ -68,10 +83,13 @@ __all__ = [
     "combine_subspaces",
     "common_directions",
     "common_subspace",
+    "compare_gradients",
     "energy_null",
     "explained_fraction",
+    "gradient_agreement",
     "held_out_explained",
     "layer_kind",
+    "mean_agreement",
     "mine_subspace",
     "null_spectrum",
     "overlap_matrix",

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import torch
 
 from lorasub.backbones import Backbone, ConstantGeometry
+from lorasub.errors import ConfigError
 from lorasub.geometry import normalize_scene
 from lorasub.metrics import DepthAccuracy, PoseAccuracy
 from lorasub.structures import SceneBatch
@@ -78,10 +79,13 @@ def score_without_looking(
         ConfigError: no scene, or none with depth or poses.
     """
     held_out = [normalize_scene(batch) for batch in held_out]
+    if not held_out:
+        raise ConfigError("there is no held-out scene to score on")
+    device = held_out[0].images.device
     mean = ConstantGeometry.mean_of(training, per_view=True)
     return NoLookScores(
-        mean=_score(mean, held_out),
-        plane=_score(ConstantGeometry(), held_out),
+        mean=_score(mean.to(device), held_out),
+        plane=_score(ConstantGeometry().to(device), held_out),
         backbone=None if backbone is None else _score(backbone, held_out),
     )
 

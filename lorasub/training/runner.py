@@ -28,6 +28,7 @@ from lorasub.tasks import SceneTask, estimate_memory
 from lorasub.training.always_on import run_callbacks
 from lorasub.training.batch_shape import batch_shape, precision_dtypes
 from lorasub.training.checkpoints import CHECKPOINTS, LAST, SETTINGS, CheckpointInfo, WholeFiles
+from lorasub.training.evidence import warn_of_solved_sets
 from lorasub.training.mistakes import SettingsParser
 from lorasub.training.noise import silence_libraries
 from lorasub.training.parser import plain, training_parser
@@ -112,6 +113,8 @@ class Run:
         with self._folder_or_nothing():
             if self.verb == "fit":
                 self._announce()
+                if self.trainer.is_global_zero:
+                    warn_of_solved_sets(self.data, device=self.trainer.strategy.root_device)
             self._start()
         if self.folder is not None and self.trainer.is_global_zero:
             for line in self._outcome():
