@@ -179,8 +179,12 @@ def _decode_pgm(path: Path) -> npt.NDArray[Any]:
         fields += content[position:line_end].split(b"#")[0].split()
         position = line_end + 1
     magic, width, height, largest = fields[0], int(fields[1]), int(fields[2]), int(fields[3])
+    if magic == b"P2":
+        return np.array(content[position:].split(), dtype=np.uint16)[: width * height].reshape(height, width)
     if magic != b"P5":
-        raise ValueError(f"only binary PGM (P5) is read, this is {magic!r}")
+        raise DataError(
+            f"{path}: depth in PGM files is one channel (P5 or P2), this is {magic.decode(errors='replace')}"
+        )
     dtype = np.dtype(">u2" if largest > 255 else "u1")
     pixels = np.frombuffer(content, dtype, count=width * height, offset=position)
     return pixels.reshape(height, width).astype(dtype.newbyteorder("="))

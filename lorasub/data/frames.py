@@ -99,7 +99,8 @@ class Capture:
 
     def __post_init__(self) -> None:
         if not self.frames:
-            raise DataError(f"{self.root}: the folder looks like '{self.format}' but holds no frame with an image")
+            why = f" ({'; '.join(self.notes)})" if self.notes else ""
+            raise DataError(f"{self.root}: the folder looks like '{self.format}' but holds no frame with an image{why}")
         if self.label is not None and self.label < 0:
             raise DataError(f"{self.root}: its label is {self.label}; classes count from 0, and no label means unknown")
         names = [frame.name for frame in self.frames]

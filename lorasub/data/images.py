@@ -114,11 +114,9 @@ def _opened(path: Path) -> Iterator[Image.Image]:
                 )
             yield image
     except UnidentifiedImageError as error:
-        fault = content_fault(path) or (
-            "it is no image of a kind that Pillow reads"
-            if heif
-            else "HEIC needs the package pillow-heif: pip install 'lorasub[heic]'"
-        )
+        fault = content_fault(path) or "it is no image of a kind that Pillow reads; colours are 8 or 16 bits"
+        if not heif:
+            fault = "HEIC needs the package pillow-heif: pip install 'lorasub[heic]'"
         raise DataError(f"{path}: the image cannot be decoded ({fault})") from error
     # Pillow reports damage as OSError, SyntaxError, ValueError, EOFError or struct.error
     except (OSError, SyntaxError, ValueError, EOFError, IndexError, TypeError, OverflowError, MemoryError) as error:

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from lorasub.data.frames import DepthSource
 from lorasub.data.masks import MaskFile
+from lorasub.data.text import content_fault, reason
 from lorasub.errors import DataError
 from lorasub.geometry import unproject_depth
 
@@ -96,7 +97,7 @@ def _load_mesh(path: Path) -> tuple[Any, Any]:
     try:
         mesh = trimesh.load_mesh(path, process=False)
     except (OSError, ValueError, KeyError, IndexError) as error:
-        raise DataError(f"{path}: the mesh cannot be read ({error}); is it truncated?") from error
+        raise DataError(f"{path}: the mesh cannot be read ({content_fault(path) or reason(error, path)})") from error
     if not isinstance(mesh, trimesh.Trimesh) or not len(mesh.faces):
         raise DataError(f"{path}: it holds no triangles")
     return mesh, RayMeshIntersector(mesh)

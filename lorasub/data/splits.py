@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Literal
 
 from lorasub.data.frames import Capture
-from lorasub.errors import ArtefactError, ConfigError, DataError
-from lorasub.files import read_json
+from lorasub.data.text import read_json_object
+from lorasub.errors import ConfigError, DataError
 
 SplitName = Literal["train", "val"]
 
@@ -57,11 +57,8 @@ def split_by_file(capture: Capture, path: str | Path) -> dict[SplitName, Capture
     Raises:
         DataError: the file is damaged, or lists a frame twice or (with the capture's name) one that is not there.
     """
-    try:
-        content = read_json(path)
-    except ArtefactError as error:
-        raise DataError(str(error)) from error
-    if not isinstance(content, dict) or not set(content) <= {"train", "val"}:
+    content = read_json_object(Path(path))
+    if not set(content) <= {"train", "val"}:
         raise DataError(f'{path}: a split file is a JSON object {{"train": [names], "val": [names]}}')
     index = {frame.name: i for i, frame in enumerate(capture.frames)}
     index |= {f"{capture.name}/{frame.name}": i for i, frame in enumerate(capture.frames)}

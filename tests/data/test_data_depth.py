@@ -210,3 +210,11 @@ def test_whole_files_that_are_not_supported_are_not_called_truncated(tmp_path: P
         with pytest.raises(DataError, match=words) as caught:
             decode_depth(tmp_path / name)
         assert "truncated" not in str(caught.value)
+
+
+def test_pgm_in_plain_text(tmp_path: Path) -> None:
+    (tmp_path / "d.pgm").write_text("P2\n# plain\n3 2\n65535\n" + " ".join(map(str, STORED.flatten())) + "\n")
+    assert (decode_depth(tmp_path / "d.pgm") == STORED).all()
+    (tmp_path / "c.pgm").write_bytes(b"P6\n3 2\n255\n" + bytes(18))
+    with pytest.raises(DataError, match=r"one channel.*this is P6"):
+        decode_depth(tmp_path / "c.pgm")

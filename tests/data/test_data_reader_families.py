@@ -609,3 +609,95 @@ def test_messages_name_the_file_once_and_hold_no_error_numbers(tmp_path: Path, n
     assert message.count(str(tmp_path / name)) == 1
     assert "Errno" not in message
     assert message.isprintable()
+
+
+YAMLS = {
+    "camera_info.yaml": (
+        "image_width: 64\nimage_height: 48\n"
+        "camera_matrix:\n  rows: 3\n  cols: 3\n  data: [{0}, 0, {2}, 0, {1}, {3}, 0, 0, 1]\n"
+        "distortion_model: plumb_bob\ndistortion_coefficients: {{rows: 1, cols: 5, data: [0, 0, 0, 0, 0]}}\n"
+    ),
+    "calibration.yaml": (
+        "%YAML:1.0\n---\nCamera.fx: {0}\nCamera.fy: {1}\nCamera.cx: {2}\nCamera.cy: {3}\n"
+        "Camera.width: 64\nCamera.height: 48\n"
+    ),
+    "camera.yaml": (
+        "%YAML:1.0\nK: !!opencv-matrix\n   rows: 3\n   cols: 3\n   dt: d\n"
+        "   data: [{0}, 0, {2}, 0, {1}, {3}, 0, 0, 1]\n"
+    ),
+    "camera.json": '{{"fx": {0}, "fy": {1}, "cx": {2}, "cy": {3}, "width": 64, "height": 48}}',
+}
+
+
+@pytest.mark.parametrize("name", sorted(YAMLS))
+def test_calibration_as_robots_write_it(tmp_path: Path, name: str) -> None:
+    world = small()
+    write_tum(tmp_path, world)
+    (tmp_path / name).write_text(YAMLS[name].format(*at_integers(world)))
+    world.check(one(tmp_path), [0, 1, 2])
+
+
+def test_a_fisheye_calibration_is_refused(tmp_path: Path) -> None:
+    write_tum(tmp_path, small())
+    text = YAMLS["camera_info.yaml"].format(*at_integers(small())).replace("plumb_bob", "equidistant")
+    (tmp_path / "camera_info.yaml").write_text(text)
+    with pytest.raises(DataError, match="lens model equidistant is not supported"):
+        one(tmp_path)
+
+
+@pytest.mark.parametrize("layout", ["tum", "nerfstudio", "scannet", "3dmatch"])
+def test_one_missing_depth_file_is_one_frame_without_depth(tmp_path: Path, layout: str) -> None:
+    LAYOUTS[layout](tmp_path, small())
+    files = {"tum": "depth/100.111000.png", "nerfstudio": "images/1.npy", "scannet": "depth/1.png"}
+    (tmp_path / files.get(layout, "seq-01/frame-000001.depth.png")).unlink()
+    capture = one(tmp_path)
+    assert [frame.depth is None for frame in capture.frames] == [False, True, False]
+    if layout in ("tum", "nerfstudio"):
+        assert f"1 depth files are not there: {files[layout]} ..." in capture.notes
+
+
+def test_one_unreadable_image_does_not_stop_a_file_without_sizes(tmp_path: Path) -> None:
+    content = write_nerfstudio(tmp_path, small())
+    content = {"camera_angle_x": 1.0, "frames": content["frames"]}
+    (tmp_path / "transforms.json").write_text(json.dumps(content))
+    (tmp_path / "images" / "1.png").write_bytes(b"")
+    capture = one(tmp_path)
+    assert len(capture) == 3
+    load_view(capture.frames[2])
+    with pytest.raises(DataError, match=r"1\.png: .*the file is empty"):
+        load_view(capture.frames[1])
+
+
+def test_entries_without_any_image_are_named(tmp_path: Path) -> None:
+    content = write_nerfstudio(tmp_path, small())
+    for i, frame in enumerate(content["frames"]):
+        frame["file_path"] = f"C:\\data\\{i}.png"
+    (tmp_path / "transforms.json").write_text(json.dumps(content))
+    with pytest.raises(DataError, match=r"holds no frame with an image \(3 of 3 entries skipped, no such image: C:"):
+        one(tmp_path)
+
+
+@pytest.mark.parametrize(("scale", "told"), [(1, False), (1.35, True)])
+def test_a_principal_point_far_from_the_middle_is_noted(tmp_path: Path, scale: float, told: bool) -> None:
+    write_scannet(tmp_path, small())
+    k = np.diag([60.0, 58.0, 1, 1])
+    k[:2, 2] = 31 * scale, 24 * scale
+    np.savetxt(tmp_path / "intrinsic" / "intrinsic_color.txt", k)
+    assert any("do the intrinsics belong to another resolution" in note for note in one(tmp_path).notes) is told
+
+
+@pytest.mark.parametrize("folder", ["depth", "masks"])
+def test_a_folder_of_depth_maps_is_no_folder_of_photos(tmp_path: Path, folder: str) -> None:
+    images(tmp_path / folder, "0.png")
+    with pytest.raises(DataError, match=f"{folder}: the folder's own name"):
+        find_captures(tmp_path / folder)
+
+
+def test_resized_copies_alone_are_enough_for_colmap(tmp_path: Path) -> None:
+    write_colmap(tmp_path, small(), binary=True)
+    (tmp_path / "images").rename(tmp_path / "images_4")
+    for path in (tmp_path / "images_4").glob("*.png"):
+        Image.open(path).resize((16, 12)).save(path)
+    capture = one(tmp_path)
+    assert capture.notes == ("images are 16 x 12, their cameras were calibrated at 64 x 48: intrinsics are scaled",)
+    assert load_view(capture.frames[0]).intrinsics[0, 0] == 15

@@ -18,6 +18,7 @@ from lorasub.geometry import invert_pose, quaternion_to_matrix
 __all__ = [
     "Reader",
     "keys_not_read",
+    "missing_depth",
     "missing_images",
     "pose_from_camera_to_world",
     "pose_from_quaternion",
@@ -64,6 +65,11 @@ class Reader(ABC):
 def missing_images(missing: Sequence[str | Path], total: int) -> tuple[str, ...]:
     """The note about entries that were left out because their image is not there; none if none was."""
     return (f"{len(missing)} of {total} entries skipped, no such image: {missing[0]} ...",) if missing else ()
+
+
+def missing_depth(missing: Sequence[str]) -> tuple[str, ...]:
+    """The note about depth files that a source names and that are not there; none if all are."""
+    return (f"{len(missing)} depth files are not there: {missing[0]} ...",) if missing else ()
 
 
 def keys_not_read(entries: Iterable[Mapping[str, Any]], known: Collection[str], path: Path) -> tuple[str, ...]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+import yaml
 from torch import Tensor
 
 from lorasub.data.frames import pinhole
@@ -19,8 +20,10 @@ FILES = (
     *("camera-intrinsics.txt", "camera_intrinsics.txt", "intrinsics.k.txt", "intrinsics.txt", "intrinsic.txt"),
     *("calibration.txt", "calib.txt", "k.txt", "camera.txt", "intrinsics_color.txt", "intrinsic_color.txt"),
     *("camera_intrinsic.json", "camera_intrinsics.json", "intrinsic.json", "intrinsics.json", "calibration.json"),
-    *("camera_primesense.json", "camera.json"),
+    *("camera_primesense.json", "camera.json", "camera.yaml", "camera_info.yaml", "calibration.yaml", "calib.yaml"),
+    *("intrinsics.yaml", "intrinsic.yaml"),
 )
+_LENS = ("k1", "k2", "p1", "p2", "k3")
 _NAMED = re.compile(r"\b(fx|fy|cx|cy|k1|k2|p1|p2|k3|width|height)\b['\"]?\s*[:=]\s*([-+.\deE]+)", re.IGNORECASE)
 
 
@@ -45,7 +48,8 @@ def find_calibration(root: Path, *, centres: float = 0.0) -> Calibration | None:
     """The camera in the first of :data:`FILES` that ``root`` holds; None if it holds none.
 
     Files hold a 3 x 3, 3 x 4 or 4 x 4 matrix; or ``fx fy cx cy``, perhaps with OpenCV's distortion (k1 k2 p1 p2 [k3])
-    behind; or these with their names; or Open3D's JSON (``intrinsic_matrix``, column by column).
+    behind; or these with their names; or JSON or YAML of Open3D (``intrinsic_matrix``, column by column), ROS and
+    OpenCV (``camera_matrix``, row by row) or ORB-SLAM (``Camera.fx``).
 
     Args:
         root: the folder.
@@ -66,12 +70,12 @@ def read_calibration(path: Path, *, centres: float = 0.0) -> Calibration:
         DataError: it holds no camera in any of these forms.
     """
     size = None
-    if path.suffix.lower() == ".json":
-        fx, fy, cx, cy, distortion, size = _from_json(path)
+    if path.suffix.lower() in (".json", ".yaml", ".yml"):
+        fx, fy, cx, cy, distortion, size = _from_mapping(path)
     elif len(named := dict(_NAMED.findall(read_text(path).lower()))) >= 4 and {"fx", "fy", "cx", "cy"} <= set(named):
         values = {name: to_float(word, path) for name, word in named.items()}
         fx, fy, cx, cy = (values[name] for name in ("fx", "fy", "cx", "cy"))
-        distortion = tuple(values.get(name, 0.0) for name in ("k1", "k2", "p1", "p2", "k3"))
+        distortion = tuple(values.get(name, 0.0) for name in _LENS)
         if {"width", "height"} <= set(values):
             size = int(values["width"]), int(values["height"])
     else:
@@ -99,19 +103,40 @@ def _from_rows(path: Path) -> tuple[float, float, float, float, tuple[float, ...
     )
 
 
-def _from_json(path: Path) -> tuple[float, float, float, float, tuple[float, ...], tuple[int, int] | None]:
-    content = read_json_object(path)
-    flat = {str(key).lower(): value for key, value in content.items()}
+def _from_mapping(path: Path) -> tuple[float, float, float, float, tuple[float, ...], tuple[int, int] | None]:
+    """JSON or YAML of Open3D, ROS, OpenCV and ORB-SLAM."""
+    if path.suffix.lower() == ".json":
+        content: object = read_json_object(path)
+    else:
+        # OpenCV's first line and tags are no YAML
+        text = re.sub(r"^%YAML.*$|!!opencv-matrix", "", read_text(path), flags=re.MULTILINE)
+        try:
+            content = yaml.safe_load(text)
+        except yaml.YAMLError as error:
+            raise DataError(f"{path}: is not valid YAML ({' '.join(str(error).split())})") from error
+    entries = content if isinstance(content, dict) else {}
+    flat = {str(key).lower().rpartition(".")[2]: value for key, value in entries.items()}
     try:
+        rows = flat.get("camera_matrix", flat.get("k"))
         if "intrinsic_matrix" in flat:
             fx, _, _, _, fy, _, cx, cy, _ = (float(value) for value in flat["intrinsic_matrix"])  # column by column
+        elif rows is not None:
+            numbers = rows.get("data") if isinstance(rows, dict) else rows
+            fx, _, cx, _, fy, cy, *_ = (float(value) for value in torch.tensor(numbers).flatten().tolist())
         else:
             fx, fy, cx, cy = (float(flat[name]) for name in ("fx", "fy", "cx", "cy"))
-        distortion = tuple(float(flat.get(name, 0.0)) for name in ("k1", "k2", "p1", "p2", "k3"))
-        size = (int(flat["width"]), int(flat["height"])) if "width" in flat and "height" in flat else None
-    except (KeyError, TypeError, ValueError) as error:
+        lens = flat.get("distortion_coefficients", flat.get("dist_coeffs", [flat.get(name, 0.0) for name in _LENS]))
+        lens = lens.get("data") if isinstance(lens, dict) else lens
+        distortion = tuple(float(value) for value in torch.tensor(lens).flatten().tolist())
+        width, height = (flat.get(name, flat.get(f"image_{name}")) for name in ("width", "height"))
+        size = None if width is None or height is None else (int(width), int(height))
+    except (KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:
         raise DataError(
-            f"{path}: no camera as Open3D writes it (an object with 9 numbers 'intrinsic_matrix') nor one with fx, fy, "
-            f"cx, cy: {error}"
+            f"{path}: no camera as Open3D writes it (an object with 9 numbers 'intrinsic_matrix'), as ROS does "
+            f"('camera_matrix'), nor one with fx, fy, cx, cy: {error}"
         ) from error
+    if str(flat.get("distortion_model", "plumb_bob")) not in ("plumb_bob", "rational_polynomial", "none", "radtan"):
+        raise DataError(
+            f"{path}: the lens model {flat['distortion_model']} is not supported; undistort the images first"
+        )
     return fx, fy, cx, cy, distortion, size

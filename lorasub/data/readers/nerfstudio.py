@@ -23,7 +23,7 @@ from lorasub.data.depth import INTEGER_SUFFIXES, DepthFile
 from lorasub.data.frames import Capture, DepthSource, Frame, pinhole
 from lorasub.data.images import IMAGE_SUFFIXES, image_size
 from lorasub.data.paths import find_file, inside, natural_order, numbered
-from lorasub.data.readers.base import Reader, keys_not_read, missing_images, without_lost
+from lorasub.data.readers.base import Reader, keys_not_read, missing_depth, missing_images, without_lost
 from lorasub.data.text import read_json_object
 from lorasub.data.undistortion import UndistortedDepth
 from lorasub.errors import DataError
@@ -99,6 +99,8 @@ class Nerfstudio(Reader):
         notes += (f"not read: {', '.join(others)}",) if others else ()
         notes += keys_not_read([entry for entry, _ in entries], _READ | _NO_GEOMETRY, files[0])
         notes += _depth_notes([entry for entry, _ in entries])
+        named = [stated for entry, _ in entries if (stated := self._stated_depth(entry)[0])]
+        notes += missing_depth([stated for stated in named if find_file(root, stated) is None])
         return Capture(
             name=root.name, root=root, frames=tuple(frames), metric=self.metric, format=self.format, notes=notes
         )
@@ -119,7 +121,7 @@ class Nerfstudio(Reader):
             pose = None if matrix is None else torch.tensor(matrix, dtype=torch.float64)
             distortion = tuple(float(entry.get(name) or 0.0) for name in COEFFICIENTS)
             size = (int(entry["w"]), int(entry["h"])) if "w" in entry and "h" in entry else None
-            intrinsics = _intrinsics(entry, size or image_size(image))
+            intrinsics = _intrinsics(entry, size or _size_of(image))
         except (KeyError, TypeError, ValueError) as error:
             raise DataError(f"{file}: the entry of {image.name} lacks or garbles {error}") from error
         if pose is not None and pose.shape not in ((4, 4), (3, 4)):
@@ -136,20 +138,32 @@ class Nerfstudio(Reader):
             camera_size=size,
         )
 
-    def _depth(
-        self, entry: Mapping[str, Any], root: Path, intrinsics: Tensor, distortion: tuple[float, ...]
-    ) -> DepthSource | None:
-        """Nerfstudio's depth file of a frame, or else instant-ngp's, each with its own unit."""
+    def _stated_depth(self, entry: Mapping[str, Any]) -> tuple[str, float]:
+        """Nerfstudio's depth file of a frame, or else instant-ngp's, each with its own unit; empty without one."""
         stated, unit = entry.get("depth_file_path"), float(entry.get("depth_unit_scale_factor") or self.depth_unit)
         if not stated and _ngp_depth_is_on(entry):
             stated, unit = entry.get("depth_path"), float(entry["integer_depth_scale"])
-        if not stated:
+        return str(stated or ""), unit
+
+    def _depth(
+        self, entry: Mapping[str, Any], root: Path, intrinsics: Tensor, distortion: tuple[float, ...]
+    ) -> DepthSource | None:
+        stated, unit = self._stated_depth(entry)
+        path = find_file(root, stated) if stated else None
+        if path is None:
             return None
-        path = find_file(root, str(stated)) or inside(root, str(stated))
         depth = DepthFile(path=path, unit=unit if path.suffix.lower() in INTEGER_SUFFIXES else 1.0)
         if not any(distortion):
             return depth
         return UndistortedDepth(depth=depth, intrinsics=intrinsics, distortion=distortion)
+
+
+def _size_of(image: Path) -> tuple[int, int]:
+    """The image's own size; of one that cannot be opened any, since loading it will say what is wrong."""
+    try:
+        return image_size(image)
+    except DataError:
+        return 2, 2
 
 
 def _entries(file: Path) -> list[tuple[dict[str, Any], Path]]:

@@ -9,6 +9,8 @@ from lorasub.data.frames import Capture, Frame
 from lorasub.data.images import read_header
 from lorasub.errors import DataError
 
+#: Part of a side by which a principal point may be off the middle of an image whose camera's size is not stated.
+OFF_CENTRE = 0.1
 #: So many images of a capture are looked at, evenly spaced. Loading looks at each.
 LOOKED_AT = 32
 
@@ -52,4 +54,11 @@ def _note(frame: Frame) -> str:
     if stated is not None and stated != size:
         image, camera = f"{size[0]} x {size[1]}", f"{stated[0]} x {stated[1]}"
         notes.append(f"images are {image}, their cameras were calibrated at {camera}: intrinsics are scaled")
+    elif stated is None and frame.intrinsics is not None:
+        center = float(frame.intrinsics[0, 2]), float(frame.intrinsics[1, 2])
+        if any(abs(c / side - 0.5) > OFF_CENTRE for c, side in zip(center, size, strict=True)):
+            notes.append(
+                f"the principal point ({center[0]:.0f}, {center[1]:.0f}) is far from the middle of images of "
+                f"{size[0]} x {size[1]}: do the intrinsics belong to another resolution?"
+            )
     return "; ".join(notes)

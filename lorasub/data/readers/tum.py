@@ -18,8 +18,16 @@ import numpy.typing as npt
 from lorasub.data.depth import DepthFile
 from lorasub.data.frames import Capture, Frame, pinhole
 from lorasub.data.images import IMAGE_SUFFIXES
-from lorasub.data.paths import find_file, inside
-from lorasub.data.readers.base import Reader, missing_images, pose_from_quaternion, read_lines, read_rows, to_float
+from lorasub.data.paths import find_file
+from lorasub.data.readers.base import (
+    Reader,
+    missing_depth,
+    missing_images,
+    pose_from_quaternion,
+    read_lines,
+    read_rows,
+    to_float,
+)
 from lorasub.data.readers.calibration import find_calibration
 from lorasub.data.text import visible
 from lorasub.errors import DataError
@@ -60,13 +68,16 @@ class TumRgbd(Reader):
         stated = find_calibration(root) if self.camera is None else None
         assumed = self.camera is None and stated is None
         intrinsics = pinhole(*(self.camera or CAMERA), centres=0.0) if stated is None else stated.intrinsics
-        frames, missing = [], []
+        frames, missing, no_depth = [], [], []
         for time, file in images:
             image = find_file(root, file, IMAGE_SUFFIXES)
             if image is None:
                 missing.append(file)
                 continue
             depth = self._nearest(depth_times, time)
+            depth_path = None if depth is None else find_file(root, depths[depth][1])
+            if depth is not None and depth_path is None:
+                no_depth.append(depths[depth][1])
             pose = self._nearest(pose_times, time)
             frames.append(
                 Frame(
@@ -76,13 +87,13 @@ class TumRgbd(Reader):
                     cam_from_world=None
                     if pose is None
                     else pose_from_quaternion(poses[pose][1][:3], poses[pose][1][3:], root / "groundtruth.txt"),
-                    depth=None if depth is None else self._depth(root, depths[depth][1]),
+                    depth=None if depth_path is None else DepthFile(path=depth_path, unit=self.depth_unit),
                     distortion=() if stated is None else stated.distortion,
                     camera_size=SIZE if assumed else None if stated is None else stated.size,
                     camera_assumed=assumed,
                 )
             )
-        notes = list(missing_images(missing, len(images)))
+        notes = [*missing_images(missing, len(images)), *missing_depth(no_depth)]
         if assumed:
             notes.append(f"assumed camera: no file states it; took TUM's usual fx, fy, cx, cy = {CAMERA}")
         elif stated is not None:
@@ -96,9 +107,6 @@ class TumRgbd(Reader):
         return Capture(
             name=root.name, root=root, frames=tuple(frames), metric=True, format=self.format, notes=tuple(notes)
         )
-
-    def _depth(self, root: Path, file: str) -> DepthFile:
-        return DepthFile(path=find_file(root, file) or inside(root, file), unit=self.depth_unit)
 
     def _nearest(self, times: npt.NDArray[np.float64], time: float) -> int | None:
         if not len(times):

@@ -64,6 +64,9 @@ def signs_of_geometry(folder: Path) -> dict[str, list[str]]:
         plain photos.
     """
     found: dict[str, list[str]] = {}
+    for own in ("depth", "masks"):
+        if re.fullmatch(_WORDS[own], folder.resolve().name.lower()):
+            found[own] = [f"the folder's own name, {folder.resolve().name}"]
     for relative, is_folder in _walk(folder):
         kind = _kind(relative, is_folder)
         if kind is not None:
