@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from jsonargparse import ArgumentParser, Namespace
@@ -24,6 +25,31 @@ def verb_parser(verb: str, does: str, example: str) -> ArgumentParser:
     parser = ArgumentParser(prog=f"lorasub {verb}", description=does, epilog=f"example: {example}")
     parser.add_argument("--json", action="store_true", help="print the result as JSON")
     return parser
+
+
+def add_out(parser: ArgumentParser, does: str, *, required: bool = True) -> None:
+    """Add ``--out`` and ``--overwrite``.
+
+    Args:
+        parser: of a verb.
+        does: what the folder or file is for.
+        required: whether there must be one.
+    """
+    parser.add_argument("--out", type=str, required=required, default=None, help=does)
+    parser.add_argument("--overwrite", action="store_true", help="replace what is at --out already")
+
+
+def check_out(parsed: Namespace) -> None:
+    """Refuse to write where something is, before anything is computed.
+
+    Raises:
+        ConfigError: naming the way out.
+    """
+    if parsed.out is None or parsed.overwrite:
+        return
+    path = Path(parsed.out)
+    if path.is_file() or (path.is_dir() and any(path.iterdir())):
+        raise ConfigError(f"{path} is there already; choose another --out, or give --overwrite to replace it")
 
 
 def options_of(parsed: Namespace, names: Sequence[str]) -> dict[str, Any]:

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from lorasub.adapters import load_adapter_updates, load_adapters
 from lorasub.adapters.mining import adapter_folder
 from lorasub.backbones import VGGT
-from lorasub.cli.arguments import show, table, verb_parser
+from lorasub.cli.arguments import add_out, check_out, show, table, verb_parser
 from lorasub.errors import ArtefactError, ConfigError
 from lorasub.files import read_json, read_metadata
 from lorasub.subspaces import SubspaceBasis, write_space_file
 from lorasub.training.checkpoints import read_checkpoint
+
+ExportFormat = Literal["peft", "space"]
 
 
 def run(verb: str, arguments: Sequence[str]) -> None:
@@ -80,8 +82,9 @@ def merge(arguments: Sequence[str]) -> None:
     parser = verb_parser("merge", "Write the base model with an adapter merged into its weights.", example)
     parser.add_argument("adapter", type=str, help="folder of the adapter or of its run")
     parser.add_argument("--base", type=str, default="nano", help="preset, weights file or folder of the base model")
-    parser.add_argument("--out", type=str, required=True, help="folder for the merged model")
+    add_out(parser, "folder for the merged model")
     parsed = parser.parse_args(list(arguments))
+    check_out(parsed)
     backbone = VGGT.from_preset("nano") if parsed.base == "nano" else VGGT.from_pretrained(parsed.base)
     adapters = load_adapters(backbone, adapter_folder(parsed.adapter))
     deviations = adapters.merge(safe=True)
@@ -99,13 +102,13 @@ def export(arguments: Sequence[str]) -> None:
     parser.add_argument("path", type=str, help="folder of an adapter, a run or a basis")
     parser.add_argument(
         "--format",
-        type=str,
-        choices=["peft", "space"],
+        type=ExportFormat,
         default="peft",
         help="peft: a plain LoRA folder, from an adapter of any kind; space: the paper's space file, from a basis",
     )
-    parser.add_argument("--out", type=str, required=True, help="the folder (peft) or file (space) to write")
+    add_out(parser, "the folder (peft) or file (space) to write")
     parsed = parser.parse_args(list(arguments))
+    check_out(parsed)
     source = Path(parsed.path)
     if parsed.format == "space":
         if not (source / "basis.json").is_file():

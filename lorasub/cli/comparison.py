@@ -22,7 +22,9 @@ def run(verb: str, arguments: Sequence[str]) -> None:
     )
     parser = verb_parser("compare", does, _EXAMPLE)
     parser.add_argument("results", nargs="+", type=str, help="[NAME=]PATH of a run's folder or of its results.json")
-    parser.add_argument("--force", action="store_true", help="compare what is shared where protocols or frames differ")
+    parser.add_argument(
+        "--force", action="store_true", help="compare what is shared where precision, protocols or frames differ"
+    )
     parser.add_argument("--confidence", type=float, default=0.95, help="of the intervals")
     parser.add_argument("--resamples", type=int, default=9999, help="of scenes, behind the intervals")
     parser.add_argument("--seed", type=int, default=0, help="of the resamples")

@@ -16,7 +16,7 @@ from lorasub.errors import ConfigError, LorasubError, RunInterruptedError
 
 #: verb -> what it does
 VERBS: dict[str, str] = {
-    "fit": "fit an adapter; --config configs/geometry.yaml",
+    "fit": "fit an adapter; --config geometry",
     "validate": "score a checkpoint on validation data",
     "test": "score a checkpoint on test data",
     "compare": "set the results of several tests side by side, with intervals",
@@ -28,6 +28,7 @@ VERBS: dict[str, str] = {
     "inspect": "say what is in an adapter, a basis, a checkpoint",
     "merge": "write a model with an adapter merged into its weights",
     "export": "write an adapter or a basis in another project's format",
+    "configs": "list the configs that come with the package, or copy one to edit",
     "generate": "write synthetic scenes to disk",
     "audit": "is a set of synthetic scenes worth fitting an adapter to?",
     "data": "data check PATH: was this capture read right?",
@@ -48,7 +49,7 @@ options:
   -h, --help  this text; `lorasub VERB --help` for a verb's options
 
 example:
-  lorasub fit --config configs/geometry.yaml --trainer.max_steps 100
+  lorasub fit --config geometry --trainer.max_steps 100
 """
 
 
@@ -111,6 +112,10 @@ def run_verb(verb: str, arguments: Sequence[str]) -> None:
             import lorasub.cli.audit
 
             lorasub.cli.audit.run(arguments)
+        case "configs":
+            import lorasub.cli.configs
+
+            lorasub.cli.configs.run(verb, arguments)
         case "compare":
             import lorasub.cli.comparison
 

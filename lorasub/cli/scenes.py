@@ -13,6 +13,7 @@ from lorasub.cli.generation import generate
 from lorasub.data.synthetic import SyntheticScenes
 from lorasub.errors import ConfigError
 from lorasub.exports.scene_folders import LAYOUTS, Layout
+from lorasub.training.packaged_configs import find_config
 
 
 def run(arguments: Sequence[str]) -> None:
@@ -43,7 +44,7 @@ def _data_of_configs(arguments: Sequence[str], folder: Path) -> list[str]:
     """The arguments with each config of a fit replaced by a file that holds the settings of its data alone."""
     words = [part for word in arguments for part in (word.split("=", 1) if word.startswith("--config=") else [word])]
     for place in [index + 1 for index, word in enumerate(words[:-1]) if word == "--config"]:
-        given = Path(words[place])
+        given = find_config(words[place])
         try:
             content = yaml.safe_load(given.read_text(encoding="utf-8"))
         except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:

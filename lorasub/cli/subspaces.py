@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from lorasub.adapters.mining import adapter_folder, mine_subspace, read_adapter
-from lorasub.cli.arguments import named_paths, options_of, progress, show, table, verb_parser
+from lorasub.cli.arguments import add_out, check_out, named_paths, options_of, progress, show, table, verb_parser
 from lorasub.errors import ArtefactError, ConfigError
 from lorasub.figures import angle_histogram, depth_profile, overlap_heatmap, save_figure, spectra_figure, spectra_rows
 from lorasub.files import write_json
@@ -26,6 +26,8 @@ from lorasub.subspaces import (
 )
 from lorasub.subspaces import mine_subspace as mine_updates
 
+Grouping = Literal["all", "stage", "part", "kind", "depth", "layer"]
+
 _MINE = "lorasub mine runs/geometry/0 runs/geometry/1 runs/geometry/2 --dim 16 --out runs/geometry/basis"
 _OVERLAP = (
     "lorasub overlap geometry=runs/geometry/0,runs/geometry/1 texture=runs/texture/0,runs/texture/1 --out overlap"
@@ -43,11 +45,12 @@ def mine(arguments: Sequence[str]) -> None:
     """Mine the subspace that several adapters share."""
     parser = verb_parser("mine", "Find the subspace that several adapters share, layer by layer.", _MINE)
     parser.add_argument("adapters", nargs="+", type=str, help="folders of adapters, or of the runs that fitted them")
-    parser.add_argument("--out", type=str, required=True, help="folder for the basis and its spectra")
+    add_out(parser, "folder for the basis and its spectra")
     added = parser.add_function_arguments(
         mine_updates, skip={"adapters", "sources", "base_model_id", "dtype", "progress"}
     )
     parsed = parser.parse_args(list(arguments))
+    check_out(parsed)
     basis = mine_subspace(parsed.adapters, progress=progress, **options_of(parsed, added))
     folder = basis.save(parsed.out)
     save_figure(spectra_figure(basis), folder / "spectra.png", spectra_rows(basis))
@@ -64,12 +67,13 @@ def overlap(arguments: Sequence[str]) -> None:
         help="NAME=PATH of a basis or an adapter each; or NAME=PATH,PATH,... of adapters each, which also gives the "
         "overlap within every attribute",
     )
-    parser.add_argument("--out", type=str, default=None, help="folder for JSON, CSV and figures")
-    parser.add_argument("--by", type=str, default="all", choices=["all", "stage", "part", "kind", "depth", "layer"])
+    add_out(parser, "folder for JSON, CSV and figures", required=False)
+    parser.add_argument("--by", type=Grouping, default="all")
     parser.add_argument("--dim", type=int, default=16, help="dimensions of subspaces that are taken from adapters")
     parser.add_argument("--draws", type=int, default=500, help="random pairs behind each null")
     parser.add_argument("--seed", type=int, default=0, help="of the nulls and of the splits into halves")
     parsed = parser.parse_args(list(arguments))
+    check_out(parsed)
     named = named_paths(parsed.subspaces)
     common: dict[str, Any] = {"draws": parsed.draws, "seed": parsed.seed, "progress": progress}
     if all(len(paths) > 1 for paths in named.values()):
@@ -86,9 +90,10 @@ def split(arguments: Sequence[str]) -> None:
     """Split attributes' subspaces into what all share and what is each one's own."""
     parser = verb_parser("split", "Split attributes into a common subspace and one of each attribute's own.", _SPLIT)
     parser.add_argument("groups", nargs="+", type=str, help="NAME=PATH,PATH,... of at least two adapters each")
-    parser.add_argument("--out", type=str, required=True, help="folder for raw/NAME, common and specific/NAME")
+    add_out(parser, "folder for raw/NAME, common and specific/NAME")
     added = parser.add_function_arguments(split_common_specific, skip={"adapters", "sources", "progress"})
     parsed = parser.parse_args(list(arguments))
+    check_out(parsed)
     groups, sources = _read_groups(named_paths(parsed.groups))
     parts = split_common_specific(groups, sources=sources, progress=progress, **options_of(parsed, added))
     folder = Path(parsed.out)
@@ -105,9 +110,10 @@ def combine(arguments: Sequence[str]) -> None:
     """Join several bases into one."""
     parser = verb_parser("combine", "Join the subspaces of several attributes into one basis.", _COMBINE)
     parser.add_argument("bases", nargs="+", type=str, help="NAME=PATH of a basis each, in order of precedence")
-    parser.add_argument("--out", type=str, required=True, help="folder for the combined basis")
+    add_out(parser, "folder for the combined basis")
     added = parser.add_function_arguments(combine_subspaces, skip={"bases", "progress"})
     parsed = parser.parse_args(list(arguments))
+    check_out(parsed)
     bases = {name: _read_basis(name, paths) for name, paths in named_paths(parsed.bases).items()}
     combined = combine_subspaces(bases, progress=progress, **options_of(parsed, added))
     folder = combined.save(parsed.out)

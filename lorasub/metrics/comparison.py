@@ -80,7 +80,7 @@ def compare_results(
         seed: of the resamples.
 
     Raises:
-        ConfigError: protocols or frames differ (saying which), or nothing is common to both.
+        ConfigError: precision, protocols or frames differ (saying which), or nothing is common to both.
     """
     if not 0 < confidence < 1 or resamples < 100:
         raise ConfigError(f"confidence must be in (0, 1) and resamples at least 100, not {confidence} and {resamples}")
@@ -117,6 +117,9 @@ def compare_results(
 def unlike(first: Results, second: Results) -> list[str]:
     """Why two evaluations do not compare, in words; empty if they do."""
     reasons = []
+    precisions = [results.model.get("precision") for results in (first, second)]
+    if None not in precisions and precisions[0] != precisions[1]:
+        reasons.append(f"the first was computed in precision {precisions[0]}, the second in {precisions[1]}")
     for name in sorted(first.sets.keys() ^ second.sets.keys()):
         reasons.append(f"the test set '{name}' is in the {'first' if name in first.sets else 'second'} only")
     for name in sorted(first.sets.keys() & second.sets.keys()):

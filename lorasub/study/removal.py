@@ -20,8 +20,7 @@ def remove(step: OpenStep) -> dict[str, Any]:
     if step.config["random"]:
         basis = _random_like(basis, seed=step.config["seed"])
     rest = ProjectedOut(updates, basis)
-    # written by a fit of this study: Lightning's own state in it is more than weights_only reads
-    checkpoint = torch.load(run / "checkpoints" / "last.ckpt", map_location="cpu", weights_only=False)
+    checkpoint = torch.load(run / "checkpoints" / "last.ckpt", map_location="cpu", weights_only=True)
     state = checkpoint["state_dict"]
     before = after = 0.0
     for path, update in updates.items():

@@ -69,7 +69,7 @@ class FullyShardedStrategy(ModelParallelStrategy):
     def load_checkpoint(self, checkpoint_path: Any, weights_only: bool | None = None) -> dict[str, Any]:
         """As Lightning, which takes the tensors out; the task wants to see that they were all there."""
         checkpoint = super().load_checkpoint(checkpoint_path, weights_only)
-        stored = torch.load(self.broadcast(checkpoint_path), map_location="cpu", mmap=True, weights_only=weights_only)
+        stored = torch.load(self.broadcast(checkpoint_path), map_location="cpu", mmap=True, weights_only=True)
         return checkpoint | {"state_dict": stored["state_dict"]}
 
     def on_train_end(self) -> None:

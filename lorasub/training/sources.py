@@ -17,6 +17,7 @@ from lorasub.errors import ConfigError
 from lorasub.training.checkpoints import SETTINGS, CheckpointInfo, find_checkpoint, read_checkpoint, run_of
 from lorasub.training.image_size import give_image_size
 from lorasub.training.mistakes import SettingsParser
+from lorasub.training.packaged_configs import find_config
 from lorasub.training.parser import BASE_MODEL, plain
 from lorasub.training.run_settings import RunSettings
 from lorasub.training.verbs import Verb
@@ -59,6 +60,7 @@ def read_sources(verb: Verb, parser: SettingsParser, words: Sequence[str]) -> So
     """
     if {"-h", "--help"} & set(words):
         parser.parse_args(list(words))
+    words = _with_files(words)
     configs = [value for name, value in _options(words) if name in _CONFIG]
     first = _first_look(configs, words)
     wanted = first.get("ckpt_path")
@@ -82,7 +84,7 @@ def read_sources(verb: Verb, parser: SettingsParser, words: Sequence[str]) -> So
 
 
 _NOTHING: dict[Verb, str] = {
-    "fit": "fit needs settings: give --config FILE, for example lorasub fit --config configs/geometry.yaml",
+    "fit": "fit needs settings: give --config FILE, for example lorasub fit --config geometry",
     **{
         verb: f"{verb} needs a model: give --ckpt_path RUN, for example lorasub {verb} --ckpt_path runs/geometry/0, or "
         "--config FILE for the model without fine-tuning"
@@ -115,6 +117,19 @@ def _parse_above(parser: SettingsParser, below: Mapping[str, Any], words: Sequen
         settings: Namespace = parser.parse_args(["--config", str(file), *words])
     settings.pop("config", None)
     return settings
+
+
+def _with_files(words: Sequence[str]) -> list[str]:
+    """The same words, with the file of every config that is given by its name."""
+    found: list[str] = []
+    for word in words:
+        name, equals, value = word.partition("=")
+        if name in _CONFIG and equals:
+            word = f"{name}={find_config(value)}"
+        elif found and found[-1] in _CONFIG:
+            word = str(find_config(word))
+        found.append(word)
+    return found
 
 
 def _first_look(configs: Sequence[str], words: Sequence[str]) -> dict[str, Any]:

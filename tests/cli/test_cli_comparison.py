@@ -39,6 +39,7 @@ def runs(tiny_weights: Path, tiny_config: VGGTConfig, tmp_path_factory: pytest.T
         ("two", second, []),
         ("more", tiny_weights, ["--model.protocols=[default,evo_sim3]"]),
         ("other", tiny_weights, ["--data.seed=1"]),
+        ("half", tiny_weights, ["--trainer.precision=bf16-mixed"]),
     ):
         assert main(words(weights, folder, name, *more)) == 0
     return folder
@@ -93,6 +94,10 @@ def test_compare_refuses_and_can_be_forced(runs: Path, capsys: pytest.CaptureFix
     assert "'evo_sim3/ate' is measured by" in capsys.readouterr().err
     assert main(["compare", one, other]) == 2
     assert "5 scenes are in the first only" in capsys.readouterr().err
+    half = str(runs / "half" / "0")
+    assert main(["compare", one, half]) == 2
+    assert "precision 32-true, the second in bf16-mixed" in capsys.readouterr().err
+    assert main(["compare", one, half, "--force", "--resamples=200"]) == 0
     assert main(["compare", one, more, "--force", "--resamples=200"]) == 0
     assert main(["compare", one]) == 2
     assert main(["compare", one, str(runs / "none")]) == 2

@@ -59,6 +59,9 @@ def test_mine_finds_what_was_planted(adapters: Path, tmp_path: Path, capsys: pyt
     assert basis.attributes == ("geometry",)
     assert told["hash"] == basis.hash()
     assert (tmp_path / "basis" / "spectra.png").stat().st_size > 10_000
+    assert main(list(map(str, words))) == 2  # it is there already
+    assert "--overwrite" in capsys.readouterr().err
+    run([*words, "--overwrite"], capsys)
     tensors = read_tensors(adapters / "geometry" / "0" / "adapter" / "adapter_model.safetensors")
     for path, layer in basis.layers.items():
         planted = tensors[f"base_model.model.{path}.lora_A.weight"][0]
