@@ -15,9 +15,9 @@ import torch
 from lorasub.errors import ConfigError
 from lorasub.scenes.cameras import MAX_VIEWS, look_at
 from lorasub.scenes.description import Cameras
-from lorasub.scenes.indoor.interior import CENTRE_SLOTS, FREE, Interior
+from lorasub.scenes.indoor.interior import CENTRE_SLOTS, Interior
 from lorasub.scenes.indoor.pieces import MOST_SUPPORTS
-from lorasub.scenes.indoor.ranges import IndoorRanges
+from lorasub.scenes.indoor.ranges import FREE, IndoorRanges
 from lorasub.scenes.streams import Array, BoolArray, Draws, IntArray
 
 PATHS = 16
@@ -26,7 +26,8 @@ CAMERA_DRAWS = 64 + 40 * PATHS + 6 * MAX_VIEWS
 _TURN_BACK = 7
 #: Places of the image, along each axis, through which the median depth is estimated.
 _PROBES = np.array([-0.8, 0.0, 0.8])
-#: Which of the proposed paths are looked at together; the later ones only where none of the earlier works.
+#: Which of the proposed paths are looked at together; the later ones only where none of the earlier works. Of the last
+#: ones less is asked.
 _ROUNDS = (slice(0, 3), slice(3, 8), slice(8, PATHS))
 
 
@@ -65,7 +66,7 @@ def draw_indoor_cameras(draws: Draws, ranges: IndoorRanges, interior: Interior, 
     start = start.where(interior.facade, _facade_starts(draws, ranges, interior))
     position, target = start.position, start.target
     short, long = ranges.baseline
-    ratio = short * (long / short) ** draws.uniform((0.0, 1.0), PATHS) ** 0.5  # narrow places shorten what is long
+    ratio = short * (long / short) ** draws.uniform((0.0, 1.0), PATHS) ** 0.65  # narrow places shorten what is long
     ratio = np.where(panning[:, None], np.minimum(ratio, 0.12), ratio)
     heading = draws.uniform((0.0, 2.0 * np.pi), PATHS)
     rise = draws.uniform((-0.35, 0.35), PATHS)
@@ -97,8 +98,9 @@ def draw_indoor_cameras(draws: Draws, ranges: IndoorRanges, interior: Interior, 
         tried = here[:, :, None] + offset + 0.25 * step[..., None, None] * noise[left, None, :, :3]
         least = ranges.clearance * np.where(room.close, 0.5, 1.0)
         works = clearance(room, tried).min(-1) >= least[:, None]
+        strict = 0.4 if proposals is _ROUNDS[-1] else 1.0
         works &= near_by[left, None] | (
-            (depth > 0.45) & (filled >= content[left, None]) & (spread >= relief[left, None])
+            (depth > 0.45) & (filled >= strict * content[left, None]) & (spread >= relief[left, None] ** strict)
         )
         rows, first = np.arange(left.size), np.argmax(works, axis=-1)
         path[left], aimed[left] = tried[rows, first], there[rows, first] - here[rows, first]

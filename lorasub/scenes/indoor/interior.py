@@ -8,9 +8,10 @@ import numpy as np
 
 from lorasub.scenes.description import FIRST_OBJECT, Primitive
 from lorasub.scenes.indoor.catalogue import CATALOGUE
+from lorasub.scenes.indoor.ranges import MOST_SMALL, PLACES
 from lorasub.scenes.streams import Array, BoolArray, IntArray
 
-SIDES, PLACES, CHAIRS, MOST_SMALL, CELLS = 4, 3, 4, 26, 4
+SIDES, CHAIRS, CELLS = 4, 4, 4
 ALONG = SIDES * PLACES
 #: Objects: along the walls, on the walls, table or the like, chairs around it; small things follow.
 STANDING_SLOTS, HANGING_SLOTS, CENTRE_SLOTS = (
@@ -23,8 +24,6 @@ OBJECTS = LARGE + MOST_SMALL
 #: Surfaces: two of each object, body and accent, after those of the room.
 SURFACES = FIRST_OBJECT + 2 * OBJECTS
 MAX_SOLIDS = 160
-#: Half the side of the square that is left free.
-FREE = 0.33
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,15 +16,13 @@ from lorasub.scenes.indoor.interior import (
     ALONG,
     CENTRE_SLOTS,
     CHAIRS,
-    FREE,
     MAX_SOLIDS,
-    PLACES,
     SIDES,
     Interior,
     Objects,
     footprint,
 )
-from lorasub.scenes.indoor.ranges import IndoorRanges
+from lorasub.scenes.indoor.ranges import FREE, PLACES, IndoorRanges
 from lorasub.scenes.indoor.solids import solids_of
 from lorasub.scenes.indoor.standing import STANDING
 from lorasub.scenes.indoor.tabletops import draw_small, supports_of

@@ -4,7 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from lorasub.errors import ConfigError
+
 Range = tuple[float, float]
+
+#: Half the side of the square that is left free in every room.
+FREE = 0.33
+#: Places for furniture along a wall, and small things in a scene, at most.
+PLACES, MOST_SMALL = 3, 26
+LEAST_ROOM, LEAST_HEIGHT = 1.2, 2.3
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,6 +43,9 @@ class IndoorRanges:
         near: distance from which small things are seen.
         before: distance from which facades are seen.
         around: distance from a piece at which cameras circle it.
+
+    Raises:
+        ConfigError: a share outside of [0, 1], a range the wrong way round, or a room in which no camera can stand.
     """
 
     room: Range = (1.2, 3.5)
@@ -60,3 +71,28 @@ class IndoorRanges:
     near: Range = (0.3, 1.0)
     before: Range = (1.8, 7.0)
     around: Range = (0.6, 2.0)
+
+    def __post_init__(self) -> None:
+        for name in ("hanging", "centre", "close", "facade", "surface", "circling", "panning"):
+            if not 0.0 <= getattr(self, name) <= 1.0:
+                raise ConfigError(f"IndoorRanges.{name} is {getattr(self, name)}; it is a share, between 0 and 1")
+        if self.close + self.facade > 1.0:
+            raise ConfigError(f"close is {self.close} and facade is {self.facade}; together they are at most 1")
+        for name in ("room", "height", "gap", "camera_height", "fov", "baseline", "turn", "near", "before", "around"):
+            low, high = getattr(self, name)
+            if not 0.0 < low <= high:
+                raise ConfigError(f"IndoorRanges.{name} is {(low, high)}; it must be two numbers, 0 < low <= high")
+        for name, limits, most in (("filled", self.filled, PLACES), ("small", self.small, MOST_SMALL)):
+            if not 0 <= limits[0] <= limits[1] <= most:
+                raise ConfigError(
+                    f"IndoorRanges.{name} is {tuple(limits)}; it is a range of numbers within 0 to {most}"
+                )
+        if not 0.0 < self.clearance < FREE:
+            raise ConfigError(
+                f"clearance is {self.clearance}; it must be between 0 and {FREE}, half of the free square"
+            )
+        if self.room[0] < LEAST_ROOM or self.height[0] < LEAST_HEIGHT:
+            raise ConfigError(
+                f"room is {self.room} and height is {self.height}; rooms are at least {LEAST_ROOM} from the middle to "
+                f"each wall and {LEAST_HEIGHT} high"
+            )

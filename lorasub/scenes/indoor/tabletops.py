@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from lorasub.scenes.indoor.catalogue import CATALOGUE
-from lorasub.scenes.indoor.interior import CELLS, MOST_SMALL, Objects, Supports, footprint
-from lorasub.scenes.indoor.ranges import IndoorRanges
+from lorasub.scenes.indoor.interior import CELLS, Objects, Supports, footprint
+from lorasub.scenes.indoor.ranges import MOST_SMALL, IndoorRanges
 from lorasub.scenes.indoor.small import SMALL
 from lorasub.scenes.streams import BoolArray, Draws, IntArray
 
