@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test slow lint docs nano clean
+.PHONY: demo test slow test-gpu lint docs nano clean
 
 ## demo: install, then fit an adapter on synthetic scenes in which only the geometry varies
 demo: $(VENV)/demo.stamp
@@ -17,6 +17,15 @@ test: $(VENV)/test.stamp
 ## slow: the tests that take minutes
 slow: $(VENV)/test.stamp
 	$(BIN)/python -m pytest -m slow
+
+## test-gpu: the tests that need a GPU; with GPU_PACKAGES=folder on a machine without a network, see benchmarks/gpu
+ifdef GPU_PACKAGES
+test-gpu:
+	PYTHONPATH=$(GPU_PACKAGES):. $(PYTHON) -m pytest -m gpu tests/gpu
+else
+test-gpu: $(VENV)/test.stamp
+	$(BIN)/python -m pytest -m gpu tests/gpu
+endif
 
 ## lint: style, formatting, types
 lint: $(VENV)/test.stamp
