@@ -21,12 +21,13 @@ from torchmetrics import MetricCollection
 from lorasub.adapters import AdapterSet, AdapterSpec, inject_adapters
 from lorasub.backbones import Backbone
 from lorasub.contracts import SceneData, described
-from lorasub.errors import ArtefactError, ConfigError, NumericalError
+from lorasub.errors import ArtefactError, ConfigError
 from lorasub.geometry import normalize_scene
 from lorasub.losses import LossTerms
 from lorasub.run_callbacks import run_callbacks
 from lorasub.structures import Predictions, SceneBatch, require_scenes
 from lorasub.tasks.adapter_groups import adapter_groups
+from lorasub.tasks.device_waits import FiniteLosses, fuse_on_gpu
 from lorasub.tasks.rank_budget import RankBudget, layers_with_shared_ranks
 from lorasub.tasks.schedule import warmup_cosine
 
@@ -83,6 +84,7 @@ class SceneTask(LightningModule):
         # Frozen weights are not in our checkpoints, so loading cannot be strict; on_load_checkpoint checks names.
         self.strict_loading = False
         self._random_state: dict[str, Any] | None = None
+        self._losses = FiniteLosses()
 
     # ---------------------------------------------------------------------------------------- what a subclass changes
 
@@ -123,7 +125,7 @@ class SceneTask(LightningModule):
         """Mean loss over the scenes. Every scene weighs the same, on however many processes they are spread."""
         batch = self.prepare_batch(require_scenes(batch))
         terms = self.compute_loss(self(batch.images), batch)
-        self._refuse_non_finite(terms.total, batch)
+        self._losses.watch(terms.total, batch.scene_ids, self.global_step)
         self._log_loss("train", terms, len(batch))
         total = self.groups.objective(terms.total)
         regularization = self.adapters.regularization()
@@ -216,15 +218,6 @@ class SceneTask(LightningModule):
         if training:
             self.log("loss", terms.total.detach().mean(), prog_bar=True, logger=False, batch_size=scenes)
 
-    def _refuse_non_finite(self, total: Tensor, batch: SceneBatch) -> None:
-        finite = torch.isfinite(total.detach())
-        if not finite.all():
-            scenes = [name for name, good in zip(batch.scene_ids, finite.tolist(), strict=True) if not good]
-            raise NumericalError(
-                f"the loss became {total[~finite].tolist()} at step {self.global_step} on scene(s) "
-                f"{', '.join(scenes)}; try a smaller learning rate, and look at these scenes"
-            )
-
     # ------------------------------------------------------------------------------------------------------ optimiser
 
     def configure_callbacks(self) -> list[Callback]:
@@ -238,7 +231,9 @@ class SceneTask(LightningModule):
 
     def make_optimizer(self) -> Optimizer:
         """The optimiser over everything that is trainable."""
-        return self.optimizer_factory([parameter for parameter in self.parameters() if parameter.requires_grad])
+        optimizer = self.optimizer_factory([parameter for parameter in self.parameters() if parameter.requires_grad])
+        fuse_on_gpu(optimizer)
+        return optimizer
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         """That optimiser, with warm-up and cosine stepped every step.
@@ -272,8 +267,17 @@ class SceneTask(LightningModule):
 
     # ---------------------------------------------------------------------------------------------------- checkpoints
 
+    def on_validation_start(self) -> None:
+        """Nothing is evaluated or kept of a step whose loss was not finite."""
+        self._losses.settle()
+
+    def on_train_end(self) -> None:
+        """Likewise of the last step."""
+        self._losses.settle()
+
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Keep what training changes, the random state, and the recipe; the frozen backbone stays out."""
+        self._losses.settle()
         names = self._saved_names()
         for key in _STATES & set(checkpoint):
             checkpoint[key] = {name: value for name, value in checkpoint[key].items() if name in names}

@@ -20,6 +20,7 @@ from lorasub.backbones.vggt.initialization import add_positions, raise_layer_sca
 from lorasub.errors import ConfigError
 from lorasub.losses import LossTerms, VGGTLoss, attention_loss, matching_loss, patch_matches
 from lorasub.structures import Predictions, SceneBatch
+from lorasub.tasks.device_waits import fuse_on_gpu
 from lorasub.tasks.geometry import GeometryTask
 from lorasub.tasks.schedule import FitClock, warmup_hold_decay
 
@@ -195,7 +196,9 @@ class PretrainingTask(GeometryTask):
 
     def make_optimizer(self) -> Optimizer:
         """The optimiser over the two groups."""
-        return self.grouped_optimizer(parameter_groups(self))
+        optimizer = self.grouped_optimizer(parameter_groups(self))
+        fuse_on_gpu(optimizer)
+        return optimizer
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         """The optimiser over the two groups, with warm-up, a plateau and an optional decay, stepped every step.

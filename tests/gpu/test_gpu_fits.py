@@ -50,7 +50,18 @@ def test_a_resumed_fit_ends_where_an_undisturbed_one_does(
     common = ["fit", "--config", str(CONFIGS[0]), *tiny(tiny_weights, tmp_path, trainer_words)]
     common += ["--trainer.precision=32-true", "--trainer.val_check_interval=2", "--panels.scenes=0"]
     assert main([*common, "--run.name=whole", "--trainer.max_steps=4"]) == 0
-    assert main([*common, "--run.name=part", "--trainer.max_steps=4", "--checkpoint.every_n_train_steps=2", "--checkpoint.save_top_k=-1"]) == 0
+    assert (
+        main(
+            [
+                *common,
+                "--run.name=part",
+                "--trainer.max_steps=4",
+                "--checkpoint.every_n_train_steps=2",
+                "--checkpoint.save_top_k=-1",
+            ]
+        )
+        == 0
+    )
     (checkpoint, *_) = sorted((tmp_path / "part" / "0" / "checkpoints").glob("*step=2*.ckpt"))
     assert main([*common, "--run.name=part", "--trainer.max_steps=4", f"--ckpt_path={checkpoint}"]) == 0
     whole, resumed = adapter(tmp_path / "whole" / "0"), adapter(tmp_path / "part" / "0")

@@ -41,7 +41,7 @@ ADAPTERS: dict[str, Callable[[], AdapterSpec]] = {
     "lora": lambda: LoRA(r=4, targets=["blocks", "heads"]),
     "pissa": lambda: LoRA(r=4, init="pissa"),
     "dropout": lambda: LoRA(r=4, dropout=0.1),
-    "projected": lambda: RandomBasis(dim=4, targets=["blocks", "heads"]),
+    "projected": lambda: RandomBasis(dim=2, targets=["blocks", "heads"]),
     "full": lambda: FullFineTuning(targets="blocks"),
 }
 
