@@ -51,7 +51,7 @@ class FiniteLosses:
             return
         copy = torch.empty_like(losses, device="cpu", pin_memory=True)
         copy.copy_(losses, non_blocking=True)
-        arrived = torch.cuda.Event()
+        arrived = torch.cuda.Event()  # type: ignore[no-untyped-call]
         arrived.record()
         self._waiting = _Seen(copy, arrived, tuple(scene_ids), step)
 
