@@ -2,12 +2,26 @@
 
 from __future__ import annotations
 
-import ast
 from pathlib import Path
 
 import pytest
 
-GROUND = {"structures", "contracts", "run_callbacks", "console", "rng", "geometry", "errors", "files", "_version"}
+from lorasub.imports import imports_of
+
+GROUND = {
+    *(
+        "structures",
+        "contracts",
+        "run_callbacks",
+        "console",
+        "rng",
+        "geometry",
+        "errors",
+        "files",
+        "imports",
+        "_version",
+    )
+}
 ALLOWED: dict[str, set[str]] = {
     **dict.fromkeys(GROUND, GROUND),
     "subspaces": GROUND,
@@ -32,18 +46,6 @@ RESTRICTED: dict[str, set[str]] = {
     "torchmetrics": {"metrics", "tasks", "callbacks", "training", "study", "cli"},
     "matplotlib": {"figures"},
 }
-
-
-def imports_of(path: Path) -> set[str]:
-    """Every imported dotted name, those inside functions and under TYPE_CHECKING included."""
-    names: set[str] = set()
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-        if isinstance(node, ast.Import):
-            names |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom):
-            assert node.level == 0, f"{path}: relative import"
-            names |= {f"{node.module}.{alias.name}" for alias in node.names}
-    return names
 
 
 def modules(repository: Path) -> list[tuple[str, Path]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Mapping
 from typing import Self
 
@@ -10,7 +11,8 @@ from torch import Tensor
 from torch.nn import functional as F  # noqa: N812
 
 from lorasub.backbones.base import Backbone
-from lorasub.errors import ConfigError
+from lorasub.errors import ArtefactError, ConfigError
+from lorasub.files import read_tensors, write_tensors
 from lorasub.geometry import encode_pose, normalize_scene
 from lorasub.structures import Predictions, SceneBatch
 
@@ -91,6 +93,25 @@ class ConstantGeometry(Backbone):
             raise ConfigError("the mean needs some depth, and every view's pose in at least one scene")
         everywhere = depths.sum() / pixels.sum()
         return cls(torch.where(pixels > 0, depths / pixels.clamp(min=1), everywhere), poses / views[:, None])
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Writes it to a safetensors file that :meth:`load` reads."""
+        write_tensors(path, {"depth": self.depth, "poses": self.poses})
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> ConstantGeometry:
+        """Reads what :meth:`save` wrote.
+
+        Args:
+            path: of the file.
+
+        Raises:
+            ArtefactError: it is missing, damaged, or something else.
+        """
+        tensors = read_tensors(path)
+        if tensors.keys() != {"depth", "poses"}:
+            raise ArtefactError(f"{path} holds {sorted(tensors)}, not the depth and poses of a ConstantGeometry")
+        return cls(tensors["depth"], tensors["poses"])
 
     def forward(self, images: Tensor) -> Predictions:
         """The same for all ``images [B, S, 3, H, W]``, with confidence 1."""

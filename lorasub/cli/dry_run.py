@@ -11,8 +11,9 @@ import torch
 from jsonargparse import ArgumentParser
 
 from lorasub.errors import ConfigError
-from lorasub.study import Plan, Step
-from lorasub.study.training_config import INPUT, RATE, resolve, with_arguments
+from lorasub.study import Plan
+from lorasub.study.specs import with_arguments
+from lorasub.study.steps.training import AdapterChoice, FineTune, Fit, Training
 from lorasub.tasks import SceneTask, estimate_memory
 from lorasub.training.batch_shape import batch_shape, precision_dtypes
 
@@ -56,18 +57,18 @@ def dry_run(plan: Plan) -> list[Load]:
     """
     loads: dict[str, Load] = {}
     for step in plan.graph:
-        if step.kind not in ("fit", "try", "tune"):
+        if not isinstance(step.spec, Fit | FineTune):
             continue
-        config = _without_inputs(plan, step)
-        data = config["data"]["init_args"].get("data", config["data"])  # within the chosen training scenes
-        shape = batch_shape(data)
-        trainer = config["trainer"]
-        key = json.dumps([_without_rate(config["model"]), shape, trainer.get("precision")], sort_keys=True)
+        training = step.spec.training
+        data = training.data["init_args"].get("data", training.data)  # within the chosen training scenes
+        shape, precision = batch_shape(data), training.trainer.get("precision")
+        model = _model(plan, training)
+        key = json.dumps([model, shape, precision], sort_keys=True)
         if key not in loads:
-            autocast, dtype = precision_dtypes(trainer.get("precision") or "32-true")
+            autocast, dtype = precision_dtypes(precision or "32-true")
             scenes, views, size = shape
             try:
-                task = _on_meta(config["model"]).to(dtype)
+                task = _on_meta(model).to(dtype)
             except Exception as error:
                 raise ConfigError(f"the model of '{step.name}' cannot be built: {error}") from error
             found = estimate_memory(task, scenes=scenes, views=views, image_size=size, autocast=autocast)
@@ -97,31 +98,28 @@ def load_rows(loads: list[Load]) -> list[dict[str, Any]]:
     ]
 
 
-def _without_inputs(plan: Plan, step: Step) -> dict[str, Any]:
-    """A fit's settings with something of the right shape in place of what earlier steps will have made."""
-    config = dict(step.config.get("fit", step.config))
-    model = config["model"]
-    adapters = model["init_args"]["adapter"]
-    config["model"] = with_arguments(model, adapter=[_without_basis(plan, adapter) for adapter in adapters])
-    resolved: dict[str, Any] = resolve(config, {RATE: 1e-3})
-    return resolved
+def _model(plan: Plan, training: Training) -> dict[str, Any]:
+    """The settings of a model, with something of the right shape in place of what earlier steps will have made."""
+    adapters = [_without_basis(plan, choice) for choice in training.adapters]
+    optimizer = with_arguments(training.optimizer, lr=1e-3)
+    return with_arguments(training.task, backbone=training.backbone, adapter=adapters, optimizer=optimizer)
 
 
-def _without_basis(plan: Plan, adapter: Mapping[str, Any]) -> Mapping[str, Any]:
-    arguments = dict(adapter.get("init_args", {}))
-    basis = arguments.pop("basis", None)
-    if not isinstance(basis, str) or not basis.startswith(INPUT):
-        return adapter
-    wanted = plan.study.bases[basis.removeprefix(f"{INPUT}basis ")]
-    dim = plan.study.mining.dim if wanted.dim is None else wanted.dim
-    if not isinstance(dim, int):
-        raise ConfigError(f"how many dimensions '{dim}' gives is known only when adapters are there: use a number")
-    parts = len(wanted.attributes or plan.study.attributes)
-    return {"class_path": "RandomBasis", "init_args": {**arguments, "dim": dim * parts}}
-
-
-def _without_rate(model: Mapping[str, Any]) -> dict[str, Any]:
-    return with_arguments(model, optimizer=model["init_args"]["optimizer"]["class_path"])
+def _without_basis(plan: Plan, choice: AdapterChoice) -> Mapping[str, Any]:
+    if choice.basis is None:
+        return (
+            with_arguments(choice.settings, seed=0)
+            if "seed" in choice.settings.get("init_args", {})
+            else choice.settings
+        )
+    wanted = plan.bases[choice.basis.key]
+    if not isinstance(wanted.dim, int):
+        raise ConfigError(
+            f"how many dimensions '{wanted.dim}' gives is known only when adapters are there: use a number"
+        )
+    arguments = {**choice.settings.get("init_args", {}), "dim": wanted.dim * len(wanted.attributes or ())}
+    arguments.pop("basis", None)
+    return {"class_path": "RandomBasis", "init_args": arguments}
 
 
 def _on_meta(settings: Mapping[str, Any]) -> SceneTask:

@@ -12,14 +12,14 @@ from tqdm import tqdm
 from lorasub.cli.arguments import show, table, verb_parser
 from lorasub.errors import ConfigError, LorasubError
 from lorasub.study import Plan, ProcessWorkers, Progress, RayWorkers, Store, ThisProcess, Workers, plan_study, run_graph
+from lorasub.study.kinds import KINDS
 from lorasub.study.reading import read_study
 from lorasub.study.report import write_report
 from lorasub.study.runner import estimated_seconds
-from lorasub.study.store import GUESSES
 
 #: Operations a second that a data-centre GPU of 2023 may sustain in bfloat16 training: a third of its peak.
 _SUSTAINED = 300e12
-_DOES = {
+_ACTIONS = {
     "plan": "Print the steps of a study, which of them are done, and how long the others will take.",
     "run": "Do the steps of a study that are not done yet, then write its report.",
     "report": "Write the report of a study from the results that are there.",
@@ -27,15 +27,15 @@ _DOES = {
 
 
 def run(verb: str, arguments: Sequence[str]) -> None:
-    """Run one of the three."""
+    """Runs one of the three."""
     action = arguments[0] if arguments else ""
-    if action not in _DOES:
-        words = " | ".join(_DOES)
+    if action not in _ACTIONS:
+        words = " | ".join(_ACTIONS)
         if action in ("-h", "--help"):
             print(f"usage: lorasub study {{{words}}} FILE\n\nexample: lorasub study plan configs/study/nano.yaml")  # noqa: T201
             return
         raise ConfigError(f"say what to do: lorasub study {{{words}}} FILE, not '{action}'")
-    parser = verb_parser(f"study {action}", _DOES[action], f"lorasub study {action} configs/study/smoke.yaml")
+    parser = verb_parser(f"study {action}", _ACTIONS[action], f"lorasub study {action} configs/study/smoke.yaml")
     parser.add_argument("file", type=str, help="the study's YAML")
     parser.add_argument("--folder", type=str, default=None, help="where steps are kept, instead of what the YAML says")
     if action == "plan":
@@ -48,10 +48,16 @@ def run(verb: str, arguments: Sequence[str]) -> None:
         )
         parser.add_argument("--cpus", type=int, default=1, help="cores that a step takes, with --ray")
         parser.add_argument("--gpus", type=float, default=0.0, help="GPUs that a step takes, with --ray")
+    if action == "report":
+        parser.add_argument(
+            "--any_version",
+            action="store_true",
+            help="take results of the same name by older code or other settings, too",
+        )
     parsed = parser.parse_args(list(arguments[1:]))
     study = read_study(parsed.file)
     plan = plan_study(study)
-    store = Store(parsed.folder or study.folder)
+    store = Store(parsed.folder or study.folder, any_version=action == "report" and parsed.any_version)
     if action == "plan" and parsed.dry_run:
         _show_loads(plan, as_json=parsed.json)
         return
@@ -78,7 +84,7 @@ def _show_plan(plan: Plan, store: Store, *, every_step: bool, as_json: bool) -> 
             "steps": count,
             "done": done[kind],
             "left": duration(estimated_seconds([step for step in left if step.kind == kind], timings)),
-            "from": "timings" if kind in timings else f"a guess: {GUESSES[kind]:g} s a unit",
+            "from": "timings" if kind in timings else f"a guess: {KINDS[kind].guess:g} s a unit",
         }
         for kind, count in counts.items()
     ]
@@ -92,7 +98,7 @@ def _show_plan(plan: Plan, store: Store, *, every_step: bool, as_json: bool) -> 
 
 
 def _show_loads(plan: Plan, *, as_json: bool) -> None:
-    """Memory and arithmetic of all fits, and what a GPU would need for them."""
+    """Prints memory and arithmetic of all fits, and what a GPU would need for them."""
     from lorasub.cli.dry_run import dry_run, load_rows
 
     loads = dry_run(plan)
@@ -107,14 +113,14 @@ def _show_loads(plan: Plan, *, as_json: bool) -> None:
 
 
 def _workers(parsed: Any) -> Workers:
-    """Where the command line wants steps to be done."""
+    """Returns where the command line wants steps to be done."""
     if parsed.ray is not None:
         return RayWorkers(max(parsed.jobs, 1), address=parsed.ray or None, cpus=parsed.cpus, gpus=parsed.gpus)
     return ProcessWorkers(parsed.jobs) if parsed.jobs else ThisProcess()
 
 
 def _run(plan: Plan, store: Store, workers: Workers) -> dict[str, str]:
-    """Do the steps; name -> error of those that failed."""
+    """Does the steps; name -> error of those that failed."""
     with tqdm(total=len(plan.graph), unit="step", disable=not sys.stderr.isatty()) as bar:
 
         def tell(progress: Progress) -> None:
@@ -132,7 +138,7 @@ def _run(plan: Plan, store: Store, workers: Workers) -> dict[str, str]:
 
 
 def duration(seconds: float) -> str:
-    """Hours and minutes, or seconds where it is short."""
+    """Returns hours and minutes, or seconds where it is short."""
     if seconds < 90:
         return f"{seconds:.0f} s"
     minutes = round(seconds / 60)

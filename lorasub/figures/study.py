@@ -12,45 +12,44 @@ from matplotlib.figure import Figure
 
 from lorasub.figures.style import COLORS, MARKERS, NULL_COLOR, new_figure
 
+#: Kinds of rows that are lines across a panel, not points -> style of the line.
+_LINES = {"plane": ":", "mean": "-.", "zero-shot": "--"}
+
 
 def parameters_figure(rows: Sequence[Mapping[str, Any]], *, result: str) -> Figure:
-    """Accuracy over trained parameters, one panel a test set, one colour a family of methods.
+    """Draws accuracy over trained parameters, one panel a test set, one colour a family of methods.
 
     Args:
-        rows: with ``set``, ``method``, ``trainable`` (0 without fine-tuning, drawn as a line), ``mean`` and
-            ``deviation``. What stands before the first space of a method's name is its family.
+        rows: with ``set``, ``kind`` (``method``, or what is drawn as a line across: ``plane``, ``mean``,
+            ``zero-shot``), ``method`` (the family), ``label``, ``trainable``, ``mean`` and ``deviation``.
         result: label of the vertical axis.
     """
 
     def draw(axis: Axes, own: list[Mapping[str, Any]]) -> None:
         axis.set_xscale("log")
         axis.set_xlabel("trained parameters")
-        for number, (family, points) in enumerate(_grouped(own, lambda row: row["method"].split()[0]).items()):
-            if points[0]["trainable"] == 0:
-                axis.axhline(points[0]["mean"], color=NULL_COLOR, linestyle="--", label="no fine-tuning")
-                continue
+        for number, (family, points) in enumerate(_grouped(_drawn(axis, own), lambda row: row["method"]).items()):
             _line(axis, family, number, sorted(points, key=lambda row: row["trainable"]), "trainable")
 
     return _panels(rows, result, draw)
 
 
 def learning_curves(rows: Sequence[Mapping[str, Any]], *, result: str) -> Figure:
-    """Accuracy over the number of training scenes, one panel a test set, one line a method.
+    """Draws accuracy over the number of training scenes, one panel a test set, one line a method.
 
     Args:
-        rows: with ``set``, ``method``, ``scenes`` (None without fine-tuning, drawn as a line), ``mean``, ``deviation``.
+        rows: as for :func:`parameters_figure`, with ``scenes`` in place of ``trainable``.
         result: label of the vertical axis.
     """
 
     def draw(axis: Axes, own: list[Mapping[str, Any]]) -> None:
         axis.set_xscale("log", base=2)
         axis.set_xlabel("training scenes")
-        for number, (method, points) in enumerate(_grouped(own, lambda row: row["method"]).items()):
-            if points[0]["scenes"] is None:
-                axis.axhline(points[0]["mean"], color=NULL_COLOR, linestyle="--", label="no fine-tuning")
-                continue
-            _line(axis, method, number, sorted(points, key=lambda row: row["scenes"]), "scenes")
-        counts = sorted({row["scenes"] for row in own if row["scenes"] is not None})
+        mean = [row for row in own if row["kind"] == "mean"]
+        methods = [*mean, *_drawn(axis, [row for row in own if row["kind"] != "mean"])]
+        for number, (label, points) in enumerate(_grouped(methods, lambda row: row["label"]).items()):
+            _line(axis, label, number, sorted(points, key=lambda row: row["scenes"]), "scenes")
+        counts = sorted({row["scenes"] for row in methods})
         axis.set_xticks(counts, [str(count) for count in counts])
         axis.minorticks_off()
 
@@ -58,22 +57,30 @@ def learning_curves(rows: Sequence[Mapping[str, Any]], *, result: str) -> Figure
 
 
 def ablation_figure(rows: Sequence[Mapping[str, Any]], *, result: str) -> Figure:
-    """What one changed setting does to accuracy, one panel a test set, one line a method.
+    """Draws what one changed setting does to accuracy, one panel a test set, one line a row of the table.
 
     Args:
-        rows: with ``set``, ``method``, ``value`` (of the setting, as text, in the order in which it is shown), ``mean``
-            and ``deviation``.
+        rows: as for :func:`parameters_figure`, with ``value`` (of the setting, as text, in the order in which it is
+            shown) in place of ``trainable``.
         result: label of the vertical axis.
     """
     values = list(dict.fromkeys(row["value"] for row in rows))
 
     def draw(axis: Axes, own: list[Mapping[str, Any]]) -> None:
-        for number, (method, points) in enumerate(_grouped(own, lambda row: row["method"]).items()):
+        for number, (label, points) in enumerate(_grouped(own, lambda row: row["label"]).items()):
             placed = [{**row, "place": values.index(row["value"])} for row in points]
-            _line(axis, method, number, sorted(placed, key=lambda row: row["place"]), "place")
+            _line(axis, label, number, sorted(placed, key=lambda row: row["place"]), "place")
         _places(axis, values)
 
     return _panels(rows, result, draw)
+
+
+def _drawn(axis: Axes, rows: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """Draws the rows that are lines across a panel; returns the others."""
+    for row in rows:
+        if (style := _LINES.get(row["kind"])) is not None:
+            axis.axhline(row["mean"], color=NULL_COLOR, linestyle=style, label=row["label"])
+    return [row for row in rows if row["kind"] not in _LINES]
 
 
 def overlap_variants(rows: Sequence[Mapping[str, Any]]) -> Figure:

@@ -1,17 +1,18 @@
 """The whole experiment: a plan of steps from one YAML, a runner that goes on where it was stopped, and a report."""
 
-from lorasub.study.plan import Cell, Plan, RemovalCell, plan_study
-from lorasub.study.ray_workers import RayWorkers
+from lorasub.study.artefacts import Output, Workplace
+from lorasub.study.graph import Graph, Step
+from lorasub.study.plan import Cell, Plan, RemovalCell, Variant, plan_study
 from lorasub.study.runner import Outcome, Progress, run_graph
-from lorasub.study.settings import Ablation, AdapterFits, Basis, Downstream, Method, Mining, Removal, Study
-from lorasub.study.steps import Graph, Step
+from lorasub.study.specs import Ablation, AdapterFits, Arm, Basis, Downstream, Method, Mining, Primary, Removal, Study
 from lorasub.study.store import Record, Store
 from lorasub.study.training_scenes import TrainingScenes
-from lorasub.study.workers import ProcessWorkers, ThisProcess, Workers
+from lorasub.study.workers import ProcessWorkers, RayWorkers, ThisProcess, Workers
 
 __all__ = [
     "Ablation",
     "AdapterFits",
+    "Arm",
     "Basis",
     "Cell",
     "Downstream",
@@ -19,7 +20,9 @@ __all__ = [
     "Method",
     "Mining",
     "Outcome",
+    "Output",
     "Plan",
+    "Primary",
     "ProcessWorkers",
     "Progress",
     "RayWorkers",
@@ -31,7 +34,9 @@ __all__ = [
     "Study",
     "ThisProcess",
     "TrainingScenes",
+    "Variant",
     "Workers",
+    "Workplace",
     "plan_study",
     "run_graph",
 ]

@@ -1,101 +1,79 @@
-"""Which version of the code a step's result depends on.
+"""Finds the code that a step's result depends on, by following imports.
 
 A version number would have to be thought of with every change, and one hash of the whole package would throw away days
-of fits for a new colour in a figure. So each kind of step names the parts of the package that its result is computed
-by, and what counts of those is the syntax tree without documentation: comments, docstrings and layout do not.
+of fits for a new colour in a figure. So what counts is what the step's function imports, directly or not, as a syntax
+tree: comments, docstrings and layout do not count.
 """
 
 from __future__ import annotations
 
-import ast
 import functools
 import hashlib
+import importlib.metadata
 from collections.abc import Iterable
+from fnmatch import fnmatchcase
 from pathlib import Path
+
+from lorasub.imports import closure, defining_files, syntax_hash
 
 PACKAGE = Path(__file__).parents[1]
 
-_ADAPTERS = (
-    *("errors.py", "files.py", "rng.py", "adapters/mining.py", "adapters/folder.py", "adapters/peft_format.py"),
-    *("subspaces/basis.py", "subspaces/updates.py", "study/step_adapters.py"),
-)
-# Bases are what fine-tuning begins with: how subspaces are compared afterwards must not throw away what was tuned.
-_MINING = (
-    *_ADAPTERS,
-    *(
-        "subspaces/dimension.py",
-        "subspaces/haar.py",
-        "subspaces/irls.py",
-        "subspaces/mining.py",
-        "subspaces/threads.py",
-    ),
-    "study/subspace_steps.py",
-)
-_JOINING = (*_MINING, "subspaces/combine.py", "subspaces/joint.py", "subspaces/projection.py")
-_COMPARING = (*_ADAPTERS, "subspaces", "study/comparison_steps.py")
-_TRAINING = (
-    *(
-        "structures.py",
-        "contracts.py",
-        "rng.py",
-        "geometry",
-        "losses",
-        "backbones",
-        "adapters",
-        "tasks",
-        "data",
-        "scenes",
-        "metrics",
-    ),
-    *("subspaces/basis.py", "subspaces/controls.py", "subspaces/haar.py", "subspaces/updates.py"),
-    *("callbacks/before_after.py", "training", "study/training_scenes.py", "study/training_steps.py"),
-)
-#: Kind of step -> files and folders of the package.
-PARTS: dict[str, tuple[str, ...]] = {
-    "fit": _TRAINING,
-    "mine": _MINING,
-    "split": _JOINING,
-    "combine": _JOINING,
-    "overlap": _COMPARING,
-    "explain": _COMPARING,
-    "remove": (
-        *_ADAPTERS,
-        *("subspaces/controls.py", "subspaces/haar.py", "subspaces/projection.py"),
-        "study/removal.py",
-    ),
-    "try": _TRAINING,
-    "choose": ("study/training_steps.py",),
-    "tune": _TRAINING,
-    "test": (*_TRAINING, "callbacks/results_writer.py"),
+#: Code that steps import and whose changes leave their results as they are -> why.
+IGNORED: dict[str, str] = {
+    "_version.py": "a number for what is counted here file by file",
+    "errors.py": "messages",
+    "cli/*": "reads command lines; settings reach a step as a whole config",
+    "data/check*": "judges a capture before anyone trains on it",
+    "exports/*": "writes predictions for other tools",
+    "figures/*": "draws results",
+    "study/*": "plans, keeps and reports results; what computes them is in COUNTED",
+    "tasks/memory.py": "estimates memory and arithmetic",
+    "*/card.py": "text for people",
+    "callbacks/evaluation_figures.py": "draws predictions after a test",
+    "callbacks/prediction_writer.py": "writes predictions for other tools",
+    "callbacks/scene_panels.py": "draws predictions during a fit",
+    "callbacks/subspace_overlap.py": "compares a fitted adapter with others",
 }
+#: Files below ignored folders that compute results all the same.
+COUNTED = ("study/steps/*", "study/training_scenes.py")
+#: Packages whose versions count.
+PACKAGES = ("torch", "lightning", "kornia", "warp-lang")
 
 
 @functools.cache
-def code_version(kind: str) -> str:
-    """SHA-256 over the code behind one kind of step."""
-    return fingerprint(PACKAGE, PARTS[kind])
-
-
-def fingerprint(package: Path, parts: Iterable[str]) -> str:
-    """SHA-256 over the syntax of some files and folders of a package, without what is only for people.
+def code_version(file: str, *classes: str) -> str:
+    """Returns a SHA-256 over the code that a file of lorasub imports, and over the versions of the packages beneath.
 
     Args:
-        package: its folder.
-        parts: paths in it.
+        file: path below the package's folder, such as ``study/steps/removal.py``.
+        classes: dotted names of classes that its settings name.
     """
-    digest = hashlib.sha256()
-    for part in parts:
-        path = package / part
-        for file in sorted(path.rglob("*.py")) if path.is_dir() else [path]:
-            digest.update(f"{file.relative_to(package).as_posix()}\n{_syntax(file)}\n".encode())
+    versions = [f"{name} {_version(name)}" for name in PACKAGES]
+    own = [name.split(".")[1:] for name in classes if name.startswith(f"{PACKAGE.name}.")]
+    files = {file, *(each for parts in own for each in defining_files(PACKAGE, parts))}
+    return fingerprint(PACKAGE, sorted(closure(PACKAGE, *files, counts=counts)), versions)
+
+
+def _version(package: str) -> str:
+    try:
+        # what a build adds (+cpu, +cu126) differs between machines that share a store
+        return importlib.metadata.version(package).partition("+")[0]
+    except importlib.metadata.PackageNotFoundError:
+        return "absent"
+
+
+def fingerprint(package: Path, files: Iterable[str], more: Iterable[str] = ()) -> str:
+    """Returns a SHA-256 over the syntax of some files of a package, without what is only for people."""
+    digest = hashlib.sha256("\n".join(more).encode())
+    for file in files:
+        digest.update(f"{file}\n{syntax_hash(package / file)}\n".encode())
     return digest.hexdigest()
 
 
-@functools.cache
-def _syntax(file: Path) -> str:
-    tree = ast.parse(file.read_text(encoding="utf-8"))
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
-            documented = ast.get_docstring(node, clean=False) is not None
-            node.body = node.body[1:] if documented else node.body
-    return ast.dump(tree)
+def counts(file: str) -> bool:
+    """Returns whether a file's changes may change results."""
+    return _matches(file, COUNTED) or not _matches(file, IGNORED)
+
+
+def _matches(file: str, patterns: Iterable[str]) -> bool:
+    return any(fnmatchcase(file, pattern) for pattern in patterns)

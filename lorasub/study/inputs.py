@@ -47,6 +47,14 @@ def named_inputs(config: Any) -> dict[str, str]:
     return {name: found for name, path in _named(config, "") if (found := _once(_hash, path)) is not None}
 
 
+def class_paths(config: Any) -> Iterator[str]:
+    """Yields the dotted names of all classes that settings name."""
+    for each in config.values() if isinstance(config, Mapping) else config if isinstance(config, list | tuple) else ():
+        yield from class_paths(each)
+    if isinstance(config, Mapping) and isinstance(config.get("class_path"), str):
+        yield config["class_path"]
+
+
 def _named(config: Any, base_folder: str, key: str = "") -> Iterator[tuple[str, Path]]:
     if isinstance(config, Mapping):
         base_folder = str(config.get("base_folder") or base_folder)

@@ -1,339 +1,370 @@
-"""From a study's settings to the graph of its steps, and to the table of results that they will fill."""
+"""From a study's settings to the graph of its steps, and to the list of results that they will fill."""
 
 from __future__ import annotations
 
 import dataclasses
-import itertools
-from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
 
-from lorasub.study.code import code_version
+from lorasub.study.artefacts import Output
+from lorasub.study.graph import Graph
 from lorasub.study.inputs import looking_once
-from lorasub.study.settings import Basis, ClassSettings, Downstream, Method, Study, replaced
-from lorasub.study.steps import Graph, Kind, Step
-from lorasub.study.training_config import (
-    BASELINE,
-    INPUT,
-    RATE,
-    as_bank,
-    basis_names,
-    fit_config,
-    scoring_config,
-    swept,
-    training_data,
-    with_arguments,
-    with_bases,
-)
+from lorasub.study.kinds import new_step
+from lorasub.study.specs import Arm, Basis, ClassSettings, Downstream, Study, drawn_again, replaced, with_arguments
+from lorasub.study.steps.adapters import FittedAdapter
+from lorasub.study.steps.comparison import Compare
+from lorasub.study.steps.constant import MeanScene
+from lorasub.study.steps.removal import RANDOM, Remove
+from lorasub.study.steps.subspaces import Combine, Mine, Split
+from lorasub.study.steps.training import AdapterChoice, FineTune, Fit, RateTrial, Scoring, SelectRate, Training
 
+#: What stands in a row of a table: a fine-tuned method, the model as it is, or one that does not look at the images.
+RowKind = Literal["method", "zero-shot", "plane", "mean"]
 #: Optimiser of the adapters that are mined from.
 _ADAPTER_OPTIMIZER = {"class_path": "torch.optim.AdamW", "init_args": {"weight_decay": 0.05}}
+_PLANE = {"class_path": "lorasub.ConstantGeometry"}
+#: Between the seeds of the scenes of two draws of a basis; partitions have numbers below.
+_SEEDS_PER_DRAW = 1000
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
+class Variant:
+    """A study with one setting changed: of which ablation, and to which value."""
+
+    ablation: str
+    setting: str
+    value: Any
+
+    @property
+    def label(self) -> str:
+        """For people."""
+        return f"{self.setting}={self.value}"
+
+
+@dataclass(frozen=True, kw_only=True)
 class Cell:
-    """One result of a study: a method on one test, from one seed and one number of training scenes.
+    """One result of a study: one row of a table on one test.
 
     Attributes:
         downstream: the task.
-        method: the way to fine-tune.
-        scenes: training scenes; None for all.
-        seed: of the fine-tuning; None without one.
+        row: what was tested.
+        arm: the method, where it is one.
+        scenes: training scenes; None for all, or where there are none.
+        seed: of the fine-tuning; None where there is none.
         test: name of the test data, empty for that which belongs to the fine-tuning.
-        variant: the ablation and its value, such as ``mining.alpha=2``; empty for the study itself.
-        step: key of the test.
-        tune: key of the fine-tuning; None without one.
-        choose: key of the choice of the learning rate; None without one.
+        variant: the ablation; None for the study itself.
+        step: the test.
+        finetune: the fine-tuning.
+        select: the choice of the learning rate.
     """
 
     downstream: str
-    method: str
+    row: RowKind
     test: str
-    step: str
+    step: Output
+    arm: Arm | None = None
     scenes: int | None = None
     seed: int | None = None
-    variant: str = ""
-    tune: str | None = None
-    choose: str | None = None
+    variant: Variant | None = None
+    finetune: Output | None = None
+    select: Output | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
+class Comparison:
+    """The steps that compare the attributes of a variant; ``explain`` needs four partitions."""
+
+    variant: Variant | None
+    overlap: Output
+    explain: Output | None
+
+
+@dataclass(frozen=True, kw_only=True)
 class RemovalCell:
-    """One result of the causal test: an adapter without a subspace, on scenes in which one attribute varies.
+    """One result of the causal test: an attribute's adapter on scenes of its own.
 
     Attributes:
-        removed: attribute whose subspace was taken out, ``random``, or empty for the whole adapter.
-        tested: attribute that varies.
-        step: key of the test.
-        remove: key of the removal; None for the whole adapter.
+        attribute: of the adapter and of the scenes.
+        state: ``none`` (no adapter), ``whole``, or ``removed``.
+        removed: what was taken out, if something was: an attribute's name, or ``random``.
+        step: the test.
     """
 
-    removed: str
-    tested: str
-    step: str
-    remove: str | None = None
+    attribute: str
+    state: Literal["none", "whole", "removed"]
+    step: Output
+    removed: str | None = None
+    remove: Output | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(kw_only=True)
 class Plan:
-    """What a study will do.
-
-    Attributes:
-        study: its settings.
-        graph: all steps.
-        cells: what the steps' results are of.
-        overlaps: variant -> key of the step that compares the attributes.
-        bases: (variant, name) -> key of the step that combines it.
-        explained: variant -> key of the step that holds subspaces against adapters they were not mined from; variants
-            with fewer than four partitions have none.
-        removals: results of the causal test.
-    """
+    """What a study will do: all steps, and what their results are of."""
 
     study: Study
-    graph: Graph
-    cells: tuple[Cell, ...]
-    overlaps: dict[str, str]
-    bases: dict[tuple[str, str], str]
-    explained: dict[str, str]
-    removals: tuple[RemovalCell, ...]
+    graph: Graph = field(default_factory=Graph)
+    cells: list[Cell] = field(default_factory=list)
+    comparisons: list[Comparison] = field(default_factory=list)
+    removals: list[RemovalCell] = field(default_factory=list)
+    mined: dict[str, Output] = field(default_factory=dict)
+    bases: dict[str, Basis] = field(default_factory=dict)
+    combined: dict[str, Output] = field(default_factory=dict)
 
 
 def plan_study(study: Study) -> Plan:
-    """Every step of a study and of its ablations; what they share is there once.
+    """Returns every step of a study and of its ablations; what they share is there once.
 
     Raises:
         ConfigError: settings that do not fit together.
     """
+    plan = Plan(study=study)
     with looking_once():
-        return _planned(study)
-
-
-def _planned(study: Study) -> Plan:
-    graph = Graph()
-    main = _Planner(study, graph, variant="")
-    cells = list(main.cells(dict(study.downstream)))
-    overlaps, explained = {"": main.overlap()}, main.explain()
-    removals = tuple(main.removals())
-    bases = dict(main.bases)
-    for ablation in study.ablations.values():
-        for value in ablation.values:
-            variant = f"{ablation.setting}={value}"
-            changed = replaced(dataclasses.replace(study, ablations={}), ablation.setting, value)
-            kept = {n: m for n, m in changed.methods.items() if not m.adapter or n in ablation.methods}
-            tasks = {n: dataclasses.replace(task, methods=None) for n, task in changed.downstream.items()}
-            changed = dataclasses.replace(changed, methods=kept, downstream=tasks)
-            planner = _Planner(changed, graph, variant=variant)
-            chosen = {name: changed.downstream[name] for name in ablation.downstream or changed.downstream}
-            cells += [cell for cell in planner.cells(chosen) if cell.tune is not None]
-            bases |= planner.bases
-            overlaps[variant] = planner.overlap()
-            explained |= planner.explain()
-    return Plan(
-        study=study,
-        graph=graph,
-        cells=tuple(cells),
-        overlaps=overlaps,
-        bases=bases,
-        explained=explained,
-        removals=removals,
-    )
+        main = _Planner(study, plan, None)
+        plan.cells += main.cells(study.downstream)
+        plan.comparisons.append(main.comparison())
+        plan.removals += main.removals()
+        for name, ablation in study.ablations.items():
+            for value in ablation.values:
+                changed = replaced(dataclasses.replace(study, ablations={}), ablation.setting, value)
+                planner = _Planner(changed, plan, Variant(ablation=name, setting=ablation.setting, value=value))
+                tasks = {
+                    task: dataclasses.replace(changed.downstream[task], methods=ablation.methods)
+                    for task in (ablation.downstream or changed.downstream)
+                }
+                if ablation.methods:
+                    plan.cells += planner.cells(tasks)
+                comparison = planner.comparison()
+                if comparison.overlap != plan.comparisons[0].overlap:  # the setting has to do with adapters
+                    plan.comparisons.append(comparison)
+    return plan
 
 
 class _Planner:
-    """Adds the steps of one variant of a study to a graph."""
+    """Adds the steps of one variant of a study to a plan."""
 
-    def __init__(self, study: Study, graph: Graph, variant: str) -> None:
-        self.study = study
-        self.graph = graph
-        self.variant = variant
-        self.bases: dict[tuple[str, str], str] = {}
+    def __init__(self, study: Study, plan: Plan, variant: Variant | None) -> None:
+        self.study, self.plan, self.variant = study, plan, variant
+        self.layers = tuple(study.mining.layers)
 
-    def fits(self, attribute: str) -> dict[str, str]:
-        """The adapters of an attribute: role -> key; where they are fitted together, all roles have the same."""
-        partitions = range(self.study.partitions)
-        if not self.study.adapters.together:
-            return {f"{attribute}/{partition}": self._fit(attribute, partition) for partition in partitions}
+    def _add(self, kind: str, name: str, spec: Any, work: float = 1.0) -> Output:
+        shown = f"{name} ({self.variant.label})" if self.variant else name
+        return self.plan.graph.add(new_step(kind, shown.strip(), spec, work))
+
+    def _draw(self, seed: int) -> int:
+        """Which draw of bases a seed has."""
+        return seed if self.study.basis_draws == "per_seed" else self.study.seeds[0]
+
+    def _named(self, name: str, draw: int) -> str:
+        return name if draw == self.study.seeds[0] else f"{name} draw={draw}"
+
+    # adapters and subspaces
+
+    def fits(self, attribute: str, draw: int) -> tuple[FittedAdapter, ...]:
+        """Returns the adapters of an attribute; where they are fitted together, all are of one step."""
+        settings, partitions = self.study.adapters, range(self.study.partitions)
+        if not settings.together:
+            return tuple(
+                FittedAdapter(attribute=attribute, partition=p, fit=self._fit(attribute, p, draw)) for p in partitions
+            )
+        scenes = [self._scenes(attribute, partition, draw) for partition in partitions]
+        bank = {**with_arguments(settings.adapter, count=len(scenes)), "class_path": "LoRABank"}
+        data = {"class_path": "SceneBank", "init_args": {"members": scenes}}
+        fit = self._add_fit(attribute, bank, data, draw, work=settings.steps * len(scenes))
+        return tuple(FittedAdapter(attribute=attribute, partition=p, fit=fit, member=True) for p in partitions)
+
+    def _fit(self, attribute: str, partition: int, draw: int) -> Output:
         settings = self.study.adapters
-        bank, scenes = as_bank(settings.adapter, [self._scenes(attribute, partition) for partition in partitions])
-        key = self._add_fit(f"fit {attribute}", bank, scenes, work=settings.steps * len(partitions))
-        return {f"{attribute}/{partition}": key for partition in partitions}
+        data = self._scenes(attribute, partition, draw)
+        return self._add_fit(f"{attribute} {partition}", settings.adapter, data, draw, work=settings.steps)
 
-    def _fit(self, attribute: str, partition: int) -> str:
-        settings = self.study.adapters
-        name = f"fit {attribute} {partition}"
-        return self._add_fit(name, settings.adapter, self._scenes(attribute, partition), work=settings.steps)
-
-    def _scenes(self, attribute: str, partition: int) -> ClassSettings:
+    def _scenes(self, attribute: str, partition: int, draw: int) -> ClassSettings:
+        if self.study.adapters.placebo:
+            label = [*self.study.attributes, attribute].index(attribute)
+            attribute, partition = "all", label * self.study.partitions + partition
         data = with_arguments(self.study.adapters.data, attribute=attribute, partition=partition)
-        if self.study.adapters.separate_seeds and partition:
-            data = with_arguments(data, seed=data["init_args"].get("seed", 0) + partition)
-        return data
+        more = _SEEDS_PER_DRAW * draw + (partition if self.study.adapters.separate_seeds else 0)
+        return with_arguments(data, seed=data["init_args"].get("seed", 0) + more) if more else data
 
-    def _add_fit(self, name: str, adapter: ClassSettings, data: ClassSettings, work: float) -> str:
+    def _add_fit(self, name: str, adapter: ClassSettings, data: ClassSettings, draw: int, work: float) -> Output:
         settings = self.study.adapters
-        config = fit_config(
-            self.study,
+        training = Training(
+            backbone=self.study.backbone,
             task=settings.task,
-            adapter=[adapter],
+            adapters=(AdapterChoice(settings=adapter),),
             optimizer=_ADAPTER_OPTIMIZER,
-            learning_rate=settings.learning_rate,
             data=data,
             steps=settings.steps,
-            seed=settings.seed,
+            seed=settings.seed + draw,
+            trainer=self.study.trainer,
         )
-        return self._add("fit", name, config, work=work)
+        spec = Fit(training=training, learning_rate=settings.learning_rate)
+        return self._add("fit", self._named(name, draw), spec, work)
 
-    def overlap(self) -> str:
+    def comparison(self) -> Comparison:
         """Attributes against each other and against themselves."""
-        mining = self.study.mining
-        config = {
-            "dim": mining.overlap_dim,
-            "alpha": mining.alpha,
-            "draws": mining.overlap_draws,
-            "layers": mining.layers,
-        }
-        inputs = {role: key for attribute in self.study.attributes for role, key in self.fits(attribute).items()}
-        return self._add("overlap", "overlap of attributes", config, inputs)
+        mining, draw = self.study.mining, self.study.seeds[0]
+        adapters = tuple(adapter for attribute in self.study.attributes for adapter in self.fits(attribute, draw))
+        spec = Compare(adapters=adapters, layers=self.layers, dim=mining.overlap_dim, alpha=mining.alpha)
+        overlap = self._add("overlap", "of attributes", dataclasses.replace(spec, draws=mining.overlap_draws))
+        explain = self._add("explain", "held-out adapters", spec) if self.study.partitions >= 4 else None
+        return Comparison(variant=self.variant, overlap=overlap, explain=explain)
 
-    def explain(self) -> dict[str, str]:
-        """Adapters of all attributes, explained by subspaces that were mined from others; nothing for less than 4."""
-        if self.study.partitions < 4:
-            return {}
+    def _mine(self, attribute: str, dim: int | str | None, draw: int) -> Output:
         mining = self.study.mining
-        config = {"dim": mining.overlap_dim, "alpha": mining.alpha, "layers": mining.layers}
-        inputs = {role: key for attribute in self.study.attributes for role, key in self.fits(attribute).items()}
-        return {self.variant: self._add("explain", "explain held-out adapters", config, inputs)}
+        dim = mining.dim if dim is None else dim
+        spec = Mine(
+            attribute=attribute,
+            adapters=self.fits(attribute, draw),
+            layers=self.layers,
+            dim=dim,
+            alpha=mining.alpha,
+            eps=mining.eps,
+            normalize=mining.normalize,
+            null_draws=mining.null_draws,
+        )
+        found = self._add("mine", self._named(f"{attribute} dim={dim}", draw), spec)
+        if self.variant is None and draw == self.study.seeds[0]:
+            self.plan.mined.setdefault(attribute, found)
+        return found
+
+    def basis(self, name: str, draw: int) -> Output:
+        """Returns the step that combines one of the study's bases."""
+        wanted = self.study.bases[name]
+        attributes = tuple(wanted.attributes or self.study.attributes)
+        spec = Combine(attributes=attributes, part=wanted.part, tolerance=wanted.tolerance, scaled=wanted.scaled)
+        if wanted.part == "raw":
+            spec = dataclasses.replace(spec, mined={each: self._mine(each, wanted.dim, draw) for each in attributes})
+        else:
+            adapters = tuple(adapter for each in attributes for adapter in self.fits(each, draw))
+            dim = self.study.mining.dim if wanted.dim is None else wanted.dim
+            settings = Split(adapters=adapters, layers=self.layers, dim=dim, alpha=self.study.mining.alpha)
+            spec = dataclasses.replace(
+                spec, split=self._add("split", self._named(f"{'+'.join(attributes)} dim={dim}", draw), settings)
+            )
+        found = self._add("combine", self._named(name, draw), spec)
+        self.plan.bases[found.key] = dataclasses.replace(
+            wanted, attributes=list(attributes), dim=self.study.mining.dim if wanted.dim is None else wanted.dim
+        )
+        return found
 
     def removals(self) -> Iterator[RemovalCell]:
         """The causal test, if it is wanted."""
-        wanted = self.study.removal
+        wanted, draw = self.study.removal, self.study.seeds[0]
         if wanted is None:
             return
-        whole = self._fit(wanted.attribute, wanted.partition)
-        models: dict[str, str] = {"": whole}
-        bases = {name: self._mine(name, Basis(dim=wanted.dim)) for name in self.study.attributes}
-        for name, basis, random in (
-            *((name, basis, False) for name, basis in bases.items()),
-            ("random", next(iter(bases.values())), True),
-        ):
-            config = {"random": random, "seed": self.study.adapters.seed}
-            models[name] = self._add("remove", f"remove {name}", config, {"fit": whole, "basis": basis})
-        for (removed, model), tested in itertools.product(models.items(), self.study.attributes):
-            data = with_arguments(self.study.adapters.data, attribute=tested, partition=wanted.partition)
-            name = f"test {tested} without {removed or 'nothing'}"
-            step = self._add("test", name, scoring_config(self.study, data), {"fit": model})
-            yield RemovalCell(removed=removed, tested=tested, step=step, remove=model if removed else None)
+        task = self.study.adapters.task
+        subspaces = {name: self._mine(name, wanted.dim, draw) for name in self.study.attributes}
+        for attribute in self.study.attributes:
+            data = self._scenes(attribute, wanted.partition, draw)
+            scoring = Scoring(data=data, trainer=self.study.trainer)
+            as_it_is = dataclasses.replace(scoring, task=task, backbone=self.study.backbone)
+            yield RemovalCell(
+                attribute=attribute, state="none", step=self._add("test", f"{attribute} without adapter", as_it_is)
+            )
+            fit = self._fit(attribute, wanted.partition, draw)
+            whole = self._add("test", f"{attribute} whole", dataclasses.replace(scoring, checkpoint=fit))
+            yield RemovalCell(attribute=attribute, state="whole", step=whole)
+            spec = Remove(adapter=fit, subspaces=subspaces, seed=self.study.adapters.seed)
+            rest = self._add("remove", f"from {attribute}", spec)
+            for removed in (*subspaces, RANDOM):
+                test = dataclasses.replace(scoring, checkpoint=rest, part=removed)
+                step = self._add("test", f"{attribute} without {removed}", test)
+                yield RemovalCell(attribute=attribute, state="removed", step=step, removed=removed, remove=rest)
 
-    def basis(self, name: str) -> str:
-        """The step that combines one of the study's bases."""
-        wanted = self.study.bases[name]
-        attributes = wanted.attributes or self.study.attributes
-        if wanted.part == "raw":
-            inputs = {attribute: self._mine(attribute, wanted) for attribute in attributes}
-        else:
-            inputs = {"split": self._split(attributes, wanted)}
-        config = {
-            "attributes": attributes,
-            "part": wanted.part,
-            "tolerance": wanted.tolerance,
-            "scaled": wanted.scaled,
-        }
-        self.bases[self.variant, name] = self._add("combine", f"combine {name}", config, inputs)
-        return self.bases[self.variant, name]
+    # fine-tuning
 
     def cells(self, downstream: dict[str, Downstream]) -> Iterator[Cell]:
         """Every result of some tasks; adds the steps on the way."""
         for name, task in downstream.items():
-            tests = {"": task.data, **task.tests}
-            baselines = {
-                test: self._add("test", f"test {name} none {test}".strip(), scoring_config(self.study, data, task.task))
-                for test, data in tests.items()
-            }
-            for given, method in self.study.methods.items():
-                if not method.adapter:
-                    for test, key in baselines.items():
-                        yield Cell(downstream=name, method=given, test=test, step=key, variant=self.variant)
-                elif task.methods is None or given in task.methods:
-                    for label, single in swept(given, method):
-                        yield from self._method_cells(name, task, label, single, baselines)
+            zero_shot: dict[str, Output] = {}
+            for test, data in _tests(task).items():
+                spec = Scoring(data=data, trainer=self.study.trainer, task=task.task, backbone=self.study.backbone)
+                zero_shot[test] = self._add("test", f"{name} {self.study.zero_shot} {test}", spec)
+                plane = self._add("test", f"{name} plane {test}", dataclasses.replace(spec, backbone=_PLANE))
+                yield self._cell(name, "zero-shot", test, zero_shot[test])
+                yield self._cell(name, "plane", test, plane)
+            arms = [arm for arm in self.study.arms() if task.methods is None or arm.method in task.methods]
+            yield from self._mean_cells(name, task) if arms else ()
+            for arm in arms:
+                yield from self._arm_cells(name, task, arm, zero_shot[""])
 
-    def _method_cells(
-        self, name: str, task: Downstream, label: str, method: Method, baselines: dict[str, str]
-    ) -> Iterator[Cell]:
-        choose = self._choose(name, task, label, method)
+    def _cell(self, downstream: str, row: RowKind, test: str, step: Output, **more: Any) -> Cell:
+        return Cell(downstream=downstream, row=row, test=test, step=step, variant=self.variant, **more)
+
+    def _mean_cells(self, name: str, task: Downstream) -> Iterator[Cell]:
         for scenes in task.scenes:
             for seed in self.study.seeds:
-                what = f"{name} {label} scenes={'all' if scenes is None else scenes} seed={seed}"
-                config = self._tuning(task, method, f"{INPUT}{RATE}", scenes, seed)
+                what = f"scenes={'all' if scenes is None else scenes} seed={seed}"
+                made = self._add(
+                    "constant",
+                    f"{name} {what}",
+                    MeanScene(task=task.task, data=_training_data(task.data, scenes, seed)),
+                )
+                for test, data in _tests(task).items():
+                    spec = Scoring(data=data, trainer=self.study.trainer, task=task.task, constant=made)
+                    step = self._add("test", f"{name} mean {what} {test}", spec)
+                    yield self._cell(name, "mean", test, step, scenes=scenes, seed=seed)
+
+    def _arm_cells(self, name: str, task: Downstream, arm: Arm, zero_shot: Output) -> Iterator[Cell]:
+        select = self._select(name, task, arm)
+        for scenes in task.scenes:
+            for seed in self.study.seeds:
+                what = f"{name} {arm.label} scenes={'all' if scenes is None else scenes} seed={seed}"
                 # the same data scored without fine-tuning: before the first step nothing may differ
-                inputs = {RATE: choose, BASELINE: baselines[""]} | self._basis_inputs(method)
-                settings = {"fit": config, "validation_set": task.validation_set}
-                tune = self._add("tune", f"tune {what}", settings, inputs, work=task.steps)
-                for test, data in {"": task.data, **task.tests}.items():
-                    key = self._add(
-                        "test", f"test {what} {test}".strip(), scoring_config(self.study, data), {"fit": tune}
-                    )
-                    yield Cell(
-                        downstream=name,
-                        method=label,
-                        scenes=scenes,
-                        seed=seed,
-                        test=test,
-                        variant=self.variant,
-                        step=key,
-                        tune=tune,
-                        choose=choose,
-                    )
+                spec = FineTune(
+                    training=self._training(task, arm, scenes, seed, self._draw(seed)),
+                    rate=select,
+                    zero_shot=zero_shot,
+                    validation_set=task.validation_set,
+                )
+                finetune = self._add("finetune", what, spec, task.steps)
+                more: dict[str, Any] = {"arm": arm, "finetune": finetune, "select": select}
+                for test, data in _tests(task).items():
+                    scoring = Scoring(data=data, trainer=self.study.trainer, checkpoint=finetune)
+                    step = self._add("test", f"{what} {test}", scoring)
+                    yield self._cell(name, "method", test, step, scenes=scenes, seed=seed, **more)
 
-    def _choose(self, name: str, task: Downstream, label: str, method: Method) -> str:
+    def _select(self, name: str, task: Downstream, arm: Arm) -> Output:
         """Fits with every rate of the grid, and the choice among them, on validation data alone."""
-        trials = {}
-        for rate in self.study.rates(method):
-            config = self._tuning(task, method, rate, task.scenes[0], self.study.tuning_seed)
-            what = f"try {name} {label} rate={rate:g}"
-            trials[str(rate)] = self._add("try", what, {"fit": config}, self._basis_inputs(method), work=task.steps)
-        config = {"metric": f"val/{task.metric}", "larger_is_better": task.larger_is_better}
-        return self._add("choose", f"choose the rate of {name} {label}", config, trials)
+        training = self._training(task, arm, task.scenes[0], self.study.tuning_seed, self.study.seeds[0])
+        trials = []
+        for rate in arm.learning_rates:
+            spec = Fit(training=training, learning_rate=rate)
+            trial = self._add("lr_trial", f"{name} {arm.label} rate={rate:g}", spec, task.steps)
+            trials.append(RateTrial(learning_rate=rate, trial=trial))
+        select = SelectRate(trials=tuple(trials), metric=f"val/{task.metric}", larger_is_better=task.larger_is_better)
+        return self._add("select_lr", f"the rate of {name} {arm.label}", select)
 
-    def _tuning(
-        self, task: Downstream, method: Method, rate: float | str, scenes: int | None, seed: int
-    ) -> dict[str, Any]:
-        return fit_config(
-            self.study,
+    def _training(self, task: Downstream, arm: Arm, scenes: int | None, seed: int, draw: int) -> Training:
+        return Training(
+            backbone=self.study.backbone,
             task=task.task,
-            adapter=with_bases(method.adapter, self.study),
-            optimizer=method.optimizer,
-            learning_rate=rate,
-            data=training_data(task.data, scenes, seed),
+            adapters=tuple(self._adapters(arm.adapters, draw)),
+            optimizer=arm.optimizer,
+            data=_training_data(task.data, scenes, seed),
             steps=task.steps,
             seed=seed,
+            trainer=self.study.trainer,
         )
 
-    def _basis_inputs(self, method: Method) -> dict[str, str]:
-        return {f"basis {name}": self.basis(name) for name in basis_names(method.adapter, self.study)}
+    def _adapters(self, adapters: Sequence[ClassSettings], draw: int) -> Iterator[AdapterChoice]:
+        for settings in adapters:
+            name = settings.get("init_args", {}).get("basis")
+            known = isinstance(name, str) and name in self.study.bases
+            basis = self.basis(str(name), draw) if known else None
+            if basis is not None and draw == self.study.seeds[0] and self.variant is None:
+                self.plan.combined[str(name)] = basis
+            yield AdapterChoice(settings=drawn_again(settings, draw), basis=basis)
 
-    def _mine(self, attribute: str, basis: Basis) -> str:
-        mining = self.study.mining
-        options = {
-            "dim": mining.dim if basis.dim is None else basis.dim,
-            "alpha": mining.alpha,
-            "eps": mining.eps,
-            "normalize": mining.normalize,
-            "null_draws": mining.null_draws,
-        }
-        config = {"attribute": attribute, "layers": mining.layers, "options": options}
-        return self._add("mine", f"mine {attribute} dim={options['dim']}", config, self.fits(attribute))
 
-    def _split(self, attributes: list[str], basis: Basis) -> str:
-        mining = self.study.mining
-        dim = mining.dim if basis.dim is None else basis.dim
-        config = {"layers": mining.layers, "options": {"dim": dim, "alpha": mining.alpha}}
-        inputs = {role: key for attribute in attributes for role, key in self.fits(attribute).items()}
-        return self._add("split", f"split {'+'.join(attributes)} dim={dim}", config, inputs)
+def _tests(task: Downstream) -> dict[str, ClassSettings]:
+    return {"": task.data, **task.tests}
 
-    def _add(
-        self, kind: Kind, name: str, config: dict[str, Any], inputs: dict[str, str] | None = None, work: float = 1.0
-    ) -> str:
-        shown = f"{name} ({self.variant})" if self.variant else name
-        step = Step(kind=kind, name=shown, config=config, inputs=inputs or {}, code=code_version(kind), work=work)
-        return self.graph.add(step)
+
+def _training_data(data: ClassSettings, scenes: int | None, seed: int) -> ClassSettings:
+    """The data module that hands out the same first scenes, in the same order, to every method."""
+    return {
+        "class_path": "lorasub.study.TrainingScenes",
+        "init_args": {"data": data, "scenes": scenes, "seed": seed},
+    }

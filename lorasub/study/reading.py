@@ -1,25 +1,26 @@
-"""A study from its YAML file, every value checked against the type that its dataclass gives it.
-
-The command line's own parser would look into every ``class_path`` entry and build what it names; a study only hands
-such entries on to the fits that will.
-"""
+"""Reads a study from its YAML file; errors name the path in the file, the value, and the nearest name that exists."""
 
 from __future__ import annotations
 
 import dataclasses
 import difflib
+import json
 import os
 import re
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import yaml
+from pydantic import TypeAdapter, ValidationError
 
 from lorasub.errors import ConfigError
-from lorasub.study.settings import Study
+from lorasub.study.specs import Study
+
+#: Names under which a study names the file of another that it starts from.
+_BASE = "base"
 
 
 class _Loader(yaml.SafeLoader):
@@ -31,23 +32,18 @@ _Loader.add_implicit_resolver(
 )
 
 
-#: Name under which a study names the file of another that it starts from.
-_BASE = "base"
-
-
 def read_study(path: str | os.PathLike[str]) -> Study:
-    """Read a study, and what it is based on.
+    """Reads a study, and what it is based on.
 
     Raises:
         ConfigError: the file is missing or no YAML, or a setting is unknown, missing, of a wrong type or out of range.
     """
     content = _content(Path(path), ())
     try:
-        study = converted(content, Study, "")
-    except ConfigError as error:
-        raise ConfigError(f"{path}: {error}") from error
-    assert isinstance(study, Study)
-    return study
+        return TypeAdapter(Study).validate_json(json.dumps(content, default=str), strict=True)
+    except ValidationError as error:
+        told = list(dict.fromkeys(_told(dict(found), content) for found in error.errors()))
+        raise ConfigError("\n".join(f"{path}: {line}" for line in told)) from error
 
 
 def _content(path: Path, before: tuple[Path, ...]) -> Any:
@@ -60,9 +56,11 @@ def _content(path: Path, before: tuple[Path, ...]) -> Any:
         raise ConfigError(f"the study {path} cannot be read: {error.strerror}") from error
     except yaml.YAMLError as error:
         raise ConfigError(f"{path} is no YAML: {error}") from error
-    if not isinstance(content, Mapping) or _BASE not in content:
-        return content
-    own = {name: value for name, value in content.items() if name != _BASE}
+    if not isinstance(content, Mapping):
+        raise ConfigError(f"{path} should hold settings by name, not {content!r}")
+    own = {str(name): value for name, value in content.items() if name != _BASE}
+    if _BASE not in content:
+        return own
     return _merged(_content(path.parent / str(content[_BASE]), (*before, path.resolve())), own)
 
 
@@ -73,62 +71,46 @@ def _merged(base: Any, changes: Any) -> Any:
     return {**base, **{name: _merged(base.get(name), value) for name, value in changes.items()}}
 
 
-def converted(value: Any, wanted: Any, where: str) -> Any:
-    """Plain values as what a type annotation asks for.
-
-    Args:
-        value: from YAML.
-        wanted: a dataclass, a union, a literal, ``list[...]``, ``dict[str, ...]``, a plain type or ``Any``.
-        where: path of the value, for messages.
-
-    Raises:
-        ConfigError: it is not of that type.
-    """
-    if wanted is Any:
-        return value
-    if dataclasses.is_dataclass(wanted):
-        return _dataclass(value, typing.cast(type, wanted), where)
-    origin, arguments = typing.get_origin(wanted), typing.get_args(wanted)
-    if origin in (types.UnionType, typing.Union):
-        if value is None and type(None) in arguments:
-            return None  # not the settings of a dataclass with all of them left out
-        for option in arguments:
-            try:
-                return converted(value, option, where)
-            except ConfigError:
-                continue
-    elif origin is Literal:
-        if value in arguments:
-            return value
-    elif origin is list:
-        if isinstance(value, list):
-            return [converted(item, arguments[0], f"{where}[{index}]") for index, item in enumerate(value)]
-    elif origin is dict:
-        if isinstance(value, Mapping) and all(isinstance(key, str) for key in value):
-            return {key: converted(item, arguments[1], f"{where}.{key}") for key, item in value.items()}
-    elif wanted is float:
-        if isinstance(value, int | float) and not isinstance(value, bool):
-            return float(value)
-    elif isinstance(value, wanted) and not (wanted is int and isinstance(value, bool)):
-        return value
-    told = wanted.__name__ if origin is None else str(wanted).replace("typing.", "")
-    raise ConfigError(f"{where or 'the study'} should be {told}, not {value!r}")
+def _told(found: dict[str, Any], content: Any) -> str:
+    """One of pydantic's errors in words."""
+    where, at = "", content
+    *parents, last = found["loc"] or ("",)
+    for part in parents:
+        where, at = _step_into(where, at, part)
+    place = f"{where}.{last}".lstrip(".") if isinstance(last, str) else f"{where}[{last}]"
+    if found["type"] == "unexpected_keyword_argument":
+        names = _names_at(parents)
+        near = difflib.get_close_matches(str(last), names, n=1)
+        return f"there is no setting '{place}'" + (
+            f"; did you mean '{near[0]}'?" if near else f"; there are {', '.join(names)}"
+        )
+    if found["type"] in ("missing", "missing_argument"):
+        return f"'{place}' is missing"
+    where, at = _step_into(where, at, last)
+    if found["type"] == "value_error":
+        return f"{where}: {found['ctx']['error']}".removeprefix(": ")
+    wanted = found["msg"].removeprefix("Input ").replace("an object", "settings by name")
+    return f"{where or 'the study'} {wanted}, not {at!r}"
 
 
-def _dataclass(value: Any, wanted: type, where: str) -> Any:
-    value = {} if value is None else value
-    if not isinstance(value, Mapping):
-        raise ConfigError(f"{where or 'the study'} should hold settings by name, not {value!r}")
-    fields = {field.name: field for field in dataclasses.fields(wanted)}
-    prefix = f"{where}." if where else ""
-    for name in value:
-        if name not in fields:
-            near = difflib.get_close_matches(str(name), fields, n=1)
-            hint = f"; did you mean '{near[0]}'?" if near else f"; there are {', '.join(fields)}"
-            raise ConfigError(f"there is no setting '{prefix}{name}'{hint}")
-    for name, field in fields.items():
-        needed = field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
-        if needed and name not in value:
-            raise ConfigError(f"'{prefix}{name}' is missing")
-    hints = typing.get_type_hints(wanted)
-    return wanted(**{name: converted(item, hints[name], f"{prefix}{name}") for name, item in value.items()})
+def _step_into(where: str, at: Any, part: Any) -> tuple[str, Any]:
+    """One step down; pydantic also names members of unions, which are no steps."""
+    if isinstance(at, Mapping) and part in at:
+        return f"{where}.{part}".lstrip("."), at[part]
+    if isinstance(at, Sequence) and isinstance(part, int):
+        return f"{where}[{part}]", at[part]
+    return where, at
+
+
+def _names_at(path: Sequence[Any]) -> list[str]:
+    """Names of the settings of the dataclass that a path leads to."""
+    at: Any = Study
+    for part in path:
+        options = typing.get_args(at) if typing.get_origin(at) in (types.UnionType, typing.Union) else (at,)
+        at = next((each for each in options if each is not type(None)), None)
+        if dataclasses.is_dataclass(at) and part in (hints := typing.get_type_hints(at)):
+            at = hints[part]
+        elif typing.get_origin(at) in (dict, list):
+            at = typing.get_args(at)[-1]
+    options = typing.get_args(at) if typing.get_origin(at) in (types.UnionType, typing.Union) else (at,)
+    return [item.name for each in options if dataclasses.is_dataclass(each) for item in dataclasses.fields(each)]

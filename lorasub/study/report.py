@@ -1,33 +1,45 @@
-"""The report of a study: Markdown, figures and CSV files, drawn from result files only, as often as one likes."""
+"""Writes the report of a study: Markdown, one HTML page, figures and CSV files, from result files only."""
 
 from __future__ import annotations
 
-import dataclasses
+import base64
+import html
 import math
+import re
 import statistics
 import time
-from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import jinja2
+import numpy as np
+import pandas as pd
+from markdown_it import MarkdownIt
+
+from lorasub._version import __version__
 from lorasub.figures import ablation_figure, learning_curves, parameters_figure, save_figure
-from lorasub.files import atomic_path, write_csv
+from lorasub.files import atomic_path
+from lorasub.study.evidence import LEVEL, compare_methods, judge_places
 from lorasub.study.plan import Plan
-from lorasub.study.scores import RESAMPLES, StudyResults, Summary
-from lorasub.study.store import Store, machine, version
-from lorasub.study.subspace_sections import subspace_sections
-from lorasub.study.text import Rows, markdown, page
+from lorasub.study.statistics import RESAMPLES
+from lorasub.study.store import Store, machine
+from lorasub.study.subspace_tables import removal_rows, spectra_figures, subspace_sections
+from lorasub.study.table import NO_LOOK, choice, measured, outcomes, results_table, summaries
 
 REPORT_FILE, PAGE_FILE = "report.md", "report.html"
+NO_EVIDENCE = "no evidence here"
+_GRID_NOTE = (
+    "† The learning rate stands at an end of its grid: a better one may lie beyond it, and widen the grid first."
+)
+Rows = list[dict[str, Any]]
 
 
 def write_report(plan: Plan, store: Store, *, command: str, failed: Mapping[str, str] | None = None) -> Path:
-    """Write ``reports/<name>/report.md`` with its figures and tables below the store's folder.
+    """Writes ``reports/<name>/report.md`` with its figures and tables below the store's folder.
 
-    ``report.html`` beside it is the same in one file, figures included.
-
-    What is not done yet is left out, and the report says how much that is.
+    ``report.html`` beside it is the same in one file, figures included. What is not done yet is left out, and the
+    report says how much that is.
 
     Args:
         plan: of the study.
@@ -40,302 +52,341 @@ def write_report(plan: Plan, store: Store, *, command: str, failed: Mapping[str,
     """
     folder = store.root / "reports" / plan.study.name
     folder.mkdir(parents=True, exist_ok=True)
-    report = _Report(StudyResults(plan, store), folder)
-    sections = [
-        report.head(command),
-        report.failures(failed or {}),
-        report.accuracy(),
-        report.pooled(),
-        report.differences(),
-        report.curves(),
-        report.costs(),
-        *subspace_sections(plan, store, folder),
-        report.ablations(),
-        report.protocol(),
-    ]
-    text = "\n\n".join(section for section in sections if section) + "\n"
-    for name, content in ((REPORT_FILE, text), (PAGE_FILE, page(text, folder))):
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(Path(__file__).parent), undefined=jinja2.StrictUndefined, autoescape=False
+    )
+    environment.filters.update(table=markdown, scene_count=_scene_count, one_line=lambda text: " ".join(text.split()))
+    context = {"command": command, "failed": dict(failed or {}), **_Report(plan, store, folder).context()}
+    text = environment.get_template("report.md.j2").render(context)
+    text = re.sub(r"\n{3,}", "\n\n", text).strip() + "\n"
+    body = MarkdownIt("commonmark", {"html": False}).enable("table").render(text)
+    page = environment.get_template("page.html.j2").render(
+        title=f"Study: {plan.study.name}", body=_embedded(body, folder)
+    )
+    for name, content in ((REPORT_FILE, text), (PAGE_FILE, page)):
         with atomic_path(folder / name) as temporary:
             temporary.write_text(content, encoding="utf-8")
     return folder / REPORT_FILE
 
 
 class _Report:
-    """One section after the other, each an empty text where there is nothing to say."""
+    """What the template is filled with; tables and figures are written on the way."""
 
-    def __init__(self, results: StudyResults, folder: Path) -> None:
-        self.results = results
-        self.folder = folder
-        self.plan, self.store, self.study = results.plan, results.store, results.plan.study
-        self.scores = results.scores()
-        self.summaries = results.summaries()
-        self.none = next(name for name, method in self.study.methods.items() if not method.adapter)
+    def __init__(self, plan: Plan, store: Store, folder: Path) -> None:
+        self.plan, self.store, self.study, self.folder = plan, store, plan.study, folder
+        self.results = results_table(plan, store)
+        self.outcomes = outcomes(self.results, plan)
+        self.own = self.outcomes[self.outcomes["variant"] == ""]
+        self.places = judge_places(self.own, self.study)
+        self.compared = compare_methods(self.own, self.study, self.places)
+        self.summaries = summaries(self.outcomes)
 
-    def head(self, command: str) -> str:
-        done = sum(self.store.done(step) for step in self.plan.graph)
-        return (
-            f"# Study: {self.study.name}\n\n"
-            f"Drawn {time.strftime('%Y-%m-%d', time.gmtime())} with lorasub {version()} on {machine()}. "
-            f"{done} of {len(self.plan.graph)} steps are done. Made by `{command}`; drawn again from the stored "
-            "results by `lorasub study report`. Every result of a test is in `scores.csv` or `removals.csv`, with the "
-            "file it comes from."
-        )
-
-    def failures(self, failed: Mapping[str, str]) -> str:
-        if not failed:
-            return ""
-        lines = [f"- {name}: {_one_line(error)}" for name, error in failed.items()]
-        return "## What failed\n\n" + "\n".join(lines)
-
-    def accuracy(self) -> str:
-        """The main table and figure, at the number of scenes at which learning rates were chosen."""
-        rows_of_all = [score.row() for score in self.scores]
-        self._csv("scores.csv", rows_of_all)
-        parts = []
-        for name, task in self.study.downstream.items():
-            own = [s for s in self._main(name) if s.scenes == task.scenes[0] or not s.trainable]
-            if not own:
-                continue
-            rows = [dataclasses.asdict(summary) for summary in own]
-            file = f"parameters_{name}.png"
-            save_figure(parameters_figure(rows, result=task.metric), self.folder / file, rows)
-            sets = list(dict.fromkeys(summary.set for summary in own))
-            cells = [
-                {
-                    "method": method,
-                    "parameters": f"{own_rows[0].trainable:,}",
-                    **{s.set: mean_and_spread(s) for s in own_rows},
-                }
-                for method, own_rows in _by_method(own).items()
-            ]
-            chosen_on = " ".join(sorted({summary.set for summary in own if summary.validation}))
-            parts.append(
-                f"### {name}\n\n{task.metric} ({'larger' if task.larger_is_better else 'smaller'} is better), mean and "
-                f"standard deviation over seeds, {_count(task.scenes[0])} training scenes. Learning rates were chosen "
-                f"on the set `{chosen_on}`; the others are new.\n\n"
-                f"{markdown(cells, ['method', 'parameters', *sets])}\n\n![{name}]({file})"
-            )
-        return "## Accuracy\n\n" + "\n\n".join(parts) if parts else ""
-
-    def pooled(self) -> str:
-        """Methods over several test sets as a whole."""
-        references = self.study.references
-        rows = self.results.pooled(references)
-        if not rows:
-            return ""
-        self._csv("pooled.csv", rows)
-        shown = [
-            {
-                "downstream": row["downstream"],
-                "method": row["method"],
-                "scenes": "" if row["method"] == self.none else _count(row["scenes"]),
-                "mean": f"{row['mean']:.4f}",
-                **{
-                    f"to {name}": f"{row[name]:.3f} ({row[f'{name} low']:.3f} to {row[f'{name} high']:.3f})"
-                    for name in references
-                    if name in row
-                },
-            }
-            for row in rows
-        ]
-        sets = [f"{name}: {', '.join(task.pooled)}" for name, task in self.study.downstream.items() if task.pooled]
-        return (
-            "## Over several test sets\n\nGeometric means over test sets and seeds, and ratios to references with "
-            f"their 95 % intervals over seeds and sets. {'; '.join(sets)}.\n\n"
-            f"{markdown(shown, ['downstream', 'method', 'scenes', 'mean', *(f'to {name}' for name in references)])}"
-        )
-
-    def differences(self) -> str:
-        """Paired differences to the model without fine-tuning and to the study's references."""
-        rows: list[dict[str, Any]] = []
-        for reference in (self.none, *self.study.references):
-            for cell, shown, found in self.results.differences(reference):
-                rows.append(
-                    {
-                        "downstream": cell.downstream,
-                        "set": shown,
-                        "reference": reference,
-                        "method": cell.method,
-                        "scenes": _count(cell.scenes) if cell.tune else "",
-                        "result": found.name,
-                        "difference": found.difference,
-                        "low": found.low,
-                        "high": found.high,
-                        "clear": found.clear,
-                        "test scenes": found.scenes,
-                    }
-                )
-        if not rows:
-            return ""
-        self._csv("differences.csv", rows)
-        parts = []
-        for name, task in self.study.downstream.items():
-            for reference in dict.fromkeys(row["reference"] for row in rows):
-                own = [
-                    row
-                    for row in rows
-                    if (row["downstream"], row["reference"], row["scenes"]) == (name, reference, _count(task.scenes[0]))
-                ]
-                table: dict[str, dict[str, str]] = {
-                    method: {"method": method} for method in dict.fromkeys(row["method"] for row in own)
-                }
-                for row in own:
-                    table[row["method"]][row["set"]] = (
-                        f"{row['difference']:+.3f} ({row['low']:+.3f} to {row['high']:+.3f})" + " \\*" * row["clear"]
-                    )
-                if table:
-                    columns = ["method", *dict.fromkeys(row["set"] for row in own)]
-                    parts.append(f"### {name}: {task.metric} minus that of {reference}\n\n")
-                    parts[-1] += markdown(list(table.values()), columns)
-        return (
-            "## Differences\n\nWith 95 % intervals over seeds and test scenes, at the first number of training scenes; "
-            "`differences.csv` has all. A star marks differences whose interval excludes 0.\n\n" + "\n\n".join(parts)
-        )
-
-    def curves(self) -> str:
-        """Accuracy over training scenes, where a task has several numbers of them."""
-        parts = []
-        for name, task in self.study.downstream.items():
-            own = [s for s in self._main(name) if not s.trainable or s.scenes is not None]
-            if len({summary.scenes for summary in own} - {None}) < 2:
-                continue
-            rows = [dataclasses.asdict(summary) for summary in own]
-            file = f"curves_{name}.png"
-            save_figure(learning_curves(rows, result=task.metric), self.folder / file, rows)
-            parts.append(f"### {name}\n\n![{name}]({file})")
-        return "## Training scenes\n\n" + "\n\n".join(parts) if parts else ""
-
-    def costs(self) -> str:
-        """Parameters by group, time, memory and size of each method, and the rate that was chosen."""
-        rows = []
-        choices = self.results.choices()
-        groups: dict[tuple[str, str], list[Mapping[str, Any]]] = {}
-        for cell in self.results.cells:
-            if not cell.variant and (measured := self.results.measured(cell.tune)):
-                groups.setdefault((cell.downstream, cell.method), []).append(measured)
-        for (downstream, method), fits in groups.items():
-            choice = choices[downstream, "", method]
-            rows.append(
-                {
-                    "downstream": downstream,
-                    "method": method,
-                    "parameters": _by_group(fits[0]["parameters"]),
-                    "step (s)": f"{statistics.median(fit['step_seconds'] for fit in fits):.3g}",
-                    f"peak memory, {fits[0]['peak_memory_of']} (MB)": (
-                        f"{max(fit['peak_memory_bytes'] for fit in fits) / 1e6:.0f}"
-                    ),
-                    "file (kB)": f"{max(fit['adapter_bytes'] for fit in fits) / 1e3:.0f}",
-                    "learning rate": f"{choice['learning_rate']:g}"
-                    + (" (end of the grid)" if choice["at_edge"] else ""),
-                }
-            )
-        if not rows:
-            return ""
-        self._csv("costs.csv", rows)
-        return (
-            "## Costs\n\nMedian time of a training step and peak memory of the fits. Where a rate stands at the end of "
-            f"its grid, a better one may lie beyond it.\n\n{markdown(rows)}"
-        )
-
-    def ablations(self) -> str:
-        """Each ablation beside the study itself."""
-        if not self.study.ablations:
-            return ""
-        rows = []
-        ablated = {(s.downstream, s.method) for s in self.summaries if s.variant}
-        for summary in self.summaries:
-            if (summary.downstream, summary.method) in ablated:
-                rows.append(
-                    {
-                        "downstream": summary.downstream,
-                        "set": summary.set,
-                        "method": summary.method,
-                        "scenes": _count(summary.scenes),
-                        "variant": summary.variant or "(the study)",
-                        summary.result: mean_and_spread(summary),
-                    }
-                )
-        if not rows:
-            return ""
-        self._csv("ablations.csv", rows)
-        columns = list(dict.fromkeys(key for row in rows for key in row))
-        figures = [figure for name in self.study.ablations for figure in self._ablation_figures(name)]
-        return "\n\n".join([f"## Ablations\n\n{markdown(rows, columns)}", *figures])
-
-    def _ablation_figures(self, name: str) -> Iterator[str]:
-        """A figure for each task that an ablation was done on, at the first number of training scenes."""
-        setting = self.study.ablations[name].setting
-        for downstream, task in self.study.downstream.items():
-            own = [s for s in self.summaries if s.downstream == downstream and s.scenes == task.scenes[0]]
-            values = {s.variant: s.variant.removeprefix(f"{setting}=") for s in own if _changes(s.variant, setting)}
-            methods = {s.method for s in own if s.variant in values}
-            shown = [s for s in own if s.method in methods and (s.variant in values or not s.variant)]
-            if not values:
-                continue
-            rows = [
-                dataclasses.asdict(summary) | {"value": values.get(summary.variant, "(the study)")} for summary in shown
-            ]
-            file = f"ablation_{name}_{downstream}.png"
-            save_figure(ablation_figure(rows, result=task.metric), self.folder / file, rows)
-            yield f"### {setting}, {downstream}\n\n![{setting}]({file})"
-
-    def protocol(self) -> str:
-        """How it was done, so that a reader need not ask."""
+    def context(self) -> dict[str, Any]:
+        """Everything, by the names of the template."""
+        self._csv("results.csv", self.results[self.results["scene"] == ""].drop(columns=["scene", "weight"]))
+        self._csv("scenes.csv", self.outcomes[self.outcomes["scene"] != ""])
+        self._csv("places.csv", self.places)
+        self._csv("differences.csv", self.compared)
         study = self.study
-        tasks = []
-        for name, task in study.downstream.items():
-            protocols = sorted(
-                {
-                    score.protocol
-                    for score in self.scores
-                    if score.cell.downstream == name and score.result == task.metric
-                }
+        removals, removal_tests = removal_rows(self.plan, self.store)
+        for name, rows in (("removals.csv", removals), ("costs.csv", costs := self._costs())):
+            self._csv(name, pd.DataFrame(rows))
+        records = [self.store.record(step) for step in self.plan.graph]
+        own_keys = {step.key for step in self.plan.graph}
+        zero = [measured(self.plan, self.store, cell.finetune).get("step_zero_difference") for cell in self.plan.cells]
+        pooled, pooled_notes, pooled_edges = self._pooled()
+        return {
+            "study": study,
+            "date": time.strftime("%Y-%m-%d", time.gmtime()),
+            "version": __version__,
+            "machine": machine(),
+            "total": len(records),
+            "done": sum(record is not None for record in records),
+            "other_versions": sum(record is not None and record.key not in own_keys for record in records),
+            "grid_note": _GRID_NOTE,
+            "primary": study.primary,
+            "primary_answer": self._primary_answer(),
+            "dimension_note": self._dimension_note(),
+            "accuracy": list(self._accuracy()),
+            "pooled": pooled,
+            "pooled_notes": pooled_notes,
+            "pooled_edges": pooled_edges,
+            "references": bool(study.references or study.primary),
+            "comparisons": [self._compared_row(row) for _, row in self.compared.iterrows()],
+            "comparison_edges": self._edges(self.compared["label"]),
+            "level": LEVEL,
+            "curves": list(self._curves()),
+            "costs": costs,
+            "subspaces": subspace_sections(self.plan, self.store, self.folder),
+            "removals": removals,
+            "removal_tests": removal_tests,
+            "spectra": spectra_figures(self.plan, self.store, self.folder),
+            "ablations": list(self._ablations()),
+            "protocols": list(self._protocols()),
+            "resamples": RESAMPLES,
+            "step_zero": [value for value in zero if value is not None],
+        }
+
+    # the question
+
+    def _primary_answer(self) -> str:
+        primary = self.study.primary
+        if primary is None:
+            return ""
+        scenes = -1 if primary.scenes is None else primary.scenes
+        where = (self.places["downstream"] == primary.downstream) & (self.places["scenes"] == scenes)
+        places = self.places[where & ~self.places["validation"]]
+        counted = places[places["counts"]]
+        if places.empty:
+            return "Not answered yet: nothing of it is done."
+        if counted.empty:
+            return f"No evidence: in none of {len(places)} places does the best method beat the rows that do not look."
+        found = self.compared[
+            (self.compared["downstream"] == primary.downstream)
+            & (self.compared["scenes"] == scenes)
+            & (self.compared["label"] == primary.method)
+            & (self.compared["reference"] == primary.reference)
+        ]
+        larger = self.study.downstream[primary.downstream].larger_is_better
+        better = (found["difference"] > np.where(found["set"] == "pooled", 1.0, 0.0)) == larger
+        clear = found["clear"].astype(bool)
+        single, pooled = found["set"] != "pooled", found[found["set"] == "pooled"]
+        told = (
+            f"{len(counted)} of {len(places)} places count. There it is clearly better in "
+            f"{(single & clear & better).sum()}, clearly worse in {(single & clear & ~better).sum()}, and not to be "
+            f"told apart in {(single & ~clear).sum()}."
+        )
+        for _, row in pooled.iterrows():
+            told += (
+                f" Over all of them the ratio is {row['difference']:.3f} ({row['low']:.3f} to {row['high']:.3f}), "
+                f"corrected p = {row['p_holm']:.3g}."
             )
-            tasks.append(f"- {name}: {task.steps} steps; {task.metric} is measured by: {'; '.join(protocols) or '-'}")
-        measured = [self.results.measured(cell.tune) for cell in self.plan.cells]
-        zero = [found["step_zero_difference"] for found in measured if "step_zero_difference" in found]
-        grids = Counter(tuple(study.rates(method)) for method in study.methods.values() if method.adapter)
-        checked = (
-            f"The first validation of each of the {len(zero)} fits agreed with the test of the model without fine-"
-            f"tuning to {max(zero):.1g} of every result: all methods start from the same model."
-            if zero
-            else ""
-        )
+        return told
+
+    def _dimension_note(self) -> str:
+        """Whether the basis has the dimension that was fixed."""
+        primary = self.study.primary
+        if primary is None:
+            return ""
+        arm = next(arm for arm in self.study.arms() if arm.label == primary.method)
+        names = [adapter.get("init_args", {}).get("basis") for adapter in arm.adapters]
+        for name in names:
+            found = measured(self.plan, self.store, self.plan.combined.get(str(name)))
+            sizes = [found[side] for side in ("mean_d_out", "mean_d_in") if side in found]
+            if sizes and any(abs(size - primary.dimension) > 0.05 * primary.dimension for size in sizes):
+                shown = " and ".join(f"{size:.1f}" for size in sizes)
+                return f"**Not as fixed**: the basis has {shown} dimensions a layer (outputs and inputs), not D."
+        return ""
+
+    # accuracy
+
+    def _accuracy(self) -> Iterator[dict[str, Any]]:
+        for name, task in self.study.downstream.items():
+            for scenes in (-1 if count is None else count for count in task.scenes):
+                own = self._of(name, scenes)
+                if (own["kind"] == "method").sum() == 0 and scenes != (task.scenes[0] or -1):
+                    continue
+                if own.empty:
+                    continue
+                judged = self.places[(self.places["downstream"] == name) & (self.places["scenes"] == scenes)]
+                file = ""
+                if scenes == (task.scenes[0] or -1):
+                    file = f"parameters_{name}.png"
+                    rows = own.to_dict("records")
+                    save_figure(parameters_figure(rows, result=task.metric), self.folder / file, rows)
+                yield {
+                    "downstream": name,
+                    "scenes": None if scenes == -1 else scenes,
+                    "metric": task.metric,
+                    "larger": task.larger_is_better,
+                    "chosen_on": " ".join(sorted(set(own[own["validation"]]["set"]))),
+                    "rows": self._accuracy_rows(own, judged),
+                    "reasons": [f"{row.set}: {row.reason}" for row in judged.itertuples() if not row.counts],
+                    "edges": bool(own["at_edge"].any()),
+                    "figure": file,
+                }
+
+    def _of(self, downstream: str, scenes: int, variant: str = "") -> pd.DataFrame:
+        """Summaries of a table: rows that do not look first, then the model as it is, then methods."""
+        found = self.summaries[
+            (self.summaries["downstream"] == downstream)
+            & (self.summaries["variant"] == variant)
+            & self.summaries["scenes"].isin([0, scenes])
+        ]
+        order = {"plane": 0, "mean": 1, "zero-shot": 2, "method": 3}
+        return found.assign(_order=found["kind"].map(order)).sort_values("_order", kind="stable").drop(columns="_order")
+
+    def _accuracy_rows(self, own: pd.DataFrame, judged: pd.DataFrame) -> Rows:
+        verdicts = judged.set_index("set")
+        best = {name: row["best"] for name, row in verdicts.iterrows() if row["counts"]}
+        rows: dict[str, dict[str, Any]] = {}
+        for _, row in own.iterrows():
+            cells = rows.setdefault(row["label"], {"method": _marked(row), "parameters": f"{row['trainable']:,}"})
+            told = mean_and_spread(row["mean"], row["deviation"])
+            cells[row["set"]] = f"**{told}**" if best.get(row["set"]) == row["label"] else told
+        evidence = {name: "counts" if row["counts"] else NO_EVIDENCE for name, row in verdicts.iterrows()}
         return (
-            "## Protocol\n\n"
-            f"- Adapters: {study.partitions} for each of {', '.join(study.attributes)}, {study.adapters.steps} steps, "
-            f"learning rate {study.adapters.learning_rate:g}.\n"
-            "- All methods have the same backbone, training scenes in the same order, steps, schedule, validation and "
-            "tests. For a seed, only the method differs.\n"
-            "- Each method's learning rate is the one of its grid that ends best on validation data, in fits of a seed "
-            f"({study.tuning_seed}) that is not reported. Test data chooses nothing. Grids: "
-            f"{'; '.join(', '.join(f'{rate:g}' for rate in grid) for grid in grids)}.\n"
-            f"- Seeds: {', '.join(map(str, study.seeds))}; a seed changes which training scenes are taken, their order "
-            "and where an adapter starts.\n"
-            f"- Differences: seeds and test scenes are each drawn anew {RESAMPLES} times, both methods' values of a "
-            "seed and a scene together; intervals hold 95 % of the draws. Few seeds understate their own spread: an "
-            "interval that barely excludes 0 decides nothing.\n"
-            + "\n".join(tasks)
-            + (f"\n\n{checked}" if checked else "")
+            [*rows.values(), {"method": "*evidence*", "parameters": "", **evidence}] if evidence else [*rows.values()]
         )
 
-    def _main(self, downstream: str) -> list[Summary]:
-        return [summary for summary in self.summaries if summary.downstream == downstream and not summary.variant]
+    def _pooled(self) -> tuple[Rows, list[str], bool]:
+        rows, notes, edges = [], [], False
+        for name, task in self.study.downstream.items():
+            for scenes in (-1 if count is None else count for count in task.scenes) if task.pooled else ():
+                own = self._of(name, scenes)
+                own = own[own["set"].isin(task.pooled)]
+                for _, group in own.groupby("label", sort=False):
+                    mean = math.exp(statistics.fmean(math.log(value) for value in group["mean"]))
+                    shown = {"downstream": name, "training scenes": _scene_count(None if scenes == -1 else scenes)}
+                    places = f"{len(group)} of {len(task.pooled)}"
+                    rows.append(shown | {"method": _marked(group.iloc[0]), "mean": f"{mean:.4f}", "places": places})
+                judged = self.places[(self.places["downstream"] == name) & (self.places["scenes"] == scenes)]
+                counts = judged[judged["set"].isin(task.pooled) & judged["counts"]]["set"].tolist()
+                told = f"{len(counts)} of {len(task.pooled)} places count" + (
+                    f": {', '.join(counts)}" if counts else ""
+                )
+                if not counts:
+                    told += f"; **{NO_EVIDENCE}**"
+                notes.append(f"{name}, {_scene_count(None if scenes == -1 else scenes)} training scenes: {told}.")
+                edges = edges or bool(own["at_edge"].any())
+        return rows, notes, edges
 
-    def _csv(self, name: str, rows: Rows) -> None:
-        if rows:
-            write_csv(self.folder / name, rows)
+    def _compared_row(self, row: pd.Series[Any]) -> dict[str, Any]:
+        sign = "" if row["set"] == "pooled" else "+"
+        shown = {name: format(row[name], f"{sign}.3f") for name in ("difference", "low", "high")}
+        edges = set(self.own[self.own["at_edge"]]["label"])
+        marked = {name: row[name] + " †" * (row[name] in edges) for name in ("label", "reference")}
+        return {
+            "downstream": row["downstream"],
+            "training scenes": _scene_count(None if row["scenes"] == -1 else row["scenes"]),
+            "set": row["set"],
+            "method": marked["label"],
+            "reference": marked["reference"],
+            "ratio or difference": f"{shown['difference']} ({shown['low']} to {shown['high']})",
+            "p (Holm)": f"{row['p_holm']:.3g}" + " \\*" * bool(row["clear"]),
+        }
+
+    def _edges(self, labels: pd.Series[Any]) -> bool:
+        return bool(self.own[self.own["label"].isin(set(labels))]["at_edge"].any())
+
+    # the rest
+
+    def _curves(self) -> Iterator[dict[str, str]]:
+        for name, task in self.study.downstream.items():
+            if len(set(task.scenes) - {None}) > 1:
+                found = self.summaries[(self.summaries["downstream"] == name) & (self.summaries["variant"] == "")]
+                rows = found[found["scenes"] >= 0].to_dict("records")
+                if any(row["kind"] == "method" for row in rows):
+                    file = f"curves_{name}.png"
+                    save_figure(learning_curves(rows, result=task.metric), self.folder / file, rows)
+                    yield {"downstream": name, "file": file}
+
+    def _costs(self) -> Rows:
+        """Parameters by group, time, memory and size of each method, and the rate that was chosen."""
+        groups: dict[tuple[str, str], list[Mapping[str, Any]]] = {}
+        rates: dict[tuple[str, str], str] = {}
+        for cell in self.plan.cells:
+            found = measured(self.plan, self.store, cell.finetune)
+            if cell.arm is not None and cell.variant is None and found:
+                place = (cell.downstream, cell.arm.label)
+                groups.setdefault(place, []).append(found)
+                chosen = choice(self.plan, self.store, cell.select)
+                rates[place] = f"{chosen['learning_rate']:g}" + " (end of the grid †)" * chosen["at_edge"]
+        return [
+            {
+                "downstream": place[0],
+                "method": place[1],
+                "parameters": _by_group(fits[0]["parameters"]),
+                "step (s)": f"{statistics.median(fit['step_seconds'] for fit in fits):.3g}",
+                f"peak memory, {fits[0]['peak_memory_of']} (MB)": (
+                    f"{max(fit['peak_memory_bytes'] for fit in fits) / 1e6:.0f}"
+                ),
+                "file (kB)": f"{max(fit['adapter_bytes'] for fit in fits) / 1e3:.0f}",
+                "learning rate": rates[place],
+            }
+            for place, fits in groups.items()
+        ]
+
+    def _ablations(self) -> Iterator[dict[str, Any]]:
+        """A table and a figure for each task that an ablation was done on, at the first number of training scenes."""
+        for ablation, wanted in self.study.ablations.items():
+            for name, task in self.study.downstream.items():
+                scenes = task.scenes[0] or -1
+                changed = self.summaries[
+                    (self.summaries["ablation"] == ablation) & (self.summaries["downstream"] == name)
+                ]
+                methods = set(changed[changed["kind"] == "method"]["label"])
+                if not methods:
+                    continue
+                parts = [("(the study)", "")] + [(v.partition("=")[2], v) for v in dict.fromkeys(changed["variant"])]
+                found = pd.concat([self._of(name, scenes, variant).assign(shown=shown) for shown, variant in parts])
+                found = found[(found["kind"] != "method") | found["label"].isin(methods)]
+                rows: dict[tuple[str, str], dict[str, Any]] = {}
+                for _, row in found.iterrows():
+                    cells = rows.setdefault(
+                        (row["label"], row["shown"]), {"method": _marked(row), "value": row["shown"]}
+                    )
+                    cells[row["set"]] = mean_and_spread(row["mean"], row["deviation"])
+                drawn = [row | {"value": row["shown"]} for row in found.to_dict("records")]
+                file = f"ablation_{ablation}_{name}.png"
+                save_figure(ablation_figure(drawn, result=task.metric), self.folder / file, drawn)
+                edges = bool(found["at_edge"].any())
+                yield {"setting": wanted.setting, "downstream": name, "rows": [*rows.values()], "figure": file} | {
+                    "edges": edges
+                }
+
+    def _protocols(self) -> Iterator[str]:
+        grids = {arm.method: arm.learning_rates for arm in self.study.arms()}
+        yield (
+            "Grids: "
+            + "; ".join(f"{name}: {', '.join(f'{r:g}' for r in rates)}" for name, rates in grids.items())
+            + "."
+        )
+        for name, task in self.study.downstream.items():
+            used = sorted(set(self.own[self.own["downstream"] == name]["protocol"]))
+            yield f"{name}: {task.steps} steps; the outcome, {task.metric}, is measured by: {'; '.join(used) or '-'}."
+
+    def _csv(self, name: str, table: pd.DataFrame) -> None:
+        if not table.empty:
+            with atomic_path(self.folder / name) as temporary:
+                table.to_csv(temporary, index=False)
 
 
-def mean_and_spread(summary: Summary) -> str:
-    """``0.1420 ± 0.0031``; without the spread for a single seed."""
-    if math.isnan(summary.deviation):
-        return f"{summary.mean:.4f}"
-    return f"{summary.mean:.4f} ± {summary.deviation:.4f}"
+def markdown(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Returns a Markdown table; its columns are all names that occur."""
+    names = list(dict.fromkeys(name for row in rows for name in row))
+    lines = [names, ["---"] * len(names), *([_cell(row.get(name)) for name in names] for row in rows)]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def _cell(value: Any) -> str:
+    text = "" if value is None else f"{value:.4g}" if isinstance(value, float) else str(value)
+    return text.replace("|", "\\|")
+
+
+def _embedded(body: str, folder: Path) -> str:
+    """A page whose pictures are in it."""
+
+    def data(found: re.Match[str]) -> str:
+        content = (folder / html.unescape(found[1])).read_bytes()
+        return f'src="data:image/png;base64,{base64.b64encode(content).decode("ascii")}"'
+
+    return re.sub(r'src="([^":]+\.png)"', data, body)
+
+
+def mean_and_spread(mean: float, deviation: float) -> str:
+    """Returns ``0.1420 ± 0.0031``; without the spread for a single seed."""
+    return f"{mean:.4f}" if math.isnan(deviation) else f"{mean:.4f} ± {deviation:.4f}"
+
+
+def _marked(row: pd.Series[Any]) -> str:
+    """The label of a row, with a mark where its learning rate stands at an end of its grid."""
+    shown = f"*{row['label']}*" if row["kind"] in NO_LOOK else str(row["label"])
+    return shown + " †" * bool(row["at_edge"])
 
 
 def _by_group(table: Mapping[str, Mapping[str, Any]]) -> str:
-    """``frame_blocks: 1,024 projected; heads: 512 lora``."""
+    """``frame_blocks: 1,024 M; heads: 512 lora``."""
     parts = [
         f"{group}: {count:,} {'M' if kind == 'projected' else kind}"
         for group, row in table.items()
@@ -346,20 +397,5 @@ def _by_group(table: Mapping[str, Mapping[str, Any]]) -> str:
     return "; ".join(parts)
 
 
-def _by_method(summaries: Iterable[Summary]) -> dict[str, list[Summary]]:
-    groups: dict[str, list[Summary]] = {}
-    for summary in summaries:
-        groups.setdefault(summary.method, []).append(summary)
-    return groups
-
-
-def _changes(variant: str, setting: str) -> bool:
-    return variant.startswith(f"{setting}=")
-
-
-def _count(scenes: int | None) -> str:
+def _scene_count(scenes: int | None) -> str:
     return "all" if scenes is None else str(scenes)
-
-
-def _one_line(text: str) -> str:
-    return " ".join(text.split())

@@ -1,58 +1,36 @@
-"""Where steps are kept: one folder each, named by what the step is, and finished when its record is there.
+"""The folder in which steps are kept: one folder each, named by what the step is, finished when its record is there.
 
-    steps/<kind>/<key>/step.json     what is to be done: settings, keys and folders of the inputs
-                       log.txt       what it printed
-                       ...           what it made
-                       record.json   written last, in one piece: it is done; time, machine, measurements
-
-The folder's name is the beginning of the hash of everything that the result depends on. So a result that is there is
-never stale, and two studies that need the same step share it.
+A result that is there is never stale, and two studies that need the same step share it.
 """
 
 from __future__ import annotations
 
 import contextlib
-import fcntl
+import dataclasses
 import os
 import platform
 import shutil
 import statistics
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from lorasub._version import __version__
+from filelock import FileLock, Timeout
+
 from lorasub.errors import ArtefactError, ConfigError
 from lorasub.files import read_json, write_json
-from lorasub.study.steps import KINDS, Graph, Step
+from lorasub.study.artefacts import RECORD_FILE, STEP_FILE, step_folder
+from lorasub.study.graph import Step
 
-STEP_FILE, RECORD_FILE, LOG_FILE, FAILURE_FILE = "step.json", "record.json", "log.txt", "failure.txt"
-#: What steps leave for others: a run as of ``lorasub fit``, a basis, the choice of a learning rate.
-CONFIG_FILE, RUN, BASIS, CHOICE_FILE, COSTS_FILE = "config.yaml", "run", "basis", "choice.json", "costs.json"
-
-#: Seconds for a unit of work where nothing of a kind has been done yet: a nano backbone on two cores.
-GUESSES: dict[str, float] = {
-    **{"fit": 0.5, "try": 0.5, "tune": 0.5},
-    **{"mine": 10.0, "split": 60.0, "combine": 5.0, "overlap": 60.0, "explain": 30.0, "remove": 5.0},
-    **{"choose": 1.0, "test": 20.0},
-}
+#: Kinds of steps -> what they were called before 2026-11-28, to report studies from then.
+_FORMER_KINDS = {"lr_trial": "try", "select_lr": "choose", "finetune": "tune"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Record:
-    """That a step is done.
-
-    Attributes:
-        key: of the step.
-        name: for people.
-        seconds: that it took.
-        work: units of work that were done in them.
-        measured: what the step says about itself.
-        machine: where.
-        version: of lorasub.
-        finished: when, seconds since 1970.
-    """
+    """That a step is done: what it took, where and by which version, and what it says about itself."""
 
     key: str
     name: str
@@ -64,41 +42,32 @@ class Record:
     version: str = ""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class OpenStep:
-    """A step that is being done, as its folder describes it.
-
-    Attributes:
-        folder: its own.
-        config: settings.
-        inputs: role -> folder of a finished step.
-    """
-
-    folder: Path
-    config: Mapping[str, Any]
-    inputs: Mapping[str, Path]
-
-
 class Store:
     """The folder of a study's steps.
 
     Args:
         root: made when the first step begins.
+        any_version: also find results of the same name that other settings or other versions of the code have left: to
+            report a study that was begun before.
     """
 
-    def __init__(self, root: str | os.PathLike[str]) -> None:
+    def __init__(self, root: str | os.PathLike[str], *, any_version: bool = False) -> None:
         self.root = Path(root)
+        self.any_version = any_version
 
     def folder(self, step: Step) -> Path:
-        """Where a step's files are."""
-        return self.root / "steps" / step.kind / step.key[:16]
+        """Returns the folder of a step's files."""
+        own = step_folder(self.root, step.kind, step.key)
+        if self.any_version and not (own / RECORD_FILE).is_file():
+            return self._newest.get((step.kind, step.name), own)
+        return own
 
     def done(self, step: Step) -> bool:
-        """Whether its record is there."""
+        """Returns whether its record is there."""
         return self.record(step) is not None
 
     def record(self, step: Step) -> Record | None:
-        """The record of a finished step; None if it is not finished.
+        """Returns the record of a finished step; None if it is not finished.
 
         Raises:
             ArtefactError: a record that is damaged, or of another step.
@@ -107,59 +76,55 @@ class Store:
         if not path.is_file():
             return None
         found = read_record(path)
-        if found.key != step.key:
+        if found.key != step.key and not self.any_version:
             raise ArtefactError(f"{path} is the record of another step ({found.name}); move that folder away")
         return found
 
-    def prepare(self, graph: Graph, step: Step) -> Path:
-        """An empty folder that says what is to be done in it; what an interrupted attempt left there is removed."""
-        folder = self.folder(step)
+    def prepare(self, step: Step) -> Path:
+        """Makes an empty folder that says what is to be done in it; what an interrupted attempt left there goes."""
+        folder = step_folder(self.root, step.kind, step.key)
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
-        content = {
-            "key": step.key,
-            "kind": step.kind,
-            "name": step.name,
-            "work": step.work,
-            "code": step.code,
-            "config": step.config,
-            "inputs": {
-                role: {"key": key, "folder": os.path.relpath(self.folder(graph[key]), folder)}
-                for role, key in step.inputs.items()
-            },
-        }
-        write_json(folder / STEP_FILE, content)
+        content = {name: getattr(step, name) for name in ("key", "kind", "name", "work", "code")}
+        write_json(folder / STEP_FILE, {**content, "spec": dataclasses.asdict(step.spec)})
         return folder
 
     def timings(self) -> dict[str, float]:
-        """Kind -> median seconds for a unit of work, over all finished steps; kinds without any are left out."""
-        found: dict[str, float] = {}
-        for kind in KINDS:
-            records = [read_record(path) for path in (self.root / "steps" / kind).glob(f"*/{RECORD_FILE}")]
-            if records:
-                found[kind] = statistics.median(record.seconds / record.work for record in records)
-        return found
+        """Returns kind -> median seconds for a unit of work, over all finished steps."""
+        found: dict[str, list[float]] = {}
+        for path in self.root.glob(f"steps/*/*/{RECORD_FILE}"):
+            record = read_record(path)
+            found.setdefault(path.parts[-3], []).append(record.seconds / record.work)
+        return {kind: statistics.median(seconds) for kind, seconds in found.items()}
 
     @contextlib.contextmanager
     def lock(self) -> Iterator[None]:
-        """Keep a second runner out, until this one ends or is killed.
+        """Keeps a second runner out, until this one ends or is killed.
 
         Raises:
             ConfigError: there is another one.
         """
         self.root.mkdir(parents=True, exist_ok=True)
-        with (self.root / ".lock").open("w") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError as error:
-                raise ConfigError(
-                    f"another study is running in {self.root}; wait for it, or use another folder"
-                ) from error
-            yield
+        try:
+            with FileLock(self.root / ".lock", timeout=0):
+                yield
+        except Timeout as error:
+            raise ConfigError(f"another study is running in {self.root}; wait for it, or use another folder") from error
+
+    @cached_property
+    def _newest(self) -> dict[tuple[str, str], Path]:
+        """(kind, name) -> folder of the step of that name that was finished last, under former names too."""
+        now = {before: kind for kind, before in _FORMER_KINDS.items()}
+        found = sorted((read_record(path).finished, path) for path in self.root.glob(f"steps/*/*/{RECORD_FILE}"))
+        newest = {}
+        for _, path in found:
+            kind, name = path.parts[-3], read_record(path).name
+            newest[now.get(kind, kind), name.replace(kind, now.get(kind, kind), 1)] = path.parent
+        return newest
 
 
 def read_record(path: Path) -> Record:
-    """Read ``record.json``.
+    """Reads ``record.json``.
 
     Raises:
         ArtefactError: it is damaged.
@@ -173,13 +138,8 @@ def read_record(path: Path) -> Record:
 
 
 def machine() -> str:
-    """What a step was done on, in words."""
+    """Returns what steps are done on, in words."""
     import torch
 
     gpu = f", {torch.cuda.get_device_name()}" if torch.cuda.is_available() else ""
     return f"{platform.platform()}, {os.cpu_count()} cores{gpu}, torch {torch.__version__}"
-
-
-def version() -> str:
-    """Of this package."""
-    return __version__

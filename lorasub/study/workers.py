@@ -1,4 +1,4 @@
-"""Where steps are done: in processes of this machine. Another place is another class with the same two methods."""
+"""Where steps are done: in processes of this machine, in this process, or on Ray (extra ``ray``)."""
 
 from __future__ import annotations
 
@@ -10,16 +10,17 @@ import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from multiprocessing.connection import Connection
+from multiprocessing import forkserver
 from multiprocessing.process import BaseProcess
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from lorasub.errors import ConfigError, LorasubError
-from lorasub.study.store import FAILURE_FILE, LOG_FILE
+from lorasub.study.artefacts import FAILURE_FILE, LOG_FILE
+from lorasub.study.kinds import execute, main
 
-#: Held while a process is started: the first start makes the one that forks, and two threads would make two.
-_STARTING = threading.Lock()
+#: What nearly every step needs; it is imported once.
+PRELOAD = ("lorasub.study.kinds", "lorasub.training", "lorasub.callbacks")
 
 
 class StepError(LorasubError):
@@ -27,29 +28,43 @@ class StepError(LorasubError):
 
 
 class Workers(Protocol):
-    """Does steps, several at once.
-
-    Attributes:
-        slots: how many.
-    """
+    """Does steps, ``slots`` at once."""
 
     slots: int
 
     def submit(self, folder: Path) -> Future[None]:
-        """Begin the step that is described in a folder; the future has the error, if there is one."""
+        """Begins the step that is described in a folder; the future has the error, if there is one."""
         ...
 
     def close(self) -> None:
-        """Stop what is being done."""
+        """Stops what is being done."""
         ...
 
 
-class ProcessWorkers:
-    """Every step in a process of its own, which ends when this one does, however that comes.
+class ThisProcess:
+    """Does steps here, one after the other: a debugger sees everything, and a kill ends the runner with the step."""
 
-    So a step's memory and threads are its own, and its result does not depend on what was done before it. The processes
-    are forked from one that has imported everything already and has done nothing else: importing takes as long as a
-    short step.
+    slots = 1
+
+    def submit(self, folder: Path) -> Future[None]:
+        """See :class:`Workers`."""
+        future: Future[None] = Future()
+        try:
+            execute(folder)
+            future.set_result(None)
+        except Exception as error:
+            future.set_exception(error)
+        return future
+
+    def close(self) -> None:
+        """See :class:`Workers`."""
+
+
+class ProcessWorkers:
+    """Does every step in a process of its own, which ends when this one does, however that comes.
+
+    So a step's memory and threads are its own. The processes are forked from one that has imported everything already:
+    importing takes as long as a short step.
 
     Args:
         jobs: steps at once. They share the cores evenly, and take the GPUs in turn.
@@ -57,16 +72,11 @@ class ProcessWorkers:
         preload: modules that are imported once.
     """
 
-    def __init__(
-        self,
-        jobs: int = 1,
-        do: Callable[[str], int] | None = None,
-        preload: Sequence[str] = ("lorasub.study.execution", "lorasub.training"),
-    ) -> None:
+    def __init__(self, jobs: int = 1, do: Callable[[str], int] = main, preload: Sequence[str] = PRELOAD) -> None:
         if jobs < 1:
             raise ConfigError(f"jobs must be at least 1, not {jobs}")
         self.slots = jobs
-        self._do = _execute if do is None else do
+        self._do = do
         self._pool = ThreadPoolExecutor(jobs)
         self._places: queue.SimpleQueue[int] = queue.SimpleQueue()
         for place in range(jobs):
@@ -75,6 +85,9 @@ class ProcessWorkers:
         self._closed = False
         self._context = multiprocessing.get_context("forkserver")
         self._context.set_forkserver_preload(list(preload))
+        # Python does not hand our paths to the process that forks before 3.13
+        with _set({**self._environment(0), "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}):
+            forkserver.ensure_running()
 
     def submit(self, folder: Path) -> Future[None]:
         """See :class:`Workers`."""
@@ -89,35 +102,91 @@ class ProcessWorkers:
 
     def _run(self, folder: Path) -> None:
         place = self._places.get()
-        # never written to: its end tells the process that we have gone
-        theirs, ours = self._context.Pipe(duplex=False)
-        try:
-            environment = self._environment(place)
-            process = self._context.Process(target=_in_own_process, args=(self._do, str(folder), environment, theirs))
-            # Python does not hand our paths to the process that forks before 3.13
-            paths = os.pathsep.join(path for path in sys.path if path)
-            with _STARTING, _set({**environment, "PYTHONPATH": paths}):
-                process.start()
-            theirs.close()
-            self._running.add(process)
-            if self._closed:
-                process.kill()
-            process.join()
-            self._running.discard(process)
-        finally:
-            ours.close()
-            self._places.put(place)
-        if process.exitcode:
-            raise StepError(_why(folder, process.exitcode))
+        environment = self._environment(place)
+        process = self._context.Process(target=_in_own_process, args=(self._do, str(folder), environment))
+        process.start()
+        self._running.add(process)
+        if self._closed:
+            process.kill()
+        process.join()
+        self._running.discard(process)
+        self._places.put(place)
+        if code := process.exitcode:
+            by = f"signal {-code}, as by the system when memory is short" if code < 0 else f"exit code {code}"
+            raise StepError(f"{_told(folder) or f'its process ended with {by}'} (log: {folder / LOG_FILE})")
 
     def _environment(self, place: int) -> dict[str, str]:
         """Threads and GPU of one of the places, unless the user has said otherwise."""
         threads = str(max(1, (os.cpu_count() or 1) // self.slots))
         found = {"OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", threads), "MPLBACKEND": "Agg"}
-        devices = _visible_gpus()
-        if self.slots > 1 and devices:
+        devices = _visible_gpus() if self.slots > 1 else []
+        if devices:
             found["CUDA_VISIBLE_DEVICES"] = devices[place % len(devices)]
         return found
+
+
+class RayWorkers:
+    """Does every step as a Ray task, in a process that is used for no other.
+
+    The folder of the study has to be one that every node sees under the same path.
+
+    Args:
+        jobs: steps at once; Ray starts them as resources become free.
+        address: of the cluster, such as ``auto`` or ``ray://head:10001``; None starts Ray on this machine, and ends it.
+        cpus: that a step takes, which is also its number of threads.
+        gpus: that a step takes; a fraction lets several share one.
+
+    Raises:
+        ConfigError: Ray is not installed, or a number is out of range.
+    """
+
+    def __init__(self, jobs: int = 1, address: str | None = None, cpus: int = 1, gpus: float = 0.0) -> None:
+        if jobs < 1 or cpus < 1 or gpus < 0:
+            raise ConfigError(f"jobs ({jobs}) and cpus ({cpus}) must be at least 1, gpus ({gpus}) at least 0")
+        try:
+            import ray
+        except ImportError as error:
+            raise ConfigError("Ray is not installed: pip install 'lorasub[ray]'") from error
+        self.slots = jobs
+        self._ray = ray
+        self._running: set[Any] = set()
+        self._started = not ray.is_initialized()
+        if self._started:
+            options: dict[str, Any] = {"address": address} if address else {"include_dashboard": False}
+            ray.init(log_to_driver=False, logging_level="ERROR", **options)
+        # a process of its own, begun again by the runner alone, which clears the step's folder
+        remote = ray.remote(
+            num_cpus=cpus,
+            num_gpus=gpus,
+            max_calls=1,
+            max_retries=0,
+            runtime_env={"env_vars": {"OMP_NUM_THREADS": str(cpus), "MPLBACKEND": "Agg"}},
+        )
+        self._do = remote(_in_ray_process)
+
+    def submit(self, folder: Path) -> Future[None]:
+        """See :class:`Workers`."""
+        task = self._do.remote(str(folder.resolve()))
+        self._running.add(task)
+        result: Future[None] = Future()
+
+        def end(done: Future[str]) -> None:
+            self._running.discard(task)
+            told = str(done.exception() or done.result())
+            if told:
+                result.set_exception(StepError(f"{told} (log: {folder / LOG_FILE})"))
+            else:
+                result.set_result(None)
+
+        task.future().add_done_callback(end)
+        return result
+
+    def close(self) -> None:
+        """See :class:`Workers`."""
+        for task in list(self._running):
+            self._ray.cancel(task, force=True)
+        if self._started:
+            self._ray.shutdown()
 
 
 @contextlib.contextmanager
@@ -129,64 +198,40 @@ def _set(environment: dict[str, str]) -> Iterator[None]:
         yield
     finally:
         for name, value in before.items():
-            if value is None:
-                del os.environ[name]
-            else:
-                os.environ[name] = value
+            os.environ.pop(name) if value is None else os.environ.update({name: value})
 
 
-def _in_own_process(do: Callable[[str], int], folder: str, environment: dict[str, str], runner: Connection) -> None:
-    """Do a step with its log in its folder, and end; at once when the runner has gone."""
-    threading.Thread(target=_end_with, args=(runner,), daemon=True).start()
-    log = os.open(Path(folder) / LOG_FILE, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o666)
-    for number in (1, 2):
-        os.dup2(log, number)
+def _in_own_process(do: Callable[[str], int], folder: str, environment: dict[str, str]) -> None:
+    """Does a step with its log in its folder, and ends; at once when the runner has gone."""
+    threading.Thread(target=_end_with_runner, daemon=True).start()
+    _log_into(folder)
     os.environ.update(environment)
     if torch := sys.modules.get("torch"):  # loaded already, it does not look at the environment again
         torch.set_num_threads(int(environment["OMP_NUM_THREADS"]))
     code = do(folder)
     sys.stdout.flush()
     sys.stderr.flush()
-    # at once: an ordinary end would wait for the thread above, and that for the runner
+    # at once: an ordinary end would wait for threads that the step has left
     os._exit(code)
 
 
-def _end_with(runner: Connection) -> None:
-    """End this process when the other end of the pipe is closed, however the runner was killed."""
-    with contextlib.suppress(EOFError, OSError):
-        runner.recv_bytes()
+def _in_ray_process(folder: str) -> str:
+    """Does a step in this process, which ends after it; returns why it failed, or an empty text."""
+    _log_into(folder)
+    return _told(Path(folder)) if main(folder) else ""
+
+
+def _log_into(folder: str) -> None:
+    log = os.open(Path(folder) / LOG_FILE, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o666)
+    for number in (1, 2):
+        os.dup2(log, number)
+
+
+def _end_with_runner() -> None:
+    """Ends this process when the one that started it has gone, however it was killed."""
+    if (runner := multiprocessing.parent_process()) is not None:
+        runner.join()
     os._exit(1)
-
-
-def _execute(folder: str) -> int:
-    from lorasub.study.execution import main
-
-    return main(folder)
-
-
-class ThisProcess:
-    """Does steps here, one after the other: no process has to start, and a debugger sees everything.
-
-    A kill ends the runner along with the step. The peak memory that a fit reports is that of all steps so far.
-    """
-
-    slots = 1
-
-    def submit(self, folder: Path) -> Future[None]:
-        """See :class:`Workers`."""
-        from lorasub.study.execution import execute
-
-        future: Future[None] = Future()
-        try:
-            execute(folder)
-        except Exception as error:
-            future.set_exception(error)
-        else:
-            future.set_result(None)
-        return future
-
-    def close(self) -> None:
-        """See :class:`Workers`."""
 
 
 def _visible_gpus() -> list[str]:
@@ -198,9 +243,6 @@ def _visible_gpus() -> list[str]:
     return [str(index) for index in range(torch.cuda.device_count())]
 
 
-def _why(folder: Path, code: int) -> str:
-    told = folder / FAILURE_FILE
-    if told.is_file():
-        return f"{told.read_text(encoding='utf-8').strip()} (log: {folder / LOG_FILE})"
-    by = f"signal {-code}, as by the system when memory is short" if code < 0 else f"exit code {code}"
-    return f"its process ended with {by} (log: {folder / LOG_FILE})"
+def _told(folder: Path) -> str:
+    path = folder / FAILURE_FILE
+    return path.read_text(encoding="utf-8").strip() if path.is_file() else ""

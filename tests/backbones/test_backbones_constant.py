@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 
 import pytest
 import torch
@@ -10,7 +11,7 @@ from scene_examples import random_scenes
 from scipy.spatial.transform import Rotation
 
 from lorasub.backbones import ConstantGeometry
-from lorasub.errors import ConfigError
+from lorasub.errors import ArtefactError, ConfigError
 from lorasub.geometry import encode_pose, world_points_from_depth
 from lorasub.structures import SceneBatch
 from lorasub.tasks import GeometryTask
@@ -90,6 +91,16 @@ def test_a_map_of_each_view_and_pixels_that_nobody_knows() -> None:
     predicted = model(batch.images)
     assert torch.equal(predicted.depth[1, 2], model.depth[2])
     assert torch.equal(model(torch.rand(1, 5, 3, 6, 6)).depth[0, 4], model.depth[2].float())
+
+
+def test_a_saved_one_is_the_same(tmp_path: Path) -> None:
+    model = ConstantGeometry.mean_of([random_scenes(1, 2, (4, 4), seed=3)])
+    model.save(tmp_path / "constant.safetensors")
+    again = ConstantGeometry.load(tmp_path / "constant.safetensors")
+    assert torch.equal(again.depth, model.depth)
+    assert torch.equal(again.poses, model.poses)
+    with pytest.raises(ArtefactError, match="cannot be read"):
+        ConstantGeometry.load(tmp_path / "missing")
 
 
 def test_any_size_and_number_of_views() -> None:

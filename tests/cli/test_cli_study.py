@@ -19,13 +19,13 @@ CONFIGS = Path(__file__).parents[2] / "configs" / "study"
 def test_the_loads_of_a_small_study_add_up(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     content = yaml.safe_load((CONFIGS / "smoke.yaml").read_text())
     content["methods"] = {name: content["methods"][name] for name in ("none", "mined")}
-    content["ablations"] = {}
+    content |= {"ablations": {}, "primary": None}
     file = tmp_path / "small.yaml"
     file.write_text(yaml.safe_dump(content))
     assert main(["study", "plan", str(file), "--dry_run", "--json"]) == 0
     told = json.loads(capsys.readouterr().out)
     plan = plan_study(read_study(file))
-    fits = [step for step in plan.graph if step.kind in ("fit", "try", "tune")]
+    fits = [step for step in plan.graph if step.kind in ("fit", "lr_trial", "finetune")]
     assert sum(load["fits"] for load in told["loads"]) == len(fits)
     assert sum(load["steps"] for load in told["loads"]) == sum(step.work for step in fits)
     assert told["flops"] == pytest.approx(sum(load["steps"] * load["flops"] for load in told["loads"]))
@@ -38,9 +38,11 @@ def test_the_loads_of_a_small_study_add_up(tmp_path: Path, capsys: pytest.Captur
 def test_the_study_of_the_real_weights_is_planned() -> None:
     plan = plan_study(read_study(CONFIGS / "vggt_1b.yaml"))
     kinds = {step.kind for step in plan.graph}
-    assert kinds == {"fit", "mine", "split", "combine", "overlap", "explain", "remove", "try", "choose", "tune", "test"}
-    fits = [step for step in plan.graph if step.kind == "fit"]
-    assert len(fits) == 10 * 5 + 1  # four attributes and `all`, ten partitions; the adapter that is taken apart
+    assert kinds == {
+        *("fit", "mine", "split", "combine", "overlap", "explain", "remove", "constant"),
+        *("lr_trial", "select_lr", "finetune", "test"),
+    }
+    assert plan.study.primary is not None
 
 
 @pytest.mark.slow

@@ -11,8 +11,9 @@ from matplotlib.figure import Figure
 from lorasub.figures import ablation_figure, learning_curves, overlap_variants, parameters_figure
 
 
-def row(method: str, mean: float, **other: Any) -> dict[str, Any]:
-    return {"set": "kitchen", "method": method, "mean": mean, "deviation": 0.01, **other}
+def row(method: str, mean: float, values: str = "", **other: Any) -> dict[str, Any]:
+    common = {"set": "kitchen", "kind": "method", "method": method, "label": f"{method} {values}".strip()}
+    return {**common, "mean": mean, "deviation": 0.01, **other}
 
 
 def drawn(figure: Figure, panel: int = 0) -> dict[str, list[tuple[float, float]]]:
@@ -27,25 +28,29 @@ def drawn(figure: Figure, panel: int = 0) -> dict[str, list[tuple[float, float]]
 
 def test_accuracy_over_parameters_joins_a_family() -> None:
     rows = [
-        row("none", 0.5, trainable=0, deviation=math.nan),
-        row("lora r=16", 0.2, trainable=160),
-        row("lora r=4", 0.3, trainable=40),
+        row("none", 0.5, kind="zero-shot", trainable=0, deviation=math.nan),
+        row("a plane", 0.4, kind="plane", trainable=0, deviation=math.nan),
+        row("lora", 0.2, "r=16", trainable=160),
+        row("lora", 0.3, "r=4", trainable=40),
         row("full", 0.1, trainable=1000),
     ]
     found = drawn(parameters_figure(rows, result="abs_rel"))
     assert found["lora"] == [(40, 0.3), (160, 0.2)]
     assert found["full"] == [(1000, 0.1)]
-    assert {y for _, y in found["no fine-tuning"]} == {0.5}
+    assert {y for _, y in found["none"]} == {0.5}
+    assert {y for _, y in found["a plane"]} == {0.4}
 
 
 def test_learning_curves_go_over_scenes() -> None:
     rows = [
-        row("none", 0.5, scenes=None),
+        row("none", 0.5, kind="zero-shot", scenes=0),
+        row("mean", 0.4, kind="mean", scenes=16),
         row("lora", 0.2, scenes=16),
         row("lora", 0.3, scenes=1, deviation=math.nan),
     ]
     figure = learning_curves(rows, result="abs_rel")
     assert drawn(figure)["lora"] == [(1, 0.3), (16, 0.2)]
+    assert drawn(figure)["mean"] == [(16, 0.4)]
     assert [label.get_text() for label in figure.axes[0].get_xticklabels()] == ["1", "16"]
 
 

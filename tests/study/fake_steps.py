@@ -5,25 +5,36 @@ from __future__ import annotations
 import os
 import sys
 import time
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from lorasub.files import read_json, write_json
-from lorasub.study import Graph, Outcome, ProcessWorkers, Step, Store, run_graph
+from lorasub.study import Graph, Outcome, Output, ProcessWorkers, Step, Store, run_graph
+
+
+@dataclass(frozen=True, kw_only=True)
+class Fake:
+    """Settings: a place with a diary and a gate, whether to wait for it, and whether to fail."""
+
+    place: str
+    name: str
+    inputs: tuple[Output, ...] = ()
+    waits: bool = False
+    fails: bool = False
 
 
 def do(folder: str) -> int:
-    """A step whose settings name a ``place`` with a diary and a gate, and say whether it ``waits`` or ``fails``."""
+    """Does one of them."""
     here = Path(folder)
     step = read_json(here / "step.json")
-    place = Path(step["config"]["place"])
+    place = Path(step["spec"]["place"])
     with (place / "diary").open("a", encoding="utf-8") as diary:
         diary.write(step["name"] + "\n")
     sys.stdout.write(f"threads {os.environ['OMP_NUM_THREADS']}\n")
     (here / "pid").write_text(str(os.getpid()), encoding="utf-8")
-    while step["config"].get("waits") and not (place / "gate").exists():
+    while step["spec"]["waits"] and not (place / "gate").exists():
         time.sleep(0.01)
-    if step["config"].get("fails"):
+    if step["spec"]["fails"]:
         (here / "failure.txt").write_text("no luck", encoding="utf-8")
         return 1
     record = {"key": step["key"], "name": step["name"], "seconds": 1.0, "work": step["work"], "finished": 0.0}
@@ -31,17 +42,17 @@ def do(folder: str) -> int:
     return 0
 
 
-def fake_step(name: str, place: Path, inputs: dict[str, str] | None = None, **settings: Any) -> Step:
+def fake_step(name: str, place: Path, *inputs: Output, waits: bool = False, fails: bool = False) -> Step:
     """One of them."""
-    config = {"place": str(place), "name": name, **settings}
-    return Step(kind="mine", name=name, config=config, code="", inputs=inputs or {})
+    return Step(kind="mine", name=name, spec=Fake(place=str(place), name=name, inputs=inputs, waits=waits, fails=fails))
 
 
 def chain(place: Path) -> Graph:
     """Four steps, one after the other; the third waits."""
-    graph, last = Graph(), ""
+    graph = Graph()
+    last: tuple[Output, ...] = ()
     for name in ("one", "two", "three", "four"):
-        last = graph.add(fake_step(name, place, {"last": last} if last else {}, waits=name == "three"))
+        last = (graph.add(fake_step(name, place, *last, waits=name == "three")),)
     return graph
 
 

@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import os
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 import lorasub.study.inputs as inputs
+from lorasub.study.graph import Step
 from lorasub.study.inputs import named_inputs
-from lorasub.study.steps import Step
+
+
+@dataclass(frozen=True)
+class Settings:
+    config: dict[str, Any]
 
 
 def key(config: dict[str, Any]) -> str:
-    return Step(kind="fit", name="", config=config, code="").key
+    return Step(kind="fit", name="", spec=Settings(config)).key
 
 
 def test_a_file_counts_with_its_content(tmp_path: Path) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import re
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +11,29 @@ import yaml
 from studies import SCENES, projected, small_study
 
 from lorasub.errors import ConfigError
-from lorasub.study import Ablation, AdapterFits, Basis, Downstream, Graph, Method, Plan, Step, Study, plan_study
-from lorasub.study.code import PACKAGE, PARTS, fingerprint
+from lorasub.study import (
+    Ablation,
+    AdapterFits,
+    Basis,
+    Downstream,
+    Graph,
+    Method,
+    Output,
+    Plan,
+    Primary,
+    Step,
+    Study,
+    Variant,
+    plan_study,
+)
 from lorasub.study.reading import read_study
-from lorasub.study.settings import replaced
+from lorasub.study.specs import replaced
+from lorasub.study.steps.training import Fit, Scoring, SelectRate
 
+PRIMARY: dict[str, Any] = {
+    **{"downstream": "room", "method": "mined", "reference": "lora r=1", "dimension": 8, "outcome": "abs_rel"},
+    "scenes": 2,
+}
 STUDIES = sorted((Path(__file__).resolve().parents[2] / "configs" / "study").glob("*.yaml"))
 
 
@@ -40,20 +57,51 @@ def new_keys(study: Study, setting: str, value: Any) -> tuple[set[str], set[str]
 
 def test_steps_are_counted_as_by_hand() -> None:
     plan = plan_study(small_study())
-    # 3 adapters of geometry, texture and all; two methods of one rate, two (the ranks of LoRA) of three rates;
-    # 4 methods x 2 numbers of scenes x 2 seeds, each tested on 2 sets, and twice without fine-tuning
+    # 3 adapters of geometry, texture and all, again for the second seed; two methods of one rate, two (the ranks of
+    # LoRA) of three; 4 methods and the mean scene x 2 numbers of scenes x 2 seeds, each tested on 2 sets, and twice the
+    # model as it is and a plane
     assert kinds(plan) == {
-        "fit": 9,
-        "mine": 3,
-        "combine": 2,
+        "fit": 2 * 9,
+        "mine": 2 * 3,
+        "combine": 2 * 2,
         "overlap": 1,
-        "try": 2 * 1 + 2 * 3,
-        "choose": 4,
-        "tune": 16,
-        "test": 34,
+        "constant": 4,
+        "lr_trial": 2 * 1 + 2 * 3,
+        "select_lr": 4,
+        "finetune": 16,
+        "test": 32 + 8 + 4,
     }
-    assert len(plan.cells) == 34
-    assert {cell.method for cell in plan.cells} == {"none", "lora r=1", "lora r=4", "mined", "from_all"}
+    assert len(plan.cells) == 44
+    assert {cell.arm.label for cell in plan.cells if cell.arm} == {"lora r=1", "lora r=4", "mined", "from_all"}
+    assert {cell.row for cell in plan.cells} == {"method", "zero-shot", "plane", "mean"}
+
+
+def test_every_table_has_rows_that_do_not_look() -> None:
+    plan = plan_study(small_study(ablations={"x": Ablation(setting="mining.alpha", values=[2.0], methods=["mined"])}))
+    places = {(cell.variant, cell.test, cell.scenes, cell.seed) for cell in plan.cells if cell.row == "method"}
+    assert places == {(c.variant, c.test, c.scenes, c.seed) for c in plan.cells if c.row == "mean"}
+    for row in ("plane", "zero-shot"):
+        assert {place[:2] for place in places} == {(c.variant, c.test) for c in plan.cells if c.row == row}
+    # the mean of exactly the scenes that the methods of that seed learn from
+    for cell in plan.cells:
+        if cell.row == "mean":
+            spec = plan.graph[plan.graph[cell.step.key].spec.constant.key].spec
+            arguments = spec.data["init_args"]
+            assert (arguments["scenes"], arguments["seed"]) == (cell.scenes, cell.seed)
+
+
+def test_bases_are_drawn_again_with_every_seed() -> None:
+    def seeds(**changed: Any) -> tuple[set[tuple[int, int]], set[int]]:
+        random = Method(adapter=[{"class_path": "RandomBasis", "init_args": {"dim": 4}}])
+        methods = small_study().methods | {"random": random}
+        plan = plan_study(small_study(methods=methods, **changed))
+        fits = [step.spec.training for step in plan.graph if step.kind == "fit"]
+        random_fits = [s.spec.training for s in plan.graph if s.kind == "finetune" and " random " in s.name]
+        drawn = {choice.settings["init_args"]["seed"] for each in random_fits for choice in each.adapters}
+        return {(each.seed, each.data["init_args"].get("seed", 0)) for each in fits}, drawn
+
+    assert seeds() == ({(0, 0), (1, 1000)}, {0, 1})
+    assert seeds(basis_draws="once") == ({(0, 0)}, {0})
 
 
 def test_the_same_study_has_the_same_keys() -> None:
@@ -65,25 +113,25 @@ def test_the_same_study_has_the_same_keys() -> None:
 def test_inputs_come_before_what_needs_them() -> None:
     seen: set[str] = set()
     for step in plan_study(small_study()).graph:
-        assert seen.issuperset(step.inputs.values())
+        assert seen.issuperset(step.inputs)
         seen.add(step.key)
 
 
 @pytest.mark.parametrize(
     ("setting", "value", "changed"),
     [
-        ("adapters.steps", 11, ("fit", "mine", "combine", "overlap", "try room mined", "try room from_all")),
+        ("adapters.steps", 11, ("fit", "mine", "combine", "overlap", "lr_trial room mined", "lr_trial room from_all")),
         # an argument that was left to its default
         (
             "adapters.data.init_args.bases",
             8,
-            ("fit", "mine", "combine", "overlap", "try room mined", "try room from_all"),
+            ("fit", "mine", "combine", "overlap", "lr_trial room mined", "lr_trial room from_all"),
         ),
-        ("mining.alpha", 2.0, ("mine", "combine", "overlap", "try room mined", "try room from_all")),
+        ("mining.alpha", 2.0, ("mine", "combine", "overlap", "lr_trial room mined", "lr_trial room from_all")),
         ("mining.overlap_dim", 8, ("overlap",)),
-        ("bases.all.dim", 6, ("mine all", "combine all", "try room from_all")),
-        ("bases.combined.tolerance", 0.1, ("combine combined", "try room mined")),
-        ("downstream.room.steps", 6, ("try room",)),
+        ("bases.all.dim", 6, ("mine all", "combine all", "lr_trial room from_all")),
+        ("bases.combined.tolerance", 0.1, ("combine combined", "lr_trial room mined")),
+        ("downstream.room.steps", 6, ("lr_trial room",)),
     ],
 )
 def test_a_changed_setting_changes_its_own_steps_and_their_descendants_and_no_other(
@@ -91,7 +139,10 @@ def test_a_changed_setting_changes_its_own_steps_and_their_descendants_and_no_ot
 ) -> None:
     plan = plan_study(small_study())
     touched = keys_of(plan, *changed)
-    expected = set(touched).union(*(plan.graph.descendants(key) for key in touched))
+    expected = set(touched)
+    for step in plan.graph:  # in an order in which inputs come first
+        if expected & step.inputs.keys():
+            expected.add(step.key)
     after = {step.key for step in plan_study(replaced(small_study(), setting, value)).graph}
     assert {step.key for step in plan.graph} - after == expected
     assert expected
@@ -106,8 +157,8 @@ def test_a_setting_that_is_not_there_is_named(setting: str) -> None:
 def test_partitions_can_have_scenes_of_their_own() -> None:
     def seeds(**changed: Any) -> list[int | None]:
         plan = plan_study(small_study(adapters=AdapterFits(steps=10, **changed)))
-        fits = [step for step in plan.graph if step.name.startswith("fit texture")]
-        return [step.config["data"]["init_args"].get("seed") for step in fits]
+        fits = [s for s in plan.graph if s.name.startswith("fit texture") and "draw" not in s.name]
+        return [step.spec.training.data["init_args"].get("seed") for step in fits]
 
     assert seeds() == [None] * 3
     assert seeds(separate_seeds=True) == [None, 1, 2]
@@ -115,24 +166,32 @@ def test_partitions_can_have_scenes_of_their_own() -> None:
     assert seeds(separate_seeds=True, data=data) == [7, 8, 9]
 
 
+def test_a_placebo_has_other_scenes_for_every_label_and_no_attribute() -> None:
+    plan = plan_study(small_study(adapters=AdapterFits(steps=10, placebo=True), basis_draws="once"))
+    fits = [step.spec.training.data["init_args"] for step in plan.graph if step.kind == "fit"]
+    assert {data["attribute"] for data in fits} == {"all"}
+    # two labels of three partitions each, and the three of `all` that a basis asks for
+    assert sorted(data["partition"] for data in fits) == list(range(9))
+
+
 def test_another_seed_adds_and_takes_nothing_away() -> None:
     brought, superfluous = new_keys(small_study(), "seeds", [0, 1, 2])
     assert superfluous == set()
     assert brought
-    assert all("seed=2" in name for name in brought)
+    assert all("seed=2" in name or "draw=2" in name for name in brought)
 
 
 def test_one_more_partition_keeps_the_adapters_that_are_there() -> None:
     brought, superfluous = new_keys(small_study(), "partitions", 4)
     assert {name for name in brought if name.startswith("fit")} == {
-        f"fit {a} 3" for a in ("geometry", "texture", "all")
+        f"fit {a} 3{draw}" for a in ("geometry", "texture", "all") for draw in ("", " draw=1")
     }
     assert not any(name.startswith("fit") for name in superfluous)
     assert any(name.startswith("mine") for name in superfluous)
 
 
 def test_the_name_of_a_step_is_not_part_of_it() -> None:
-    step = Step(kind="mine", name="one", config={"a": 1}, code="c")
+    step = Step(kind="mine", name="one", spec=Output(kind="a", key="b"), code="c")
     assert dataclasses.replace(step, name="other").key == step.key
     assert dataclasses.replace(step, code="d").key != step.key
 
@@ -142,76 +201,39 @@ def test_an_ablation_shares_what_does_not_depend_on_it() -> None:
     plain, ablated = plan_study(small_study()), plan_study(small_study(ablations={"alpha": ablation}))
     # 1.0 is what the study has anyway
     added = [step for step in ablated.graph if step.key not in plain.graph]
-    assert {step.kind for step in added} == {"mine", "combine", "overlap", "try", "choose", "tune", "test"}
+    kinds = {"mine", "combine", "overlap", "lr_trial", "select_lr", "finetune", "test"}
+    assert {step.kind for step in added} == kinds
     assert all("mining.alpha=2.0" in step.name for step in added)
-    variants = {cell.variant for cell in ablated.cells}
-    assert variants == {"", "mining.alpha=1.0", "mining.alpha=2.0"}
-    same = {cell.step for cell in ablated.cells if cell.variant == "mining.alpha=1.0"}
-    assert same <= {cell.step for cell in ablated.cells if cell.variant == ""}
+    one, two = (Variant(ablation="alpha", setting="mining.alpha", value=value) for value in (1.0, 2.0))
+    assert {cell.variant for cell in ablated.cells} == {None, one, two}
+    same = {cell.step for cell in ablated.cells if cell.variant == one}
+    assert same <= {cell.step for cell in ablated.cells if cell.variant is None}
 
 
 def test_the_rate_is_chosen_on_other_fits_than_those_that_are_reported() -> None:
     plan = plan_study(small_study())
-    reported = {cell.tune for cell in plan.cells}
+    reported = {cell.finetune.key for cell in plan.cells if cell.finetune}
     for step in plan.graph:
-        if step.kind == "choose":
-            trials = [plan.graph[key] for key in step.inputs.values()]
-            assert {trial.config["fit"]["seed_everything"] for trial in trials} == {1000}
-            assert not reported & set(step.inputs.values())
-            assert all(trial.kind == "try" for trial in trials)  # and none of them has seen a test
+        if isinstance(step.spec, SelectRate):
+            trials = [plan.graph[key] for key in step.inputs]
+            assert {trial.spec.training.seed for trial in trials} == {1000}
+            assert not reported & step.inputs.keys()
+            assert all(isinstance(trial.spec, Fit) for trial in trials)  # and none of them has seen a test
 
 
 def test_parts_of_a_split_can_be_combined() -> None:
     method = Method(adapter=[projected("own")])
     study = small_study(bases={"own": Basis(part="common+specific")}, methods={"none": Method(), "own": method})
-    plan = plan_study(study)
+    plan = plan_study(dataclasses.replace(study, basis_draws="once"))
     (split,) = [step for step in plan.graph if step.kind == "split"]
-    assert set(split.inputs) == {f"{a}/{i}" for a in ("geometry", "texture") for i in range(3)}
-
-
-def test_code_counts_but_not_its_documentation(tmp_path: Path) -> None:
-    file = tmp_path / "part" / "code.py"
-    file.parent.mkdir()
-
-    def version(text: str) -> str:
-        file.write_text(text)
-        fingerprint.__globals__["_syntax"].cache_clear()
-        return fingerprint(tmp_path, ["part"])
-
-    plain = version("def f(x):\n    return x + 1\n")
-    assert version('"""About."""\n\ndef f(x):\n    """Add one."""\n    return x + 1  # one\n') == plain
-    assert version("def f(x):\n    return x + 2\n") != plain
-
-
-def subspace_imports(module: str) -> set[str]:
-    """Files of ``lorasub.subspaces`` that one of them is computed with, itself included."""
-    found, waiting = set(), [module]
-    while waiting:
-        name = waiting.pop()
-        if name not in found:
-            found.add(name)
-            text = (PACKAGE / "subspaces" / name).read_text()
-            waiting += [
-                f"{other}.py" for other in re.findall(r"^from lorasub\.subspaces\.(\w+) import", text, re.MULTILINE)
-            ]
-    return {f"subspaces/{name}" for name in found}
-
-
-def test_what_computes_a_basis_counts_and_what_compares_bases_does_not() -> None:
-    assert all((PACKAGE / part).exists() for parts in PARTS.values() for part in parts)
-    text_only = {"subspaces/card.py"}
-    assert subspace_imports("mining.py") - text_only <= set(PARTS["mine"])
-    # of overlap.py only a check is used, which changes no result
-    checks = {"subspaces/overlap.py", "subspaces/angles.py", "subspaces/layers.py", "subspaces/null.py"}
-    for module in ("combine.py", "joint.py"):
-        assert subspace_imports(module) - text_only - checks <= set(PARTS["combine"])
-    for kind in ("mine", "split", "combine", "remove", "try", "choose", "tune", "test"):
-        assert not {"subspaces", "subspaces/compare.py", "study/comparison_steps.py"} & set(PARTS[kind])
+    found = {(each.attribute, each.partition) for each in split.spec.adapters}
+    assert found == {(attribute, i) for attribute in ("geometry", "texture") for i in range(3)}
 
 
 def test_a_step_without_its_input_is_refused() -> None:
-    with pytest.raises(ConfigError, match="'basis'"):
-        Graph().add(Step(kind="tune", name="t", config={}, code="", inputs={"basis": "missing"}))
+    test = Scoring(data={}, checkpoint=Output(kind="finetune", key="missing"))
+    with pytest.raises(ConfigError, match="'finetune'"):
+        Graph().add(Step(kind="test", name="t", spec=test))
 
 
 @pytest.mark.parametrize(
@@ -221,10 +243,16 @@ def test_a_step_without_its_input_is_refused() -> None:
         ({"seeds": [0, 1000]}, "tuning_seed"),
         ({"partitions": 1}, "partitions"),
         ({"downstream": {"room": Downstream(data=SCENES, methods=["lara"])}}, "lara"),
-        ({"ablations": {"x": Ablation(setting="mining.alhpa", values=[1], methods=["mined"])}}, "alhpa"),
+        ({"ablations": {"x": Ablation(setting="mining.alhpa", values=[1], methods=["mined"])}}, "did you mean 'alpha'"),
+        ({"references": ["lora r=2"]}, "references.*did you mean 'lora r="),
+        ({"primary": PRIMARY | {"method": "mind"}}, "primary.method.*did you mean 'mined'"),
+        ({"primary": PRIMARY | {"outcome": "delta1"}}, "primary.outcome.*abs_rel"),
+        ({"primary": PRIMARY | {"scenes": 3}}, "primary.scenes.*'3'"),
     ],
 )
 def test_settings_that_do_not_fit_are_told(changed: dict[str, Any], told: str) -> None:
+    if "primary" in changed:
+        changed = {"primary": Primary(**changed["primary"])}
     with pytest.raises(ConfigError, match=told):
         small_study(**changed)
 
@@ -242,7 +270,20 @@ def test_every_study_that_comes_along_is_planned(path: Path) -> None:
     [
         ("name: x\nbackbone: {}\nmethods: {}\n", "'downstream' is missing"),
         ("name: x\nbackbone: {}\nmethods: {}\ndownstream: {}\nseed: [0]\n", "did you mean 'seeds'"),
-        ("name: x\nbackbone: {}\ndownstream: {}\nmethods: {}\nmining: {alpha: high}\n", "mining.alpha should be float"),
+        (
+            "name: x\nbackbone: {}\ndownstream: {}\nmethods: {}\nmining: {alpha: high}\n",
+            "mining.alpha should be a valid",
+        ),
+        ("name: x\nbackbone: {}\ndownstream: {}\nmethods: {a: {sweep: {r: 1}}}\n", "methods.a.sweep.r should.*not 1"),
+        (
+            "name: x\nbackbone: {}\ndownstream: {}\nmethods: {a: {swep: {r: 1}}}\n",
+            "methods.a.swep'; did you mean 'sweep",
+        ),
+        ("name: x\nbackbone: {}\ndownstream: {}\nmethods: {none: {}}\nadapters: {steps: 0}\n", "adapters: .*not 0"),
+        (
+            "name: x\nbackbone: {}\ndownstream: {}\nmethods: {}\nbases: {a: {part: row}}\n",
+            "bases.a.part should be.*'row'",
+        ),
         ("name: [\n", "no YAML"),
     ],
 )

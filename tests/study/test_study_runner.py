@@ -31,7 +31,8 @@ class ThreadWorkers:
     def submit(self, folder: Path) -> Future[None]:
         def work() -> None:
             content = read_json(folder / "step.json")
-            assert all((folder / entry["folder"] / "record.json").is_file() for entry in content["inputs"].values())
+            for needed in content["spec"]["inputs"]:
+                assert (folder.parents[2] / "steps/mine" / needed["key"][:16] / "record.json").is_file()
             self.do(content["name"])
             record = Record(key=content["key"], name=content["name"], seconds=2.0, work=content["work"], finished=0.0)
             write_json(folder / "record.json", asdict(record))
@@ -46,8 +47,8 @@ def graph_of(**needs: str) -> Graph:
     """Steps by name, each with the names of what it needs."""
     graph, keys = Graph(), {}
     for name, inputs in needs.items():
-        roles = {role: keys[role] for role in inputs.split()}
-        keys[name] = graph.add(Step(kind="mine", name=name, config={"id": name}, code="", inputs=roles, work=2.0))
+        spec = fake_steps.Fake(place="", name=name, inputs=tuple(keys[each] for each in inputs.split()))
+        keys[name] = graph.add(Step(kind="mine", name=name, spec=spec, work=2.0))
     return graph
 
 
@@ -134,7 +135,7 @@ def test_time_left_comes_from_finished_steps_of_the_kind(tmp_path: Path) -> None
     assert store.timings() == {"mine": 1.0}  # 2 seconds for 2 units
     assert told[-1].seconds_left == 0
     assert next(p for p in told if p.event == "done").seconds_left == pytest.approx(2.0)
-    tune = Step(kind="tune", name="t", config={}, code="", work=100)
+    tune = Step(kind="finetune", name="t", spec=fake_steps.Fake(place="", name="t"), work=100)
     assert estimated_seconds([*graph, tune], store.timings()) == pytest.approx(2 * 2 + 100 * 0.5)
 
 
@@ -185,7 +186,7 @@ def test_processes_share_the_cores_and_each_writes_its_own_log(tmp_path: Path, m
 
 def test_a_killed_run_goes_on_and_repeats_only_what_was_being_done(tmp_path: Path) -> None:
     graph, store = fake_steps.chain(tmp_path), Store(tmp_path / "study")
-    first = multiprocessing.get_context("spawn").Process(target=fake_steps.run_chain, args=(tmp_path,))
+    first = multiprocessing.get_context("spawn").Process(target=fake_steps.run_chain, args=(tmp_path,), daemon=False)
     first.start()
     pid = store.folder(list(graph)[2]) / "pid"
     _until(lambda: pid.is_file() and bool(pid.read_text()))
@@ -200,7 +201,7 @@ def test_a_killed_run_goes_on_and_repeats_only_what_was_being_done(tmp_path: Pat
 
 
 def _until(true: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 200
     while not true():
         assert time.monotonic() < deadline
         time.sleep(0.02)

@@ -16,6 +16,7 @@ from lorasub.errors import ConfigError
 from lorasub.metrics.results import Results
 from lorasub.study import Graph, ProcessWorkers, RayWorkers, Step, Store, Study, ThisProcess, plan_study, run_graph
 from lorasub.study.report import write_report
+from lorasub.study.steps.training import SelectRate
 
 
 @pytest.mark.slow
@@ -23,7 +24,8 @@ from lorasub.study.report import write_report
 def test_every_kind_of_step_and_the_report(tiny_study: Study) -> None:
     plan, store = plan_study(tiny_study), Store(tiny_study.folder)
     assert {step.kind for step in plan.graph} == {
-        *("fit", "mine", "split", "combine", "overlap", "explain", "remove", "try", "choose", "tune", "test")
+        *("fit", "mine", "split", "combine", "overlap", "explain", "remove"),
+        *("constant", "lr_trial", "select_lr", "finetune", "test"),
     }
     outcome = run_graph(plan.graph, store, ThisProcess(), retries=0)
     assert outcome.failed == {}
@@ -32,18 +34,18 @@ def test_every_kind_of_step_and_the_report(tiny_study: Study) -> None:
     for step in plan.graph:
         record = store.record(step)
         assert record is not None
-        if step.kind == "tune":
+        if step.kind == "finetune":
             assert record.measured["step_zero_difference"] < 1e-4
             assert record.measured["trainable"] > 0
             assert (store.folder(step) / "config.yaml").is_file()
-        if step.kind == "choose":
+        if step.kind == "select_lr":
             # the best of the grid by the files of the trials themselves
             tried = {}
-            for rate, key in step.inputs.items():
-                run = store.folder(plan.graph[key]) / "run"
-                tried[float(rate)] = json.loads((run / "before_after.json").read_text())["metrics"]["val/abs_rel"][
-                    "after"
-                ]
+            for trial in step.spec.trials:
+                run = store.folder(plan.graph[trial.trial.key]) / "run"
+                tried[trial.learning_rate] = json.loads((run / "before_after.json").read_text())["metrics"][
+                    "val/abs_rel"
+                ]["after"]
             assert record.measured["learning_rate"] == min(tried, key=lambda rate: tried[rate])
 
     before = {step.key: store.folder(step).stat().st_mtime_ns for step in plan.graph}
@@ -56,14 +58,17 @@ def test_every_kind_of_step_and_the_report(tiny_study: Study) -> None:
         assert title in text
     for title in ("## Without a subspace", "## Spectra", "## Protocol"):
         assert title in text
+    # two steps of fitting beat no plane
+    assert "| *a plane* | 0 |" in text
+    assert "no evidence here" in text
 
 
 def test_the_same_training_scenes_for_every_method(tiny_study: Study) -> None:
     plan = plan_study(tiny_study)
     data = {
-        json.dumps(step.config["fit"]["data"], sort_keys=True)
+        json.dumps(step.spec.training.data, sort_keys=True)
         for step in plan.graph
-        if step.kind == "tune" and "seed=0" in step.name
+        if step.kind == "finetune" and "seed=0" in step.name
     }
     assert len(data) == 1
 
@@ -87,7 +92,7 @@ def _writes(log: Path) -> bool:
 def test_a_real_step_ends_with_its_runner(tiny_study: Study) -> None:
     plan, store = plan_study(tiny_study), Store(tiny_study.folder)
     step = next(step for step in plan.graph if step.kind == "fit")
-    folder = store.prepare(plan.graph, step)
+    folder = store.prepare(step)
     runner = multiprocessing.get_context("spawn").Process(target=run_step, args=(folder,))
     runner.start()
     deadline = time.monotonic() + 600
@@ -130,7 +135,7 @@ def test_ray_and_this_process_find_the_same_numbers(tiny_study: Study, tmp_path:
             one, two = (Results.load(folder / "run").sets["test"].overall for folder in (here, ray))
             assert one == pytest.approx(two, rel=1e-6, nan_ok=True)
 
-    broken = Step(kind="choose", name="broken", config={"metric": "x", "larger_is_better": False}, code="")
+    broken = Step(kind="select_lr", name="broken", spec=SelectRate(trials=(), metric="x"))
     graph = Graph()
     graph.add(broken)
     outcome = run_graph(graph, stores["ray"], RayWorkers(1), retries=0)

@@ -1,0 +1,125 @@
+"""Decides what results are evidence of: which places count, and which differences are left after correction."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from lorasub.study.specs import Study
+from lorasub.study.statistics import Difference, compare_rows, crossed_difference, holm
+from lorasub.study.table import NO_LOOK, summaries
+
+#: A difference counts if its p-value, corrected where there are several, is below.
+LEVEL = 0.05
+
+
+def judge_places(table: pd.DataFrame, study: Study) -> pd.DataFrame:
+    """Returns, for each test set and number of training scenes, whether the best method there beats not looking.
+
+    A place counts as evidence only if the method with the best mean is better than a plane and than the mean of the
+    training scenes, each by an interval over seeds and scenes that excludes 0.
+
+    Args:
+        table: outcomes of the study itself, see :func:`~lorasub.study.table.outcomes`.
+        study: says which results are better.
+
+    Returns:
+        Columns ``downstream``, ``scenes``, ``set``, ``validation``, ``best`` (label), ``counts`` and ``reason``.
+    """
+    rows = []
+    methods = table[table["kind"] == "method"]
+    for (downstream, scenes, name), group in methods.groupby(["downstream", "scenes", "set"], sort=False):
+        larger = study.downstream[downstream].larger_is_better
+        means = summaries(group).set_index("label")["mean"].dropna()
+        row: dict[str, Any] = {"downstream": downstream, "scenes": scenes, "set": name}
+        row |= {
+            "validation": bool(group["validation"].any()),
+            "best": "",
+            "counts": False,
+            "reason": "nothing measured",
+        }
+        rows.append(row)
+        if means.empty:
+            continue
+        row["best"] = means.idxmax() if larger else means.idxmin()
+        best = group[group["label"] == row["best"]]
+        here = table[(table["downstream"] == downstream) & (table["set"] == name) & table["scenes"].isin([0, scenes])]
+        lost = [
+            text for kind in NO_LOOK if (text := _not_better(here[here["kind"] == kind], best, NO_LOOK[kind], larger))
+        ]
+        row |= {"counts": not lost, "reason": "; ".join(lost)}
+    return pd.DataFrame(rows, columns=["downstream", "scenes", "set", "validation", "best", "counts", "reason"])
+
+
+def _not_better(other: pd.DataFrame, best: pd.DataFrame, name: str, larger: bool) -> str:
+    """Why a method is not better than a row that does not look; empty if it is."""
+    if other.empty:
+        return f"{name} was not measured"
+    found = compare_rows(other, best)
+    gain = found.difference if larger else -found.difference
+    if math.isnan(found.p):
+        return f"one number is too few to tell it from {name}"
+    if gain > 0 and found.p < LEVEL:
+        return ""
+    return f"{name} is {'better' if gain < 0 else 'not clearly worse'}"
+
+
+def compare_methods(table: pd.DataFrame, study: Study, places: pd.DataFrame) -> pd.DataFrame:
+    """Compares every method with every reference in every place that counts, and over the pooled ones.
+
+    Sets on which learning rates were chosen take no part. p-values are corrected for their number (Holm).
+
+    Returns:
+        Columns ``downstream``, ``scenes``, ``set`` (``pooled`` for ratios over several), ``reference``, ``label``,
+        ``difference``, ``low``, ``high``, ``p``, ``p_holm`` and ``clear``.
+    """
+    references = list(dict.fromkeys([*([study.primary.reference] if study.primary else []), *study.references]))
+    counted = places[places["counts"] & ~places["validation"]]
+    rows = [row for each in counted.itertuples() for row in _in_place(table, each, references)]
+    for (downstream, scenes), group in counted.groupby(["downstream", "scenes"], sort=False):
+        sets = [name for name in study.downstream[downstream].pooled if name in set(group["set"])]
+        if len(sets) > 1:
+            own = table[(table["downstream"] == downstream) & (table["scenes"] == scenes)]
+            rows += _pooled(own, downstream, scenes, sets, references)
+    columns = ["downstream", "scenes", "set", "reference", "label", "difference", "low", "high", "p"]
+    found = pd.DataFrame(rows, columns=columns)
+    found["p_holm"] = holm(found["p"].tolist())
+    found["clear"] = found["p_holm"] < LEVEL
+    return found
+
+
+def _in_place(table: pd.DataFrame, place: Any, references: list[str]) -> Iterator[dict[str, Any]]:
+    where = (table["downstream"] == place.downstream) & (table["set"] == place.set) & (table["scenes"] == place.scenes)
+    groups = dict(list(table[where & (table["kind"] == "method")].groupby("label", sort=False)))
+    for reference in references:
+        for label, own in groups.items():
+            if label != reference and reference in groups and set(own["seed"]) & set(groups[reference]["seed"]):
+                found = compare_rows(groups[reference], own)
+                yield _row(place.downstream, place.scenes, place.set, reference, label, found)
+
+
+def _pooled(
+    table: pd.DataFrame, downstream: str, scenes: int, sets: list[str], references: list[str]
+) -> Iterator[dict[str, Any]]:
+    """Ratios of geometric means over sets; seeds and sets are drawn anew, so that they speak of further places."""
+    overall = table[(table["scene"] == "") & (table["kind"] == "method") & table["set"].isin(sets)]
+    logs = overall.assign(value=np.log(overall["value"])).pivot(index=["label", "seed"], columns="set", values="value")
+    for reference in references:
+        for label in logs.index.unique("label"):
+            if label == reference or reference not in logs.index.unique("label"):
+                continue
+            first, second = logs.loc[reference], logs.loc[label]
+            seeds = first.index.intersection(second.index)
+            if len(seeds):
+                found = crossed_difference(first.loc[seeds, sets].to_numpy(), second.loc[seeds, sets].to_numpy())
+                row = _row(downstream, scenes, "pooled", reference, label, found)
+                yield row | {name: math.exp(row[name]) for name in ("difference", "low", "high")}
+
+
+def _row(downstream: str, scenes: int, name: str, reference: str, label: str, found: Difference) -> dict[str, Any]:
+    values = {each: getattr(found, each) for each in ("difference", "low", "high", "p")}
+    return {"downstream": downstream, "scenes": scenes, "set": name, "reference": reference, "label": label, **values}

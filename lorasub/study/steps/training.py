@@ -1,0 +1,262 @@
+"""The steps that fit or test: each runs ``lorasub fit`` or ``test`` with a config that is left in its folder."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import yaml
+
+from lorasub.adapters.mining import adapter_folder
+from lorasub.errors import ArtefactError, NumericalError
+from lorasub.files import read_json, write_json
+from lorasub.metrics.results import Results
+from lorasub.study.artefacts import (
+    BASIS,
+    CHOICE_FILE,
+    CONFIG_FILE,
+    CONSTANT_FILE,
+    COSTS_FILE,
+    RECORD_FILE,
+    RUN,
+    Output,
+    Workplace,
+)
+from lorasub.study.specs import ClassSettings, with_arguments
+
+#: Largest relative difference between the first validation of a fit and the test of the model without fine-tuning:
+#: the same arithmetic but for the order of sums, through a deep network.
+STEP_ZERO_TOLERANCE = 1e-3
+
+
+@dataclass(frozen=True, kw_only=True)
+class AdapterChoice:
+    """An adapter to inject, and the step that made its basis, if it has one."""
+
+    settings: ClassSettings
+    basis: Output | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Training:
+    """Everything about a fit but its learning rate."""
+
+    backbone: ClassSettings
+    task: ClassSettings
+    adapters: tuple[AdapterChoice, ...]
+    optimizer: ClassSettings
+    data: ClassSettings
+    steps: int
+    seed: int
+    trainer: dict[str, Any] = field(default_factory=dict)
+
+    def config(self, learning_rate: float, place: Workplace) -> dict[str, Any]:
+        """Returns a config of ``lorasub fit``."""
+        adapters = [
+            with_arguments(each.settings, basis=str(place.of(each.basis) / BASIS)) if each.basis else each.settings
+            for each in self.adapters
+        ]
+        return {
+            "seed_everything": self.seed,
+            "trainer": {
+                "max_steps": self.steps,
+                "val_check_interval": self.steps,
+                "check_val_every_n_epoch": None,
+                "enable_progress_bar": False,
+                "callbacks": [{"class_path": "lorasub.callbacks.FitCosts"}],
+                **self.trainer,
+            },
+            "checkpoint": {"every_n_train_steps": self.steps, "save_last": True},
+            "panels": {"scenes": 0},
+            "overlap": {"references": {}},
+            "model": with_arguments(
+                self.task,
+                backbone=self.backbone,
+                adapter=adapters,
+                optimizer=with_arguments(self.optimizer, lr=learning_rate),
+            ),
+            "data": self.data,
+        }
+
+
+@dataclass(frozen=True, kw_only=True)
+class Fit:
+    """Settings of :func:`fit_adapter` and :func:`try_rate`."""
+
+    training: Training
+    learning_rate: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class RateTrial:
+    """A fine-tuning that tried one learning rate."""
+
+    learning_rate: float
+    trial: Output
+
+
+@dataclass(frozen=True, kw_only=True)
+class SelectRate:
+    """Settings of :func:`select_rate`."""
+
+    trials: tuple[RateTrial, ...]
+    metric: str
+    larger_is_better: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class FineTune:
+    """Settings of :func:`finetune`: ``zero_shot`` is the test of the model without fine-tuning."""
+
+    training: Training
+    rate: Output
+    zero_shot: Output
+    validation_set: str = "test"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scoring:
+    """Settings of :func:`test`.
+
+    Attributes:
+        data: to score.
+        trainer: Lightning's settings.
+        checkpoint: step that left one; None to score a model as it is.
+        part: folder below the step's, where it left several.
+        task: of a model without checkpoint.
+        backbone: likewise.
+        constant: step that left a model that does not look, in place of the backbone.
+    """
+
+    data: ClassSettings
+    trainer: dict[str, Any] = field(default_factory=dict)
+    checkpoint: Output | None = None
+    part: str = ""
+    task: ClassSettings | None = None
+    backbone: ClassSettings | None = None
+    constant: Output | None = None
+
+
+def fit_adapter(spec: Fit, place: Workplace) -> dict[str, Any]:
+    """Fits an adapter to an attribute, or all of its adapters together."""
+    run_verb("fit", spec.training.config(spec.learning_rate, place), place)
+    members = sorted((place.folder / RUN / "adapter").glob("adapter_*/"))
+    for folder in members or [place.folder / RUN]:
+        adapter_folder(folder)
+    return _costs(place)
+
+
+def try_rate(spec: Fit, place: Workplace) -> dict[str, Any]:
+    """Fine-tunes with one rate of the grid. That the loss leaves the finite numbers is a result, too."""
+    try:
+        run_verb("fit", spec.training.config(spec.learning_rate, place), place)
+    except NumericalError as error:
+        return {"diverged": str(error)}
+    return _costs(place)
+
+
+def select_rate(spec: SelectRate, place: Workplace) -> dict[str, Any]:
+    """Chooses the rate whose fit ended best on validation data."""
+    found: dict[float, float] = {}
+    for each in spec.trials:
+        folder = place.of(each.trial)
+        measured = read_json(folder / RECORD_FILE)["measured"]
+        value = math.nan if "diverged" in measured else _validated(folder, spec.metric)["after"]
+        found[each.learning_rate] = math.nan if value is None else float(value)
+    finite = {rate: value for rate, value in found.items() if math.isfinite(value)}
+    if not finite:
+        raise NumericalError(f"no rate of {sorted(found)} ended with a finite {spec.metric}; add smaller ones")
+    best = (max if spec.larger_is_better else min)(finite, key=lambda rate: finite[rate])
+    # at the end of the grid a better one may lie beyond it, and a comparison would be unfair to this method
+    at_edge = len(found) > 1 and best in (min(found), max(found))
+    tried = {str(rate): value for rate, value in found.items()}
+    write_json(place.folder / CHOICE_FILE, {"learning_rate": best, "at_edge": at_edge, "tried": tried})
+    return {"learning_rate": best, "at_edge": at_edge}
+
+
+def finetune(spec: FineTune, place: Workplace) -> dict[str, Any]:
+    """Fine-tunes with the chosen rate, and checks that it began from the model without fine-tuning."""
+    rate = float(read_json(place.of(spec.rate) / CHOICE_FILE)["learning_rate"])
+    run_verb("fit", spec.training.config(rate, place), place)
+    difference = _step_zero(spec, place)
+    if not difference <= STEP_ZERO_TOLERANCE:
+        raise ArtefactError(
+            f"before its first step the fit in {place.folder} differs from the model without fine-tuning by "
+            f"{difference:.2g} of a result; an adapter has to start as no change at all"
+        )
+    return _costs(place) | {"step_zero_difference": difference}
+
+
+def test(spec: Scoring, place: Workplace) -> dict[str, Any]:
+    """Scores a fine-tuned model, the model without fine-tuning, or one that does not look."""
+    config: dict[str, Any] = {
+        "seed_everything": 0,
+        "trainer": {"enable_progress_bar": False, **spec.trainer},
+        "figures": {"scenes": 0},
+        "data": spec.data,
+    }
+    words = []
+    if spec.checkpoint is not None:
+        checkpoint = place.of(spec.checkpoint) / spec.part / RUN / "checkpoints" / "last.ckpt"
+        words = [f"--ckpt_path={checkpoint}"]
+    elif spec.task is not None:
+        backbone = spec.backbone
+        if spec.constant is not None:
+            path = place.of(spec.constant) / CONSTANT_FILE
+            backbone = {"class_path": "lorasub.ConstantGeometry.load", "init_args": {"path": str(path)}}
+        config["model"] = with_arguments(spec.task, backbone=backbone)
+    run_verb("test", config, place, words)
+    return {"overall": {name: found.overall for name, found in Results.load(place.folder / RUN).sets.items()}}
+
+
+def run_verb(
+    verb: Literal["fit", "test"], config: Mapping[str, Any], place: Workplace, words: Sequence[str] = ()
+) -> None:
+    """Runs ``lorasub VERB --config config.yaml`` into ``run/``."""
+    import lorasub.callbacks
+    import lorasub.study.training_scenes
+    import lorasub.training
+
+    arguments = [*write_config(config, place), *words]
+    (place.folder / "command.txt").write_text(f"lorasub {verb} {' '.join(arguments)}\n", encoding="utf-8")
+    lorasub.training.run(verb, arguments)
+
+
+def write_config(config: Mapping[str, Any], place: Workplace) -> list[str]:
+    """Writes ``config.yaml``; returns the words of a command line that name it."""
+    run = {"folder": str(place.folder.parent), "name": place.folder.name, "version": RUN}
+    path = place.folder / CONFIG_FILE
+    # tests are in float32 unless told otherwise; fits too, so that the first validation of one can equal a test
+    trainer = {"precision": "32-true", **config.get("trainer", {})}
+    path.write_text(yaml.safe_dump({**config, "trainer": trainer, "run": run}, sort_keys=False), encoding="utf-8")
+    return ["--config", str(path)]
+
+
+def _costs(place: Workplace) -> dict[str, Any]:
+    """What the fit cost, as its callback wrote it down, and the size of what it leaves."""
+    costs: dict[str, Any] = read_json(place.folder / RUN / COSTS_FILE)
+    files = list((place.folder / RUN / "adapter").rglob("*.safetensors"))
+    return costs | {"adapter_bytes": sum(path.stat().st_size for path in files)}
+
+
+def _validated(folder: Any, metric: str) -> dict[str, Any]:
+    metrics: dict[str, dict[str, Any]] = read_json(folder / RUN / "before_after.json")["metrics"]
+    if metric not in metrics:
+        raise ArtefactError(f"{folder} validated no '{metric}'; there are {', '.join(metrics)}")
+    return metrics[metric]
+
+
+def _step_zero(spec: FineTune, place: Workplace) -> float:
+    """The largest relative difference, over all results, of the first validation to the test without fine-tuning."""
+    baseline = Results.load(place.of(spec.zero_shot) / RUN).sets[spec.validation_set].overall
+    metrics: dict[str, dict[str, float | None]] = read_json(place.folder / RUN / "before_after.json")["metrics"]
+    found: list[float] = []
+    for name, value in baseline.items():
+        before = metrics.get(f"val/{name}", {}).get("before")
+        if before is not None and math.isfinite(value):
+            found.append(abs(before - value) / max(abs(value), 1e-6))
+    if not found:
+        raise ArtefactError(f"{place.folder}: validation and test have no finite result in common: nothing to compare")
+    return max(found)
