@@ -1,4 +1,4 @@
-"""What a batch of scenes is, and what a backbone says about it: the two types that every part of lorasub shares.
+"""Batches of scenes and predictions about them: the two types that every part of lorasub shares.
 
 Conventions, everywhere: camera axes are OpenCV's (x right, y down, z forward); extrinsics map world to camera; pixel
 (i, j) is sampled at (j + 0.5, i + 0.5); depth is along z; images are float32 in [0, 1].
@@ -343,7 +343,7 @@ def _unknown(batch: SceneBatch, name: str) -> Tensor:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Predictions:
-    """What a 3D backbone says about a batch of images. Absent parts are None (a head that is not there).
+    """Predictions of a 3D backbone about a batch of images. Absent parts are None (a head that is not there).
 
     Everything is in the first camera's frame and in the backbone's own unit.
 

@@ -148,7 +148,7 @@ def _thinned(cloud: PointCloud, max_points: int) -> PointCloud:
 
 
 def _camera_scale(cloud: PointCloud | None, poses: np.ndarray[Any, np.dtype[np.float64]]) -> float:
-    """How long to draw a camera: by what it looks at, or else by how far cameras are apart."""
+    """Length of a drawn camera: by the distance of what it looks at, or else by how far cameras are apart."""
     if cloud is not None and len(cloud):
         return frustum_size(cloud.points, torch.from_numpy(poses))
     centers = invert_pose(torch.from_numpy(poses))[:, :, 3]

@@ -16,7 +16,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, kw_only=True)
 class HeldOut:
-    """Which frames are for validation and test.
+    """Settings of the frames for validation and test.
 
     Attributes:
         fraction: the last part of each capture's frames. 1 holds out all of them.
@@ -40,7 +40,7 @@ class HeldOut:
 
 @dataclass(frozen=True, kw_only=True)
 class Decoding:
-    """How frames become tensors, and what happens to those that cannot.
+    """Settings of how frames are cut, decoded and kept.
 
     Attributes:
         crop: ``"principal_point"`` or ``"center"``, see :func:`~lorasub.data.decoding.load_view`.

@@ -1,4 +1,4 @@
-"""From a frame's description to tensors of the wanted size, and a cache of the results."""
+"""Decodes frames to tensors of the wanted size, and keeps the results in a cache."""
 
 from __future__ import annotations
 
@@ -105,7 +105,7 @@ def load_view(frame: Frame, size: tuple[int, int] | None = None, crop: Crop = "p
 
 
 def stands_upright(frame: Frame) -> bool:
-    """Whether a frame's image is turned as its camera's orientation tag (EXIF) says.
+    """Return true if a frame's image is to be turned as its camera's orientation tag (EXIF) says.
 
     Without a camera: always. With one the stated size decides: structure from motion may have seen the image either
     way. Where that cannot tell, the pixels are taken as they are stored.
@@ -158,7 +158,7 @@ def size_fault(size: tuple[int, int], stated: tuple[int, int], assumed: bool) ->
 
 
 def _same_shape(a: tuple[int, int], b: tuple[int, int]) -> bool:
-    """Whether two sizes have one aspect ratio, within a pixel: halves of odd sizes are rounded."""
+    """Return true if two sizes have one aspect ratio, within a pixel: halves of odd sizes are rounded."""
     return abs(a[0] * b[1] - a[1] * b[0]) <= max(*a, *b)
 
 

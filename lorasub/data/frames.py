@@ -1,4 +1,4 @@
-"""What a reader says about a capture: plain descriptions of frames, before any pixel is decoded.
+"""Descriptions of captures and their frames, as readers make them, before any pixel is decoded.
 
 A :class:`Frame` names an image and what is known about it; a :class:`Capture` is a named list of them. Readers make
 them (:mod:`lorasub.data.readers`), :func:`lorasub.data.decoding.load_view` decodes them.
@@ -113,12 +113,12 @@ class Capture:
 
     @property
     def has_poses(self) -> bool:
-        """Whether at least one frame has a pose."""
+        """True if at least one frame has a pose."""
         return any(frame.cam_from_world is not None for frame in self.frames)
 
     @property
     def has_depth(self) -> bool:
-        """Whether at least one frame has depth."""
+        """True if at least one frame has depth."""
         return any(frame.depth is not None for frame in self.frames)
 
 

@@ -39,7 +39,7 @@ _limit = threading.Lock()
 
 @dataclass(frozen=True, slots=True)
 class ImageHeader:
-    """What the head of an image file says.
+    """Size and orientation from the head of an image file.
 
     Attributes:
         size: (width, height) as stored.

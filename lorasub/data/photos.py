@@ -118,7 +118,7 @@ class Photos(SceneDataModule):
         narrow, most = min(aspect, 1 / aspect), self.image_size // self.multiple
 
         def price(sides: tuple[int, int]) -> float:
-            """What is cut off, and a tenth of what the resolution loses."""
+            """Part that is cut off, and a tenth of what the resolution loses."""
             ratio = sides[0] / sides[1] / narrow
             return 1 - min(ratio, 1 / ratio) + 0.1 * (1 - sides[1] / most)
 

@@ -114,7 +114,7 @@ class PosedRGBD(SceneDataModule):
 
     @property
     def images_change(self) -> bool:
-        """Whether training scenes are augmented."""
+        """True if training scenes are augmented."""
         return self.augmentation is not None
 
     @property

@@ -23,7 +23,7 @@ from lorasub.structures import SceneBatch
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ViewFormat:
-    """How frames become tensors.
+    """Size and crop of decoded frames.
 
     Attributes:
         size: (H, W) of the images.

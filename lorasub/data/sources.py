@@ -1,4 +1,4 @@
-"""Where captures come from: what `PosedRGBD` mixes for training, and what it scores beside."""
+"""Folders of captures: those that `PosedRGBD` mixes for training, and those that it scores beside."""
 
 from __future__ import annotations
 

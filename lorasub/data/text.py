@@ -117,7 +117,7 @@ def visible(word: str) -> str:
 
 
 def reason(error: BaseException, path: Path) -> str:
-    """What another library's exception says, without error numbers and without the path, which our message has."""
+    """The text of another library's exception, without error numbers and without the path, which our message has."""
     if isinstance(error, OSError) and error.strerror:
         return error.strerror[:1].lower() + error.strerror[1:]
     text = " ".join((str(error) or type(error).__name__).split())
@@ -127,7 +127,7 @@ def reason(error: BaseException, path: Path) -> str:
 
 
 def content_fault(path: Path) -> str | None:
-    """What is wrong with a file as a whole, in words: it is empty, or only stands for the real one. None if neither."""
+    """Say that a file is empty, or only stands for the real one (Git LFS, a web page); None if neither."""
     try:
         with path.open("rb") as file:
             head = file.read(64)

@@ -27,10 +27,13 @@ from hypothesis import strategies as st
 from PIL import Image
 from plane_world import PlaneWorld
 
+from lorasub.data.capture_settings import Decoding, HeldOut
 from lorasub.data.decoding import load_view, stands_upright
 from lorasub.data.readers.discovery import find_captures
 from lorasub.data.readers.nerfstudio import Nerfstudio
 from lorasub.data.readers.seven_scenes import SevenScenes
+from lorasub.data.real import PosedRGBD
+from lorasub.data.sources import EvaluationSet
 from lorasub.errors import DataError
 
 
@@ -701,3 +704,35 @@ def test_resized_copies_alone_are_enough_for_colmap(tmp_path: Path) -> None:
     capture = one(tmp_path)
     assert capture.notes == ("images are 16 x 12, their cameras were calibrated at 64 x 48: intrinsics are scaled",)
     assert load_view(capture.frames[0]).intrinsics[0, 0] == 15
+
+
+def test_the_data_module_says_once_what_readers_noted(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    world = dataclasses.replace(small(), size=(480, 640), focal=(525.0, 525.0), center=(320.0, 240.0))
+    write_tum(tmp_path / "room", world)
+    write_tum(tmp_path / "other", world)
+    data = PosedRGBD(
+        "room",
+        base_folder=str(tmp_path),
+        num_views=1,
+        held_out=HeldOut(fraction=0.5),
+        evaluation={"other": EvaluationSet(root="other")},
+        predict_root="other",
+    )
+    for loaders in (data.train_dataloader, data.val_dataloader, data.test_dataloader, data.test_dataloader):
+        loaders()
+    assumed = [record for record in caplog.records if "assumed camera" in record.getMessage()]
+    assert [Path(record.getMessage().split(": ")[0]).name for record in assumed] == ["room", "other"]
+    data.predict_dataloader()
+    assert sum("assumed camera" in record.getMessage() for record in caplog.records) == 3
+    assert all(record.levelname == "WARNING" for record in assumed)
+
+
+def test_damaged_captures_are_left_out_of_a_fit_if_asked(tmp_path: Path) -> None:
+    write_nerfstudio(tmp_path / "a", small(), camera_model="OPENCV_FISHEYE")
+    write_nerfstudio(tmp_path / "b", small())
+    data = PosedRGBD(str(tmp_path), num_views=1, decoding=Decoding(skip_damaged=True))
+    with pytest.warns(UserWarning, match=r"skipping the capture .*a: .*OPENCV_FISHEYE"):
+        assert len(data.captures) == 1
+    (tmp_path / "b" / "transforms.json").write_text("{")
+    with pytest.warns(UserWarning, match="skipping"), pytest.raises(DataError, match="OPENCV_FISHEYE"):
+        PosedRGBD(str(tmp_path), num_views=1, decoding=Decoding(skip_damaged=True)).dataset("train")

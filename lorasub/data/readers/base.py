@@ -51,7 +51,7 @@ class Reader(ABC):
 
     @abstractmethod
     def can_read(self, root: Path) -> bool:
-        """Whether this very folder (not one below it) has the layout. Cheap, and false rather than an error."""
+        """Return true if this very folder (not one below it) has the layout. Cheap; false rather than an error."""
 
     @abstractmethod
     def read(self, root: Path) -> Capture:

@@ -74,7 +74,7 @@ class ColmapModel:
 
 
 def is_colmap_model(folder: Path) -> bool:
-    """Whether a folder holds the cameras and images of a model, as text or binary."""
+    """Return true if a folder holds the cameras and images of a model, as text or binary."""
     return any(
         all((folder / f"{name}{suffix}").is_file() for name in ("cameras", "images")) for suffix in (".bin", ".txt")
     )

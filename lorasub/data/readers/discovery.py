@@ -1,4 +1,4 @@
-"""Which reader reads a folder, and where below it the captures lie."""
+"""Finds captures in and below a folder, and the reader of each."""
 
 from __future__ import annotations
 

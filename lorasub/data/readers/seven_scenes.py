@@ -115,7 +115,7 @@ class SevenScenes(Reader):
 
 
 def depth_camera_only(root: Path) -> bool:
-    """Whether no file states the colour camera: there is none, or it is that of 7-Scenes' depth camera."""
+    """Return true if no file states the colour camera: there is none, or it is that of 7-Scenes' depth camera."""
     try:
         camera = find_calibration(root)
     except DataError:  # it is there, and reading the folder will say what is wrong with it

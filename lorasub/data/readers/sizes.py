@@ -1,4 +1,4 @@
-"""Whether images have the size that their cameras were calibrated at: told when a capture is read, from a few heads."""
+"""Compares the sizes of images with those of their cameras when a capture is read, on a few of its images."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ LOOKED_AT = 32
 
 
 def notes_on_sizes(capture: Capture) -> tuple[str, ...]:
-    """What loading will do to images whose size or orientation is not that of their camera.
+    """Notes about images whose size or orientation is not that of their camera: they say what loading will do.
 
     Raises:
         DataError: a camera was assumed, and an image has another size than it.
@@ -35,7 +35,7 @@ def notes_on_sizes(capture: Capture) -> tuple[str, ...]:
 
 
 def _note(frame: Frame) -> str:
-    """What happens to one image; empty if nothing does."""
+    """The note about one image; empty if it needs none."""
     try:
         header, upright = read_header(frame.image), stands_upright(frame)
     except DataError:

@@ -1,4 +1,4 @@
-"""What to say about a folder that no reader recognises: what in it looks like geometry, and which layout is nearest."""
+"""Describes a folder that no reader recognises: files that look like geometry, and the nearest layout."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def signs_of_geometry(folder: Path) -> dict[str, list[str]]:
 
 
 def describe_unrecognised(folder: Path, readers: Sequence[Reader]) -> str:
-    """What in the folder looks like geometry, which layout is nearest, and what to do; one paragraph.
+    """Name the files that look like geometry, the nearest layout, and what to do; one paragraph.
 
     Args:
         folder: which no reader recognises.
