@@ -67,6 +67,7 @@ from .metrics.comparison import compare_results as compare_results
 from .metrics.results import Results as Results
 from .structures import Predictions as Predictions
 from .structures import SceneBatch as SceneBatch
+from .subspaces import LayerGradients as LayerGradients
 from .subspaces import LayerSubspace as LayerSubspace
 from .subspaces import LowRankUpdate as LowRankUpdate
 from .subspaces import SubspaceBasis as SubspaceBasis
@@ -96,3 +97,4 @@ from .tasks import SceneTask as SceneTask
 from .tasks import Trainer as Trainer
 from .tasks import TransparentObjectsTask as TransparentObjectsTask
 from .tasks import estimate_memory as estimate_memory
+from .tasks import visit_gradients as visit_gradients
