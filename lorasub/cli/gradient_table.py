@@ -81,8 +81,8 @@ class GradientTable:
                 continue
             if halves < RELIABLE:
                 lines.append(
-                    f"{which}: not worth fitting. Two halves of its sets pull the base model alike at {halves:.2f} "
-                    f"only ({RELIABLE} wanted, with {self.scenes} scenes); an adapter would learn noise"
+                    f"{which}: not worth fitting. Two halves of its sets of {self.scenes} scenes pull the base model "
+                    f"alike at {halves:.2f} only ({RELIABLE} wanted){self._needed(halves)}"
                 )
                 continue
             own = cosines.get(("partitions", which))
@@ -102,6 +102,13 @@ class GradientTable:
                     f"another attribute (up to {max(others):.2f}); nothing here is its own"
                 )
         return lines
+
+    def _needed(self, halves: float) -> str:
+        """How many scenes would do (Spearman-Brown prophecy formula), for the end of a sentence."""
+        if halves < 0.01:
+            return "; they share nothing that more scenes would bring out"
+        factor = RELIABLE * (1.0 - halves) / (halves * (1.0 - RELIABLE))
+        return f"; sets of some {math.ceil(factor * self.scenes)} scenes would reach that, if scenes were all it takes"
 
     @staticmethod
     def _groups(agreements: Sequence[SetAgreement]) -> dict[str, Agreement]:

@@ -13,6 +13,8 @@ from torch import Tensor
 from lorasub.scenes.description import FIRST_OBJECT, LightKind, Pattern, Primitive, SceneDescription
 from lorasub.scenes.ranges import Attribute
 
+#: Standard deviations at which a statistic is as far away as can be.
+FAR_AWAY = 10.0
 _TINY = 1e-6
 
 
@@ -44,11 +46,15 @@ def distance_between(found: Tensor, reference: Tensor) -> float:
 
     Args:
         found: ``[B, F]`` of one set.
-        reference: ``[B', F]`` of the set that is compared with. Statistics that are constant in it and equal in the
-            other count 0.
+        reference: ``[B', F]`` of the set that is compared with.
+
+    Returns:
+        At least 0 and at most :data:`FAR_AWAY`, which is what a statistic counts at most: one that is constant in the
+        reference has no standard deviation.
     """
-    spread = reference.std(0).clamp(min=1e-3 * reference.abs().mean(0).clamp(min=_TINY))
-    return float(((found.mean(0) - reference.mean(0)) / spread).square().mean().sqrt())
+    gap = (found.mean(0) - reference.mean(0)).abs()
+    spread = reference.std(0).clamp(min=_TINY)
+    return float((gap / spread).clamp(max=FAR_AWAY).square().mean().sqrt())
 
 
 def share_between(groups: Sequence[Tensor]) -> float:

@@ -121,10 +121,19 @@ def test_verdicts_of_planted_gradients() -> None:
     assert own.startswith(("texture: its halves agree at 0.79", "texture: its halves agree at 0.8"))
     assert "more than with any other attribute" in own
     assert noise.startswith("camera: not worth fitting.")
-    assert "(0.3 wanted, with 8 scenes)" in noise
+    assert "sets of 8 scenes pull" in noise
     shared = table_of({"texture": 0.0, "camera": 0.0}, common=2.0)
     # partitions and attributes agree alike, so which is larger is chance
     assert any("nothing here is its own" in line for line in shared.verdicts())
+
+
+def test_a_verdict_says_how_many_scenes_would_do() -> None:
+    """Halves of 8 scenes that agree at 1 / 5 agree at 0.3 with 0.3 * 0.8 / (0.2 * 0.7) times as many."""
+    (line,) = table_of({"texture": 0.5}).verdicts()
+    halves = float(line.split(" alike at ")[1].split()[0])
+    assert halves == pytest.approx(0.2, abs=0.04)
+    needed = int(line.split("sets of some ")[1].split()[0])
+    assert needed == pytest.approx(8 * 0.3 * (1 - halves) / (halves * 0.7), abs=1.5)
 
 
 def test_the_corrected_cosine_takes_the_noise_of_halves_out() -> None:
