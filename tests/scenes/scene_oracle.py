@@ -193,15 +193,15 @@ def lattice_hash(x: Array, y: Array, z: Array) -> Array:
         return value ^ (value >> np.uint32(13))
 
 
-def gyroid_noise(p: Array, footprint: Array) -> Array:
-    """Three octaves of a gyroid, each bent by the sum of those before it and turned by a fixed rotation."""
+def gyroid_noise(p: Array, footprint: Array, octaves: int = 3, first: float = 0.62, falloff: float = 0.55) -> Array:
+    """Some octaves of a gyroid, each bent by the sum of those before it and turned by a fixed rotation."""
     turn = np.array([[0.36, 0.48, -0.8], [-0.8, 0.6, 0.0], [0.48, 0.64, 0.6]])
     total = np.zeros(p.shape[1])
-    for octave in range(3):
+    for octave in range(octaves):
         frequency = 2.2 * 1.93**octave
         u, v, w = frequency * p + np.outer([1.9, -1.3, 0.7], total) + np.array([[0], [0], [octave]])
         wave = np.sin(u) * np.cos(v) + np.sin(v) * np.cos(w) + np.sin(w) * np.cos(u)
-        total = total + np.clip(1.2 - 0.6 * frequency * footprint, 0, 1) * 0.62 * 0.55**octave * wave
+        total = total + np.clip(1.2 - 0.6 * frequency * footprint, 0, 1) * first * falloff**octave * wave
         p = turn @ p
     return np.clip(0.9 * total, -1, 1)
 
@@ -229,8 +229,49 @@ def _square(value: Array, width: Array) -> Array:
     return 0.5 + np.clip(1.5 - 2 * width, 0, 1) * (_filtered_step(triangle, 2 * width) - 0.5)
 
 
-def pattern_weights(pattern: Pattern, p: Array, warp: float, footprint: Array) -> tuple[Array, Array]:
-    """The two mixing weights of a pattern at points ``[3, N]``, in features."""
+def _byte(number: Array, place: int) -> Array:
+    value: Array = ((number >> np.uint32(8 * place)) & np.uint32(255)) / 255.0
+    return value
+
+
+def dead_leaves(p: Array, footprint: Array) -> tuple[Array, Array]:
+    """The two tones of the leaf on top at points ``[2, N]``: five sizes, each drawn over the larger ones."""
+    tones = [np.zeros(p.shape[1]), np.zeros(p.shape[1])]
+    for level in range(5):
+        size = 2.0 * 0.55**level
+        place = p / size
+        base = np.floor(place - 0.5).astype(np.int64)
+        for corner in ((0, 0), (1, 0), (0, 1), (1, 1)):
+            cell = base + np.array(corner)[:, None]
+            number = lattice_hash(cell[0], cell[1], np.full_like(cell[0], 131 * level + 7))
+            middle = cell + 0.5 + 0.4 * (np.stack([_byte(number, 0), _byte(number, 1)]) - 0.5)
+            share, (x, y) = _byte(number, 2), np.abs(place - middle)
+            disc = (number >> np.uint32(24)) % 2 == 1
+            away = np.where(disc, np.hypot(x, y), np.maximum(x, (1 + share) * y))
+            cover = _filtered_step(0.16 + 0.14 * share - away, footprint / size) * (footprint < 0.6 * size)
+            other = lattice_hash(cell[0], cell[1], np.full_like(cell[0], 131 * level + 64))
+            tones = [tone + (_byte(other, byte) - tone) * cover for byte, tone in enumerate(tones)]
+    return tones[0], tones[1]
+
+
+def masonry(p: Array, longer: float, footprint: Array) -> tuple[Array, Array]:
+    """Each brick's number in [0, 1], and the share of joints, at points ``[2, N]``; every other row is shifted."""
+    length = 1 + 4 * longer
+    row = np.floor(p[1])
+    along = p[0] / length + 0.5 * (row % 2)
+    column = np.floor(along)
+    to_side, to_bed = (np.minimum(value % 1, 1 - value % 1) for value in (along, p[1]))
+    joint = _filtered_step(0.05 - np.minimum(length * to_side, to_bed), footprint)
+    number = lattice_hash(column.astype(np.int64), row.astype(np.int64), np.full(p.shape[1], 5))
+    return (number & np.uint32(0xFFFFFF)) / 2**24, joint * np.clip(1.4 - 1.2 * footprint, 0, 1)
+
+
+def pattern_weights(pattern: Pattern, p: Array, warp: float, footprint: Array, face: int = 0) -> tuple[Array, Array]:
+    """The two mixing weights of a pattern at points ``[3, N]``, in features, on a surface that lies across ``face``."""
+    flat = p[[axis for axis in range(3) if axis != face]]
+    if pattern == Pattern.FRACTAL:
+        noise = gyroid_noise(p, footprint, 6, 0.36, 0.9)
+        return 0.5 + 0.5 * noise, 0.6 * np.clip(0.35 + 0.5 * noise, 0, 1)
     noise = gyroid_noise(p, footprint)
     x, y, z = p + 0.5 * warp * noise
     accent = 0.6 * np.clip(0.35 + 0.5 * noise, 0, 1)
@@ -253,6 +294,14 @@ def pattern_weights(pattern: Pattern, p: Array, warp: float, footprint: Array) -
         return (rings - np.floor(rings)) ** 2, accent
     if pattern == Pattern.MARBLE:
         return 1 - np.sqrt(np.abs(np.sin(3.1416 * (x + 1.7 * warp * noise)))), accent
+    if pattern == Pattern.LEAVES:
+        main, second = dead_leaves(flat, footprint)
+        return np.clip(main + 0.15 * noise, 0, 1), 0.6 * second
+    if pattern == Pattern.BRICKS:
+        brick, joint = masonry(flat, warp, footprint)
+        return np.clip(0.7 * brick + 0.15 + 0.15 * noise, 0, 1), joint
+    if pattern == Pattern.GLOW:
+        return np.clip(0.5 - 2 * p[2] + 0.5 * warp * noise, 0, 1), accent
     assert pattern == Pattern.GRADIENT
     return 0.5 + 0.5 * np.sin(1.2 * z + 0.4 * x), accent
 

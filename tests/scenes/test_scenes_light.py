@@ -97,8 +97,9 @@ def test_patterns_follow_their_formulas(pattern: Pattern, seed: int) -> None:
     points = rng.uniform(-12, 12, (3, 300)).astype(np.float32).astype(np.float64)
     warp = float(np.float32(rng.uniform(0, 1.5)))
     footprint = np.exp(rng.uniform(np.log(0.005), np.log(1.5), 300)).astype(np.float32).astype(np.float64)
-    found = weights(pattern, points, warp, footprint)
-    expected = np.stack(pattern_weights(pattern, points, warp, footprint))
+    face = int(rng.integers(3))
+    found = weights(pattern, points, warp, footprint, face)
+    expected = np.stack(pattern_weights(pattern, points, warp, footprint, face))
     assert ((found >= 0) & (found <= 1)).all()
     # an edge, or two cells equally near, may go either way in the last bits
     assert (np.abs(found - expected) < 4e-3).mean() > 0.98

@@ -53,12 +53,13 @@ def _cast(
 def _pattern(
     pattern: int,
     points: wp.array(dtype=wp.vec3),
+    face: int,
     warp: float,
     footprint: wp.array(dtype=wp.float32),
     weights: wp.array(dtype=wp.vec2),
 ):
     i = wp.tid()
-    main, accent = pattern_weights(pattern, points[i], warp, footprint[i])
+    main, accent = pattern_weights(pattern, points[i], face, warp, footprint[i])
     weights[i] = wp.vec2(main, accent)
 
 
@@ -147,13 +148,13 @@ def cast(scenes: SceneDescription, origins: np.ndarray, directions: np.ndarray) 
     return Hits(depth.astype(np.float64), normal.T.astype(np.float64), body, surface)
 
 
-def weights(pattern: Pattern, points: np.ndarray, warp: float, footprint: np.ndarray) -> np.ndarray:
-    """``[2, N]`` mixing weights of a pattern at points ``[3, N]``."""
+def weights(pattern: Pattern, points: np.ndarray, warp: float, footprint: np.ndarray, face: int = 0) -> np.ndarray:
+    """``[2, N]`` mixing weights of a pattern at points ``[3, N]`` of surfaces that lie across an axis."""
     start_warp()
     many = points.shape[1]
     found = _empty(many, wp.vec2)
     widths = wp.array(footprint.astype(np.float32), device="cpu")
-    wp.launch(_pattern, dim=many, inputs=[int(pattern), _vectors(points), warp, widths, found], device="cpu")
+    wp.launch(_pattern, dim=many, inputs=[int(pattern), _vectors(points), face, warp, widths, found], device="cpu")
     return found.numpy().T.astype(np.float64)
 
 

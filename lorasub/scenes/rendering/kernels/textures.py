@@ -50,18 +50,19 @@ def hash_to_unit(value: wp.uint32):
 
 
 @wp.func
-def fractal_noise(p: wp.vec3, footprint: float, octaves: int):
+def fractal_noise(p: wp.vec3, footprint: float, octaves: int, first: float, falloff: float):
     """Smooth noise around 0, about in [-1, 1]; what is finer than a pixel fades out.
 
     Octaves of a gyroid, each turned against and bent by the ones before. Waves cost a tenth of the lattice lookups of
-    Perlin's noise, and bending hides that they are waves.
+    Perlin's noise, and bending hides that they are waves. ``first`` is the amplitude of the first octave, ``falloff``
+    that of each octave over the one before: near 1 there is as much contrast at every scale, as in photographs.
     """
     x = float(p[0])
     y = float(p[1])
     z = float(p[2])
     total = float(0.0)
     frequency = float(2.2)
-    amplitude = float(0.62)
+    amplitude = float(first)
     for octave in range(octaves):
         fade = wp.clamp(1.2 - 0.6 * frequency * footprint, 0.0, 1.0)
         if fade > 0.0:
@@ -80,7 +81,7 @@ def fractal_noise(p: wp.vec3, footprint: float, octaves: int):
         x = turned_x
         y = turned_y
         frequency *= 1.93
-        amplitude *= 0.55
+        amplitude *= falloff
     return wp.clamp(0.9 * total, -1.0, 1.0)
 
 
@@ -146,8 +147,8 @@ def across_face(point: wp.vec3, face: int):
 def leaves(p: wp.vec2, footprint: float):
     """Two random numbers in [0, 1] of the leaf on top; the ground has 0 and 0.
 
-    Small leaves lie on larger ones. A cell has one leaf, a disc or a square, which reaches half a cell beyond it at
-    most, so that the four nearest cells are all that can cover a point.
+    Small leaves lie on larger ones. A cell of each size has one leaf, a disc or a rectangle, which reaches no farther
+    than half a cell from the cell's middle: the four nearest cells are all that can cover a point.
     """
     main = float(0.0)
     accent = float(0.0)
@@ -171,7 +172,7 @@ def leaves(p: wp.vec2, footprint: float):
                 reach = 0.16 + 0.14 * share
                 away = wp.sqrt(dx * dx + dy * dy)
                 if (number >> wp.uint32(24)) % wp.uint32(2) == wp.uint32(0):
-                    away = wp.max(dx, (0.6 + share) * dy)
+                    away = wp.max(dx, (1.0 + share) * dy)
                 cover = filtered_step(reach - away, footprint / size)
                 if cover > 0.0:
                     tones = hash_lattice(ix, iy, 131 * level + 64)
@@ -202,7 +203,11 @@ def pattern_weights(pattern: int, point: wp.vec3, face: int, warp: float, footpr
     """
     if pattern == PLAIN:
         return float(0.0), float(0.0)
-    noise = fractal_noise(point, footprint, wp.where(pattern == FRACTAL, _MANY_OCTAVES, _OCTAVES))
+    noise = float(0.0)
+    if pattern == FRACTAL:
+        noise = fractal_noise(point, footprint, _MANY_OCTAVES, 0.36, 0.9)
+    else:
+        noise = fractal_noise(point, footprint, _OCTAVES, 0.62, 0.55)
     accent = wp.clamp(0.35 + 0.5 * noise, 0.0, 1.0)
     main = float(0.0)
     bend = 0.5 * warp * noise
