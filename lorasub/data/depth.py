@@ -64,8 +64,9 @@ class DepthFile:
                 raise DataError(f"{self.path}: rotate_bits is for 16-bit depth, the file holds {stored.dtype}")
             stored = (stored >> np.uint16(self.rotate_bits)) | (stored << np.uint16(16 - self.rotate_bits))
         known = np.isfinite(stored) & (stored > 0) & ~np.isin(stored, self.invalid)
-        depth = np.where(known, stored, 0).astype(np.float32) * np.float32(self.unit)
-        depth[depth > self.farthest] = 0.0
+        with np.errstate(over="ignore"):  # what does not fit into float32 is no depth
+            depth = np.where(known, stored, 0).astype(np.float32) * np.float32(self.unit)
+        depth[(depth > self.farthest) | ~np.isfinite(depth)] = 0.0
         return torch.from_numpy(depth)
 
 

@@ -75,8 +75,9 @@ def test_rotated_bits(tmp_path: Path) -> None:
 
 
 def test_depth_beyond_the_sensor_is_dropped(tmp_path: Path) -> None:
-    np.save(tmp_path / "d.npy", np.array([[1.0, 7.0]]))
-    assert DepthFile(path=tmp_path / "d.npy", unit=1.0, farthest=5.0).load().tolist() == [[1.0, 0.0]]
+    np.save(tmp_path / "d.npy", np.array([[1.0, 7.0, 1e300]]))
+    assert DepthFile(path=tmp_path / "d.npy", unit=1.0, farthest=5.0).load().tolist() == [[1.0, 0.0, 0.0]]
+    assert DepthFile(path=tmp_path / "d.npy", unit=1.0).load().tolist() == [[1.0, 7.0, 0.0]]
 
 
 @pytest.mark.parametrize("name", ["d.png", "d.npy", "d.pgm", "d.pfm", "d.exr", "d.tiff"])

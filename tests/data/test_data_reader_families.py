@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from capture_layouts import (
     at_integers,
+    write_clearpose,
     write_colmap,
     write_nerfstudio,
     write_opencv_cameras,
@@ -736,3 +737,53 @@ def test_damaged_captures_are_left_out_of_a_fit_if_asked(tmp_path: Path) -> None
     (tmp_path / "b" / "transforms.json").write_text("{")
     with pytest.warns(UserWarning, match="skipping"), pytest.raises(DataError, match="OPENCV_FISHEYE"):
         PosedRGBD(str(tmp_path), num_views=1, decoding=Decoding(skip_damaged=True)).dataset("train")
+
+
+@pytest.mark.parametrize("name", ["cameras.txt", "images.txt", "points3D.txt"])
+def test_colmap_text_that_is_no_text_is_named(tmp_path: Path, name: str) -> None:
+    write_colmap(tmp_path, small(), binary=False)
+    path = tmp_path / "sparse" / "0" / name
+    path.write_bytes(b"1 PINHOLE 64 48 \x80\x81\n")
+    with pytest.raises(DataError, match=rf"sparse/0/{name}: cannot be read as text") as caught:
+        one(tmp_path)
+    assert str(caught.value).count(str(path)) == 1
+
+
+def damage(path: Path, kind: str, random: np.random.Generator) -> None:
+    content = bytearray(path.read_bytes())
+    if kind == "cut":
+        content = content[: int(random.integers(0, len(content)))]
+    elif kind == "emptied":
+        content = bytearray()
+    elif kind == "replaced":
+        content = bytearray(random.integers(0, 256, 200, np.uint8).tobytes())
+    else:
+        for place in random.integers(0, len(content), 1 + len(content) // 200):
+            content[place] = int(random.integers(0, 256))
+    path.write_bytes(content)
+
+
+@given(
+    layout=st.sampled_from([*sorted(LAYOUTS), "colmap, binary", "clearpose"]),
+    kind=st.sampled_from(["cut", "emptied", "replaced", "flipped"]),
+    seed=st.integers(0, 2**32 - 1),
+)
+@settings(max_examples=60, deadline=None)
+def test_damage_is_an_error_in_words_or_none_at_all(layout: str, kind: str, seed: int) -> None:
+    writers = LAYOUTS | {
+        "colmap, binary": lambda root, world: write_colmap(root, world, binary=True),
+        "clearpose": write_clearpose,
+    }
+    random = np.random.default_rng(seed)
+    with tempfile.TemporaryDirectory() as folder:
+        root = Path(folder)
+        writers[layout](root, small())
+        files = sorted(path for path in root.rglob("*") if path.is_file())
+        path = files[int(random.integers(len(files)))]
+        damage(path, kind, random)
+        try:
+            for frame in find_captures(root)[0].frames:
+                load_view(frame)
+        except DataError as error:
+            assert str(root) in str(error)
+            assert "Errno" not in str(error)

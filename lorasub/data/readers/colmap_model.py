@@ -96,9 +96,11 @@ def read_colmap_model(folder: Path) -> ColmapModel:
     )
 
 
-def _parse(path: Path, parser: Callable[[bytes], T]) -> T:
+def _parse(path: Path, parser: Callable[..., T]) -> T:
+    """Run a parser on a file: of text it gets the text, of binary files the bytes."""
     try:
-        return parser(path.read_bytes())
+        content = path.read_bytes()
+        return parser(content if path.suffix == ".bin" else decode_text(content, path))
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({reason(error, path)})") from error
     except _UnknownModelError as error:
@@ -115,18 +117,17 @@ class _UnknownModelError(Exception):
     """A camera model that is not in :data:`MODELS`: how long its parameters are is not known."""
 
 
-def _lines(content: bytes) -> list[str]:
-    lines = decode_text(content, Path("this file")).split("\n")
-    return [line for line in lines if not line.lstrip().startswith("#")]
+def _lines(text: str) -> list[str]:
+    return [line for line in text.split("\n") if not line.lstrip().startswith("#")]
 
 
-def _cameras_text(content: bytes) -> dict[int, ColmapCamera]:
-    rows = [line.split() for line in _lines(content) if line.strip()]
+def _cameras_text(text: str) -> dict[int, ColmapCamera]:
+    rows = [line.split() for line in _lines(text) if line.strip()]
     return {int(r[0]): ColmapCamera(r[1], int(r[2]), int(r[3]), tuple(map(float, r[4:]))) for r in rows}
 
 
-def _images_text(content: bytes) -> tuple[ColmapImage, ...]:
-    lines = _lines(content)
+def _images_text(text: str) -> tuple[ColmapImage, ...]:
+    lines = _lines(text)
     while lines and not lines[-1].strip() and len(lines) % 2:
         lines.pop()
     images = []
@@ -149,8 +150,8 @@ def _images_text(content: bytes) -> tuple[ColmapImage, ...]:
     return tuple(images)
 
 
-def _points_text(content: bytes) -> dict[int, tuple[float, float, float]]:
-    rows = (line.split(maxsplit=4) for line in _lines(content) if line.strip())
+def _points_text(text: str) -> dict[int, tuple[float, float, float]]:
+    rows = (line.split(maxsplit=4) for line in _lines(text) if line.strip())
     return {int(row[0]): (float(row[1]), float(row[2]), float(row[3])) for row in rows}
 
 
