@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import json
 import struct
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
+from plane_world import PlaneWorld
 from scipy.io import savemat
 from scipy.spatial.transform import Rotation
+
+from lorasub.data.readers.discovery import find_captures
 
 FINE = 0.0001  # depth steps small enough not to blur the comparison
 
@@ -183,3 +187,62 @@ def write_pose_list(root: Path, world, rows: list[list[float]]) -> None:
         world.save_image(i, root / "rgb" / f"{i + 3:03d}.png")
         world.save_depth(i, root / "depth" / f"{i + 3:03d}.png", unit=FINE)
     (root / "poses.txt").write_text("\n".join(" ".join(f"{value:.9f}" for value in row) for row in rows) + "\n")
+
+
+def small() -> PlaneWorld:
+    return PlaneWorld(count=3)
+
+
+def one(root: Path, format="auto"):
+    (capture,) = find_captures(root, format)
+    return capture
+
+
+def tum_with_calibration(root: Path, world) -> None:
+    write_tum(root, world)
+    (root / "calibration.txt").write_text(" ".join(map(str, at_integers(world))))
+
+
+LAYOUTS: dict[str, Callable[[Path, PlaneWorld], object]] = {
+    "3dmatch": write_three_d_match,
+    "scannet": write_scannet,
+    "tum": tum_with_calibration,
+    "redwood": write_redwood,
+    "nerfstudio": write_nerfstudio,
+    "opencv_cameras": lambda root, world: write_opencv_cameras(root, world, paths=True),
+    "colmap": lambda root, world: write_colmap(root, world, binary=False),
+}
+#: What `PlaneWorld.check` can ask of each: coarser depth, sparse depth, a background.
+CHECKS = {
+    "scannet": {"depth_error": 0.025},
+    "colmap": {"share": 0, "depth_error": 0.02},
+    "opencv_cameras": {"share": 0.99},
+}
+
+
+def texts(root: Path) -> list[Path]:
+    return [path for path in root.rglob("*") if path.suffix in (".txt", ".json", ".log")]
+
+
+def encode(root: Path, encoding: str) -> None:
+    for path in texts(root):
+        path.write_bytes(path.read_text().encode(encoding))
+
+
+def logs_of_recorders(root: Path) -> None:
+    (root / "a_recorder.log").write_text("started\nstopped, 3 frames\n")
+
+
+ENCODINGS = ("utf-8", "utf-8-sig", "utf-16")
+
+
+def images(folder: Path, *names: str) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in names:
+        Image.new("RGB", (32, 24), (90, 120, 60)).save(folder / name)
+
+
+def tables(root: Path, *names: str) -> None:
+    for name in names:
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_text("1 2 3\n")
