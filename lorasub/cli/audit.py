@@ -62,6 +62,8 @@ def run(arguments: Sequence[str]) -> None:
     _refuse([one for one in evidence if one.attribute is not None and one.scores.solved], force=parsed.force)
 
 
+#: AUC@30 of the mean pose above which the poses of a set are known without looking.
+KNOWN_POSES = 0.5
 _Item = TypeVar("_Item")
 _EVIDENCE = """What models that do not look score on held-out scenes (AbsRel: lower is better; AUC@30: higher), beside
 the zero-shot backbone; how much of the variance of the other attributes lies between partitions (0: they differ by
@@ -192,12 +194,18 @@ def _scores(parsed: Namespace, data: SyntheticScenes, backbone: Backbone | None)
 
 
 def _verdicts(parsed: Namespace, evidence: Iterable[_Evidence], backbone: Backbone | None) -> list[str]:
-    """One line for each attribute whose set does not leave the backbone far ahead of not looking, and why."""
+    """Lines on attributes whose set does not leave the backbone far ahead of not looking, and why."""
+    evidence = list(evidence)
+    poses = [
+        f"{one.preset}: the mean pose of each view scores AUC@30 {one.scores.mean.auc_30:.2f}: known without looking"
+        for one in evidence
+        if one.attribute and one.scores.mean.auc_30 > KNOWN_POSES
+    ]
     short = [one for one in evidence if one.attribute and one.scores.ratio is not None and one.scores.ratio < WANTED]
     if not short:
-        return []
+        return poses
     usual = _scores(parsed, _data(parsed, parsed.pretraining[0]), backbone)
-    return [f"{one.preset}: {_shortfall(one.scores, usual, parsed.pretraining[0])}" for one in short]
+    return [*poses, *(f"{one.preset}: {_shortfall(one.scores, usual, parsed.pretraining[0])}" for one in short)]
 
 
 def _shortfall(scores: NoLookScores, usual: NoLookScores, name: str) -> str:
@@ -210,17 +218,15 @@ def _shortfall(scores: NoLookScores, usual: NoLookScores, name: str) -> str:
         f"{scores.backbone.abs_rel:.3f} ({WANTED:g} wanted)"
     )
     if scores.best < 0.7 * usual.best:
+        return f"{known}: depth varies less between scenes than in '{name}', where not looking has {usual.best:.3f}"
+    if scores.backbone.abs_rel > 1.3 * usual.backbone.abs_rel:
         return (
-            f"{known}: depth varies less from scene to scene than in '{name}', where not looking has {usual.best:.3f}"
-        )
-    if usual.ratio < WANTED:
-        return (
-            f"{known}: the backbone is too weak for more. Even on scenes of its pre-training ('{name}') not looking "
-            f"has only {usual.ratio:.1f} times its error ({usual.best:.3f} against {usual.backbone.abs_rel:.3f})"
+            f"{known}: the backbone is worse here than on scenes of its pre-training ('{name}': "
+            f"{usual.backbone.abs_rel:.3f}), which is what an adapter may mend"
         )
     return (
-        f"{known}: the backbone is worse here than on scenes of its pre-training ('{name}': "
-        f"{usual.backbone.abs_rel:.3f}), which is what an adapter may mend"
+        f"{known}: the backbone is too weak for more. Even on scenes of its pre-training ('{name}') not looking has "
+        f"only {usual.ratio:.1f} times its error ({usual.best:.3f} against {usual.backbone.abs_rel:.3f})"
     )
 
 
@@ -229,9 +235,8 @@ def _refuse(solved: Sequence[_Evidence], *, force: bool) -> None:
         return
     names = ", ".join(f"{one.preset} (AbsRel {one.scores.best:.3f})" for one in solved)
     raise DataError(
-        f"solved without looking, so not fit for training an adapter: {names}. A model that does not look is right to "
-        f"{SOLVED:g} there, or better than the backbone; an adapter would learn its depth map. Take another design, a "
-        "larger pool or wider ranges; --force ends without this error"
+        f"solved without looking, so not fit for training an adapter: {names}; below {SOLVED:g} an adapter would learn "
+        "one depth map. Take another design, a larger pool or wider ranges; --force ends without this error"
     )
 
 

@@ -65,7 +65,7 @@ def test_scores_are_those_of_the_mean_map_and_the_backbone() -> None:
 
 @pytest.mark.parametrize(
     ("mean", "plane", "backbone", "solved"),
-    [(0.3, 0.5, 0.1, False), (SOLVED - 0.01, 0.5, 0.02, True), (0.3, 0.2, 0.25, True), (0.3, 0.5, None, False)],
+    [(0.3, 0.5, 0.1, False), (SOLVED - 0.01, 0.5, 0.02, True), (0.3, 0.2, 0.25, False), (0.3, 0.5, None, False)],
 )
 def test_what_counts_as_solved(mean: float, plane: float, backbone: float | None, solved: bool) -> None:
     scores = [None if value is None else Score(abs_rel=value, auc_30=0.0) for value in (mean, plane, backbone)]
