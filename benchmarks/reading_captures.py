@@ -15,6 +15,7 @@ from pathlib import Path
 import torch
 
 from benchmarks.report import write_report
+from lorasub.data.capture_settings import Decoding, HeldOut
 from lorasub.data.real import PosedRGBD
 
 
@@ -31,9 +32,8 @@ def main() -> None:
     data = PosedRGBD(
         options.folder,
         image_size=options.size,
-        num_workers=options.workers,
-        cache_mb=options.cache_mb,
-        val_fraction=0,
+        held_out=HeldOut(fraction=0),
+        decoding=Decoding(num_workers=options.workers, cache_mb=options.cache_mb),
     )
     loader = data.train_dataloader()
     cached = ("each frame decoded once", "from the cache", "from the cache")
