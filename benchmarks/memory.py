@@ -3,7 +3,7 @@
     python -m benchmarks memory
     python -m benchmarks memory --views 1 2 4 --methods lora full --json memory.json
 
-The same counting as ``lorasub fit --estimate``; see ``lorasub/tasks/memory.py`` for what it holds and what it does not.
+The same counting as ``lorasub fit --estimate``; ``lorasub/training/memory.py`` says what it holds.
 """
 
 from __future__ import annotations

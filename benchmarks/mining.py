@@ -25,7 +25,7 @@ import torch
 
 from benchmarks.report import write_report
 from lorasub.rng import subspace_generator
-from lorasub.subspaces import LowRankUpdate, SubspaceBasis, mine_subspace, overlap_matrix
+from lorasub.subspaces import LowRankUpdate, SubspaceBasis, mine_updates, overlap_matrix
 
 #: (out, in) of the four linear layers of each of VGGT-1B's 24 frame and 24 global blocks.
 SHAPES = {"attn.qkv": (3072, 1024), "attn.proj": (1024, 1024), "mlp.fc1": (4096, 1024), "mlp.fc2": (1024, 4096)}
@@ -110,7 +110,7 @@ def mine_all(
         adapters = [DrawnAdapter(name, index, args.rank, shapes) for index in range(args.adapters)]
         DrawnAdapter.wall = DrawnAdapter.cpu = 0.0
         start, start_cpu = time.perf_counter(), time.process_time()
-        bases[name] = mine_subspace(adapters, dim=args.dim, attribute=name)
+        bases[name] = mine_updates(adapters, dim=args.dim, attribute=name)
         seconds.append(time.perf_counter() - start - DrawnAdapter.wall)
         cpu.append(time.process_time() - start_cpu - DrawnAdapter.cpu)
     iterations = [len(layer.record.objective) for layer in bases["geometry"].layers.values() if layer.record]

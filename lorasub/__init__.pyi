@@ -87,14 +87,14 @@ from .subspaces import shipped_bases as shipped_bases
 from .subspaces import split_common_specific as split_common_specific
 from .subspaces import subspace_overlap as subspace_overlap
 from .subspaces import write_space_file as write_space_file
-from .tasks import FullyShardedStrategy as FullyShardedStrategy
 from .tasks import GeometryTask as GeometryTask
 from .tasks import IndoorTask as IndoorTask
-from .tasks import MemoryEstimate as MemoryEstimate
 from .tasks import PlanarOrRealTask as PlanarOrRealTask
 from .tasks import PretrainingTask as PretrainingTask
 from .tasks import SceneTask as SceneTask
 from .tasks import Trainer as Trainer
 from .tasks import TransparentObjectsTask as TransparentObjectsTask
-from .tasks import estimate_memory as estimate_memory
 from .tasks import visit_gradients as visit_gradients
+from .training.memory import MemoryEstimate as MemoryEstimate
+from .training.memory import estimate_memory as estimate_memory
+from .training.sharding import FullyShardedStrategy as FullyShardedStrategy

@@ -7,7 +7,7 @@ none still works, and is asked for nothing.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol, runtime_checkable
@@ -89,6 +89,28 @@ class BlockModel(Protocol):
 
     def repeated_blocks(self) -> Iterable[nn.Module]:
         """The blocks, in the order of their work."""
+
+
+@runtime_checkable
+class GroupedModel(Protocol):
+    """A model that names groups of its modules, which adapters may target."""
+
+    groups: Mapping[str, tuple[str, ...]]
+
+
+@runtime_checkable
+class NamedModel(Protocol):
+    """A model whose weights have a name."""
+
+    model_id: str
+
+
+@runtime_checkable
+class HashedModel(Protocol):
+    """A model that keeps the hash of the weights that it was loaded with."""
+
+    def weights_hash(self) -> str:
+        """SHA-256 of the base weights."""
 
 
 class CacheReport(Protocol):

@@ -2,6 +2,7 @@
 
 from lorasub.adapters.adapter_bank import AdapterBank
 from lorasub.adapters.adapter_set import AdapterSet, attached_adapters
+from lorasub.adapters.carried import bases_of_checkpoint, parts_of
 from lorasub.adapters.config import PSV, AdapterSpec, FullFineTuning, LayerSpec, LoRA, ProjectedLoRA, RandomBasis
 from lorasub.adapters.folder import AdapterInfo, load_adapter_updates
 from lorasub.adapters.frozen import cast_frozen_weights
@@ -27,9 +28,11 @@ __all__ = [
     "ProjectedLoRA",
     "RandomBasis",
     "attached_adapters",
+    "bases_of_checkpoint",
     "cast_frozen_weights",
     "count_parameters",
     "inject_adapters",
     "load_adapter_updates",
     "load_adapters",
+    "parts_of",
 ]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +55,21 @@ class AdapterBank(AdapterSet):
                 self.unmerge()
             for layer in layers:
                 layer.index = before
+
+    @property
+    def starts_of_all(self) -> list[dict[str, str]]:
+        """The starts of each adapter."""
+        found = []
+        for index in range(self.count):
+            with self.only(index):
+                found.append(self.starts)
+        return found
+
+    def draw_starts(self, identities: Sequence[str]) -> None:
+        """See :meth:`AdapterSet.draw_starts`: each adapter starts as it would alone."""
+        for index, identity in enumerate(identities):
+            with self.only(index):
+                super().draw_starts([identity])
 
     @torch.no_grad()
     def clip_gradients(self, max_norm: float) -> Tensor:

@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
+from lorasub.adapters.attention import AdaptedAttention, take_adapter
 from lorasub.adapters.fused import FactorCasts
 from lorasub.adapters.layer import AdapterLayer
 from lorasub.adapters.lora import LoRALinear
 from lorasub.adapters.saving import load_into, save_adapters
 from lorasub.adapters.table import ParameterTable, count_parameters
-from lorasub.adapters.targets import base_modules, shorten
+from lorasub.adapters.targets import base_modules, base_parameters, shorten
+from lorasub.adapters.wrappers import unwrapped
+from lorasub.contracts import NamedModel
 from lorasub.errors import ArtefactError, ConfigError, NumericalError
+from lorasub.subspaces.basis import SubspaceBasis
 from lorasub.subspaces.updates import LowRankUpdate
 
 #: Attribute of the adapted module under which its set is kept.
@@ -27,10 +31,11 @@ class AdapterSet:
     """The adapters of a model; :func:`lorasub.inject_adapters` makes it, :func:`lorasub.attached_adapters` finds it.
 
     Attributes:
-        model: the adapted model.
+        model: the adapted model, without what stands around it (compiled, parallel, sharded).
         layers: layer path -> adapter layer. Paths are those of the model before injection.
         base_model_id: name of the base model, None if it has none.
         base_model_hash: hash of the base model's weights, None on the meta device.
+        bases: bases from other files that projected layers rest on, by the name of their folder.
     """
 
     #: How many adapters are trained at once; more than one in an :class:`~lorasub.adapters.AdapterBank`.
@@ -45,11 +50,12 @@ class AdapterSet:
         base_model_hash: str | None,
         trained_before: frozenset[str],
     ) -> None:
-        self.model = model
+        self.model = model = unwrapped(model)
         self.layers = layers
         self._full_names = tuple(full_parameters)
-        self.base_model_id: str | None = getattr(model, "model_id", None)
+        self.base_model_id = model.model_id if isinstance(model, NamedModel) else None
         self.base_model_hash = base_model_hash
+        self.bases: dict[str, SubspaceBasis] = {}
         self._trained_before = trained_before
         self._casts = FactorCasts(model, [layer for layer in layers.values() if isinstance(layer, LoRALinear)])
         setattr(model, _ATTRIBUTE, self)
@@ -62,8 +68,11 @@ class AdapterSet:
     @property
     def full_parameters(self) -> dict[str, nn.Parameter]:
         """Name -> parameter that is fine-tuned itself."""
-        # asked for anew each time: sharding puts other parameters in their places
-        return {name: self.model.get_parameter(name) for name in self._full_names}
+        if not self._full_names:
+            return {}
+        # asked for anew each time: sharding puts other parameters in their places, compiling other names
+        parameters = base_parameters(self.model)
+        return {name: parameters[name] for name in self._full_names}
 
     def trainable_parameters(self) -> dict[str, nn.Parameter]:
         """Everything that is trained, by name: ``blocks.0.attn.qkv.lora_A.weight``, ``blocks.0.attn.qkv.M``, ..."""
@@ -77,6 +86,31 @@ class AdapterSet:
     def updates(self) -> dict[str, LowRankUpdate]:
         """Layer path -> its update in factored form, detached: what mining takes."""
         return {path: layer.update() for path, layer in self.layers.items()}
+
+    @property
+    def starts(self) -> dict[str, str]:
+        """Layer path -> hash of the random ``lora_A`` that it started from, for layers that started from one."""
+        return {path: layer.start for path, layer in self.layers.items() if layer.start is not None}
+
+    def set_starts(self, starts: Mapping[str, str]) -> None:
+        """Takes over the starts of adapters that were loaded; what they do not name has no known start."""
+        for path, layer in self.layers.items():
+            layer.start = starts.get(path)
+
+    def draw_starts(self, identities: Sequence[str]) -> None:
+        """Draws random starts anew, as a function of those that were drawn and of the data to be trained on.
+
+        So two adapters that were made from one seed start differently as soon as their data differ, and the same fit
+        starts the same whenever it is repeated. Adapters that were trained or loaded stay as they are.
+
+        Args:
+            identities: what the data is, for each adapter; an empty one leaves the start as it is.
+        """
+        (identity,) = identities
+        if identity and self.layers and all(layer.at_start() for layer in self.layers.values() if layer.start):
+            for path, layer in self.layers.items():
+                if layer.start is not None:
+                    layer.draw_start("start", layer.start, identity, path)
 
     def regularization(self) -> Tensor | None:
         """The mean of what layers add to the loss, over those that do; None where none does."""
@@ -199,10 +233,12 @@ class AdapterSet:
             self._refuse_full("unloaded without merge=True")
             self.unmerge()
         for parent in list(self.model.modules()):
+            if isinstance(parent, AdaptedAttention):
+                take_adapter(parent)
             for name, child in list(parent._modules.items()):
                 if isinstance(child, AdapterLayer):
                     setattr(parent, name, child.base_layer)
-        for name, parameter in self.model.named_parameters():
+        for name, parameter in base_parameters(self.model).items():
             parameter.requires_grad_(name in self._trained_before)
         self._casts.detach()
         delattr(self.model, _ATTRIBUTE)

@@ -17,6 +17,7 @@ from typing import get_args
 
 from torch import nn
 
+from lorasub.adapters.carried import basis_at_hand
 from lorasub.adapters.folder import check_same, load_adapter_updates
 from lorasub.adapters.layer import AdapterLayer, leading_components
 from lorasub.adapters.lora import Init, lora_layer
@@ -79,6 +80,10 @@ class LayerSpec(AdapterSpec):
             paths: paths of the layers that will be wrapped.
             base_model_hash: hash of the model's weights, None if unknown.
         """
+
+    def carried_bases(self) -> dict[str, SubspaceBasis]:
+        """Bases from other files that the layers rest on, by the name of their folder: checkpoints carry them."""
+        return {}
 
     def initialize(self, layers: Mapping[str, AdapterLayer]) -> None:
         """Set the first values of what is trained where that cannot be done layer by layer.
@@ -205,7 +210,13 @@ class ProjectedLoRA(ProjectedSpec):
         """The basis, read if need be."""
         if isinstance(self.basis, SubspaceBasis):
             return self.basis
+        if (carried := basis_at_hand(str(self.basis))) is not None:
+            return carried
         return read_space_file(self.basis) if Path(self.basis).is_file() else SubspaceBasis.load(self.basis)
+
+    def carried_bases(self) -> dict[str, SubspaceBasis]:
+        """See :meth:`LayerSpec.carried_bases`."""
+        return {self.basis_hash if isinstance(self.basis, SubspaceBasis) else str(self.basis): self.loaded_basis}
 
     @cached_property
     def basis_hash(self) -> str:

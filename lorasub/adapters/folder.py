@@ -10,9 +10,10 @@ nothing, rather than half of it.
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import os
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from torch import Tensor
 
 from lorasub._version import __version__
 from lorasub.adapters.peft_format import CONFIG_FILE, WEIGHTS_FILE, read_peft
+from lorasub.adapters.wrappers import plain_names
 from lorasub.errors import ArtefactError
 from lorasub.files import atomic_path, hash_file, read_json, read_tensors, write_json, write_tensors
 from lorasub.subspaces.updates import LowRankUpdate
@@ -53,6 +55,7 @@ class AdapterInfo:
         base_model_id: name of the base model, None if unknown.
         base_model_hash: hash of its weights; None for adapters that PEFT saved.
         files: name of each tensor file -> SHA-256 of its bytes.
+        starts: layer path -> hash of the random ``lora_A`` that it started from, where there was one.
     """
 
     layers: Mapping[str, LayerInfo]
@@ -60,6 +63,13 @@ class AdapterInfo:
     base_model_id: str | None = None
     base_model_hash: str | None = None
     files: Mapping[str, str] = field(default_factory=dict)
+    starts: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def start(self) -> str | None:
+        """One hash of all starts; None where none is known."""
+        text = "|".join(f"{path}:{start}" for path, start in sorted(self.starts.items()))
+        return hashlib.sha256(text.encode()).hexdigest()[:16] if text else None
 
     @property
     def basis_hashes(self) -> set[str]:
@@ -137,11 +147,14 @@ def read_info(folder: str | os.PathLike[str]) -> AdapterInfo | None:
         )
     try:
         info = AdapterInfo(
-            layers={path: LayerInfo(**layer) for path, layer in content["layers"].items()},
-            full_parameters=tuple(content["full_parameters"]),
+            layers={
+                plain: LayerInfo(**content["layers"][path]) for path, plain in plain_names(content["layers"]).items()
+            },
+            full_parameters=tuple(plain_names(content["full_parameters"]).values()),
             base_model_id=content["base_model_id"],
             base_model_hash=content["base_model_hash"],
             files=content["files"],
+            starts=dict(content.get("starts", {})),  # adapters of earlier versions do not tell
         )
     except (KeyError, TypeError, AttributeError) as error:
         raise ArtefactError(
@@ -160,7 +173,8 @@ def read_info(folder: str | os.PathLike[str]) -> AdapterInfo | None:
 
 def read_native(folder: str | os.PathLike[str], info: AdapterInfo) -> dict[str, Tensor]:
     """The tensors of ``lorasub.safetensors``, none if there is no such file."""
-    return read_tensors(Path(folder) / NATIVE_FILE) if NATIVE_FILE in info.files else {}
+    tensors = read_tensors(Path(folder) / NATIVE_FILE) if NATIVE_FILE in info.files else {}
+    return {plain: tensors[name] for name, plain in plain_names(tensors).items()}
 
 
 def load_adapter_updates(folder: str | os.PathLike[str]) -> tuple[dict[str, LowRankUpdate], AdapterInfo]:
@@ -193,7 +207,37 @@ def load_adapter_updates(folder: str | os.PathLike[str]) -> tuple[dict[str, LowR
         )
     if set(updates) != set(info.layers):
         raise ArtefactError(f"{folder}: {INFO_FILE} and {WEIGHTS_FILE} name different layers; save the adapter again")
-    return updates, info
+    return {path: replace(update, start=info.starts.get(path)) for path, update in updates.items()}, info
+
+
+def trained_parameters(folder: str | os.PathLike[str]) -> dict[str, int]:
+    """Counts what was trained: layer path, or name of a parameter that was fine-tuned itself -> numbers.
+
+    Raises:
+        ArtefactError: there is no adapter, or it is damaged.
+    """
+    info = read_info(folder)
+    native = {} if info is None else read_native(folder, info)
+    layers = {} if info is None else info.layers
+    counts: dict[str, int] = {}
+    for name, tensor in native.items():
+        path = next((path for path in _containers(name) if path in layers), name)
+        if not name[len(path) + 1 :].startswith(_NOT_TRAINED):
+            counts[path] = counts.get(path, 0) + tensor.numel()
+    if info is None or WEIGHTS_FILE in info.files:
+        for path, update in load_adapter_updates(folder)[0].items():
+            counts.setdefault(path, update.A.numel() + update.B.numel())
+    return counts
+
+
+#: Tensors of layers that are kept with them, but frozen.
+_NOT_TRAINED = ("Q_out", "Q_in", "start_A", "start_B")
+
+
+def _containers(name: str) -> list[str]:
+    """All beginnings of a dotted name, the longest first."""
+    parts = name.split(".")
+    return [".".join(parts[:count]) for count in range(len(parts) - 1, 0, -1)]
 
 
 def check_same(what: str, thing: str, expected: str | None, found: str | None) -> None:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import glob
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from torch import Tensor, nn
 
 from lorasub.adapters.adapter_bank import AdapterBank
 from lorasub.adapters.adapter_set import AdapterSet, attached_adapters
+from lorasub.adapters.attention import in_projection, is_fused_attention, put_adapter
 from lorasub.adapters.config import AdapterSpec, LayerSpec, LoRA, ProjectedLoRA, as_tuple
 from lorasub.adapters.folder import AdapterInfo, check_same, load_adapter_updates, read_info, read_native
 from lorasub.adapters.layer import AdapterLayer
@@ -18,6 +20,8 @@ from lorasub.adapters.lora_bank import LoRABank
 from lorasub.adapters.peft_format import common_and_patterns, lora_state
 from lorasub.adapters.saving import adapter_info
 from lorasub.adapters.targets import base_modules, base_parameters, resolve, shorten
+from lorasub.adapters.wrappers import own_prefix, unwrapped, without_private_parts
+from lorasub.contracts import HashedModel
 from lorasub.errors import ArtefactError, ConfigError, LorasubError
 from lorasub.files import hash_tensors
 from lorasub.subspaces.basis import SubspaceBasis
@@ -45,7 +49,7 @@ def inject_adapters(model: nn.Module, specs: AdapterSpec | Sequence[AdapterSpec]
     if not all(isinstance(spec, AdapterSpec) for spec in specs):
         raise ConfigError(f"inject_adapters needs adapters such as LoRA(r=16), not {specs!r}")
     if attached_adapters(model) is not None:
-        raise ConfigError(f"{type(model).__name__} already carries adapters; unload() them first")
+        raise ConfigError(f"{type(unwrapped(model)).__name__} already carries adapters; unload() them first")
     if len(specs) > 1 and any(isinstance(spec, LoRABank) for spec in specs):
         raise ConfigError(
             "a LoRABank must be the only adapter of a model: what is trained beside it would be shared by its adapters"
@@ -63,8 +67,10 @@ def inject_adapters(model: nn.Module, specs: AdapterSpec | Sequence[AdapterSpec]
         if isinstance(spec, LayerSpec):
             paths = _adaptable(model, [path for path in modules if path in chosen], spec)
             spec.check_layers(paths, base_model_hash)
-            wrapped = {path: _wrap(spec, path, modules[path]) for path in paths}
+            wrapped = {path: _wrap(spec, path, modules) for path in paths}
             spec.initialize(wrapped)
+            for layer in wrapped.values():
+                layer.record_start()
             layers |= wrapped
         else:
             full |= {name: parameters[name] for name in parameters if name in chosen}
@@ -81,10 +87,14 @@ def inject_adapters(model: nn.Module, specs: AdapterSpec | Sequence[AdapterSpec]
                     "exclude it in one"
                 )
             taken[path] = spec
-    trained_before = frozenset(name for name, parameter in model.named_parameters() if parameter.requires_grad)
+    trained_before = frozenset(name for name, parameter in parameters.items() if parameter.requires_grad)
     _put_in_place(model, layers, full)
     kind = AdapterBank if any(isinstance(spec, LoRABank) for spec in specs) else AdapterSet
-    return kind(model, layers, full, base_model_hash=base_model_hash, trained_before=trained_before)
+    adapters = kind(model, layers, full, base_model_hash=base_model_hash, trained_before=trained_before)
+    for spec in specs:
+        if isinstance(spec, LayerSpec):
+            adapters.bases |= spec.carried_bases()
+    return adapters
 
 
 def load_adapters(
@@ -110,7 +120,10 @@ def load_adapters(
         )
     updates, info = load_adapter_updates(folder)
     modules = base_modules(model)
-    if lacking := sorted(path for path in updates if not isinstance(modules.get(path), nn.Linear | nn.Conv2d)):
+    shift = own_prefix(updates, modules)
+    updates = {f"{shift}{path}": update for path, update in updates.items()}
+    info = replace(info, layers={f"{shift}{path}": layer for path, layer in info.layers.items()})
+    if lacking := sorted(path for path in updates if not _is_adaptable(modules.get(path))):
         raise ArtefactError(f"{folder} adapts layers that {type(model).__name__} does not have: {shorten(lacking)}")
     projected = {path for path, layer in info.layers.items() if layer.basis_hash is not None} if basis else set()
     adapters = inject_adapters(model, _specs_for(updates, info, projected, basis))
@@ -119,11 +132,12 @@ def load_adapters(
         for path in projected:
             here = adapter_info(adapters).layers[path].basis_hash
             check_same(f"layer '{path}' of {folder}", "basis", info.layers[path].basis_hash, here)
-        native = read_native(folder, info)
+        native = {f"{shift}{name}": tensor for name, tensor in read_native(folder, info).items()}
         state = {name: native[name] for path in projected if (name := f"{path}.M") in native}
         plain = {path: update for path, update in updates.items() if path not in projected}
         shapes = {path: tuple(adapters.layers[path].base_layer.weight.shape) for path in plain}
         adapters.load_state_dict(state | lora_state(plain, shapes))
+        adapters.set_starts({f"{shift}{path}": start for path, start in info.starts.items()})
     except ArtefactError as error:
         adapters.unload()
         raise ArtefactError(f"{folder}: {error}") from error
@@ -131,45 +145,55 @@ def load_adapters(
 
 
 def _adaptable(model: nn.Module, paths: list[str], spec: LayerSpec) -> list[str]:
-    """Those of the paths that hold a Linear or Conv2d of their own."""
+    """Those of the paths that hold a weight which can be adapted."""
     modules = base_modules(model)
-    found = [path for path in paths if path and isinstance(modules[path], nn.Linear | nn.Conv2d)]
-    for path in found:
-        parent, _, _ = path.rpartition(".")
-        if isinstance(modules.get(parent), nn.MultiheadAttention):
-            raise ConfigError(
-                f"{type(spec).__name__}: '{path}' belongs to a torch.nn.MultiheadAttention, which reads its weight "
-                "without calling it, so that an adapter would do nothing; exclude it"
-            )
-    return found
+    return [path for path in paths if path and _is_adaptable(modules[path])]
 
 
-def _wrap(spec: LayerSpec, path: str, module: nn.Module) -> AdapterLayer:
-    assert isinstance(module, nn.Linear | nn.Conv2d)
+def _is_adaptable(module: nn.Module | None) -> bool:
+    return isinstance(module, nn.Linear | nn.Conv2d) or (module is not None and is_fused_attention(module))
+
+
+def _wrap(spec: LayerSpec, path: str, modules: Mapping[str, nn.Module]) -> AdapterLayer:
+    module = modules[path]
+    base = module if isinstance(module, nn.Linear | nn.Conv2d) else in_projection(module)
     try:
-        return spec.wrap(path, module)
+        layer = spec.wrap(path, base)
     except LorasubError as error:
         raise type(error)(f"{type(spec).__name__}, layer '{path}': {error}") from error
+    of_attention = base is not module or isinstance(modules.get(path.rpartition(".")[0]), nn.MultiheadAttention)
+    if of_attention and (layer.lora_dropout is not None or not layer.readable):
+        raise ConfigError(
+            f"{type(spec).__name__}: '{path}' belongs to a torch.nn.MultiheadAttention, which reads its weights "
+            "without calling a layer; there an adapter can have no dropout, and can be no bank and none of PEFT's. "
+            "Exclude it"
+        )
+    return layer
 
 
 def _put_in_place(model: nn.Module, layers: dict[str, AdapterLayer], full: dict[str, nn.Parameter]) -> None:
     wrapper_of = {id(layer.base_layer): layer for layer in layers.values()}
+    modules = base_modules(model)
     model.requires_grad_(False)
     for parent in list(model.modules()):
         # a module that stands at several places gets the same wrapper at each
         for name, child in list(parent._modules.items()):
             if id(child) in wrapper_of:
                 setattr(parent, name, wrapper_of[id(child)])
+    for path, layer in layers.items():
+        if is_fused_attention(modules[path]):
+            put_adapter(modules[path], layer)
     for parameter in full.values():
         parameter.requires_grad_(True)
 
 
 def _base_model_hash(model: nn.Module) -> str | None:
-    tensors = {name: tensor for name, tensor in model.state_dict().items() if isinstance(tensor, Tensor)}
+    model = unwrapped(model)
+    state = model.state_dict().items()
+    tensors = {without_private_parts(name): tensor for name, tensor in state if isinstance(tensor, Tensor)}
     if any(tensor.is_meta for tensor in tensors.values()):
         return None
-    known = getattr(model, "weights_hash", None)
-    return str(known()) if callable(known) else hash_tensors(tensors)
+    return model.weights_hash() if isinstance(model, HashedModel) else hash_tensors(tensors)
 
 
 def _specs_for(

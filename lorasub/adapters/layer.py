@@ -31,12 +31,15 @@ class AdapterLayer(nn.Module, ABC):
         base_layer: the wrapped layer.
         scale: factor of the update.
         enabled: with False the layer computes what ``base_layer`` alone computes.
+        start: hash of the random numbers that training started from; None where there were none, or it is not known.
     """
 
     #: Name of the kind of adapter in files and tables.
     kind: ClassVar[str]
     #: Whether the update is of low rank, so that PEFT's LoRA format can hold it.
     low_rank: ClassVar[bool] = True
+    #: Whether :attr:`weight` is all that the layer does, so that it may be read instead of calling the layer.
+    readable: ClassVar[bool] = True
     base_layer: nn.Linear | nn.Conv2d
 
     def __init__(self, base_layer: nn.Linear | nn.Conv2d, *, scale: float, dropout: float = 0.0) -> None:
@@ -47,6 +50,7 @@ class AdapterLayer(nn.Module, ABC):
         self.scale = float(scale)
         self.lora_dropout = nn.Dropout(dropout) if dropout else None
         self.enabled = True
+        self.start: str | None = None
         self._original: Tensor | None = None
         self._merge_deviation = 0.0
 
@@ -66,8 +70,41 @@ class AdapterLayer(nn.Module, ABC):
         """The trained tensors, by their names within this layer."""
 
     @abstractmethod
+    def live_update(self) -> LowRankUpdate:
+        """The update of the weight in factored form, with gradients; convolutions are flattened."""
+
     def update(self) -> LowRankUpdate:
-        """The update of the weight in factored form, detached; convolutions are flattened."""
+        """The same, detached."""
+        live = self.live_update()
+        return LowRankUpdate(B=live.B.detach(), A=live.A.detach(), scale=live.scale, start=self.start)
+
+    @property
+    def weight(self) -> Tensor:
+        """Base weight and update as one tensor, with gradients.
+
+        For modules that read a weight instead of calling its layer, as torch's attention does and its transformer
+        layers do in their fast path. Dropout of the adapter's input has no part in it.
+        """
+        weight = self.base_layer.weight
+        if self.merged or not self.enabled:
+            return weight
+        update = self.live_update()
+        return weight + (update.B @ update.A * update.scale).reshape(weight.shape).to(weight.dtype)
+
+    @property
+    def bias(self) -> Tensor | None:
+        """That of the base layer."""
+        return self.base_layer.bias
+
+    def record_start(self) -> None:
+        """Remembers a hash of the random numbers that were just drawn; nothing where the start is not random."""
+
+    def draw_start(self, *key: int | str) -> None:
+        """Draws the random numbers anew, from the stream of a key."""
+
+    def at_start(self) -> bool:
+        """Whether the layer still holds the random numbers that it was made with."""
+        return False
 
     def regularization(self) -> Tensor | None:
         """A term that this layer adds to the loss, a scalar; None for none."""

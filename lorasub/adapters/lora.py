@@ -17,6 +17,8 @@ from torch.nn import functional as F  # noqa: N812
 
 from lorasub.adapters.fused import Factors, can_fuse, linear_with_update
 from lorasub.adapters.layer import AdapterLayer, adapter_dtype, add_product, conv_with, leading_components
+from lorasub.files import hash_tensors
+from lorasub.rng import torch_generator
 from lorasub.subspaces.updates import LowRankUpdate
 
 Init = Literal["default", "pissa"]
@@ -81,13 +83,27 @@ class LoRALayer(AdapterLayer):
             return {}
         return {"start_A": self.start_A, "start_B": self.start_B}
 
-    def update(self) -> LowRankUpdate:
+    def live_update(self) -> LowRankUpdate:
         """``scale * B @ A``; after a PiSSA start of rank 2 r, ``scale * [B, -B0] @ [A; A0]``."""
-        A, B = self.lora_A.weight.detach().flatten(1), self.lora_B.weight.detach().flatten(1)
+        A, B = self.lora_A.weight.flatten(1), self.lora_B.weight.flatten(1)
         if self.start_A is not None and self.start_B is not None:
             A = torch.cat([A, self.start_A.flatten(1)])
             B = torch.cat([B, -self.start_B.flatten(1)], dim=1)
         return LowRankUpdate(B=B, A=A, scale=self.scale)
+
+    def record_start(self) -> None:
+        """See :meth:`AdapterLayer.record_start`. A PiSSA start is the same whenever it is made, and has a hash, too."""
+        self.start = start_hash(self.lora_A.weight)
+
+    def at_start(self) -> bool:
+        """See :meth:`AdapterLayer.at_start`."""
+        return self.start is not None and self.start_A is None and start_hash(self.lora_A.weight) == self.start
+
+    @torch.no_grad()
+    def draw_start(self, *key: int | str) -> None:
+        """See :meth:`AdapterLayer.draw_start`."""
+        self.lora_A.weight.copy_(drawn_start(self.lora_A.weight, *key))
+        self.record_start()
 
     def extra_repr(self) -> str:
         """Rank and scale."""
@@ -154,6 +170,17 @@ class LoRAConv2d(LoRALayer):
             start = conv_with(self.base_layer, x, self.start_A)
             update = update - F.conv2d(start, (self.start_B * self.scale).to(start.dtype))
         return result + update
+
+
+def start_hash(lora_A: Tensor) -> str | None:
+    """Returns 64 bits of a hash of a ``lora_A``, as hexadecimal digits; None on the meta device."""
+    return None if lora_A.is_meta else hash_tensors({"lora_A": lora_A})[:16]
+
+
+def drawn_start(like: Tensor, *key: int | str) -> Tensor:
+    """Returns PEFT's first values for a ``lora_A`` from the stream of a key, drawn on the CPU for any device."""
+    drawn = torch.empty(like.shape, dtype=like.dtype)
+    return nn.init.kaiming_uniform_(drawn, a=math.sqrt(5), generator=torch_generator(*key))
 
 
 def lora_layer(

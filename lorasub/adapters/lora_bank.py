@@ -22,6 +22,7 @@ from torch.nn import functional as F  # noqa: N812
 
 from lorasub.adapters.config import LoRA
 from lorasub.adapters.layer import AdapterLayer, adapter_dtype, add_product
+from lorasub.adapters.lora import drawn_start, start_hash
 from lorasub.errors import ConfigError
 from lorasub.subspaces.updates import LowRankUpdate
 
@@ -37,14 +38,16 @@ class LoRABankLinear(AdapterLayer):
     """
 
     kind: ClassVar[str] = "lora"
+    readable: ClassVar[bool] = False
     base_layer: nn.Linear
 
     def __init__(self, base_layer: nn.Linear, *, count: int, r: int, scale: float) -> None:
+        self.index: int | None = None
+        self.starts: list[str | None] = [None] * count
         super().__init__(base_layer, scale=scale)
         factory: dict[str, Any] = {"device": base_layer.weight.device, "dtype": adapter_dtype(base_layer)}
         self.lora_A = nn.Parameter(torch.zeros(count, r, base_layer.in_features, **factory))
         self.lora_B = nn.Parameter(torch.zeros(count, base_layer.out_features, r, **factory))
-        self.index: int | None = None
 
     @property
     def count(self) -> int:
@@ -83,7 +86,32 @@ class LoRABankLinear(AdapterLayer):
         factors = {"lora_A.weight": self.lora_A, "lora_B.weight": self.lora_B}
         return {name: nn.Parameter(factor.detach()[self.index]) for name, factor in factors.items()}
 
-    def update(self) -> LowRankUpdate:
+    @property
+    def start(self) -> str | None:
+        """The start of the one adapter that is chosen."""
+        return None if self.index is None else self.starts[self.index]
+
+    @start.setter
+    def start(self, value: str | None) -> None:
+        if self.index is not None:
+            self.starts[self.index] = value
+
+    def record_start(self) -> None:
+        """See :meth:`AdapterLayer.record_start`; of all adapters, or of the one that is chosen."""
+        for index in range(self.count) if self.index is None else (self.index,):
+            self.starts[index] = start_hash(self.lora_A[index])
+
+    def at_start(self) -> bool:
+        """See :meth:`AdapterLayer.at_start`; of the one that is chosen."""
+        return self.start is not None and start_hash(self.lora_A[self.index]) == self.start
+
+    @torch.no_grad()
+    def draw_start(self, *key: int | str) -> None:
+        """See :meth:`AdapterLayer.draw_start`; of the one that is chosen."""
+        self.lora_A[self.index].copy_(drawn_start(self.lora_A[self.index], *key))
+        self.record_start()
+
+    def live_update(self) -> LowRankUpdate:
         """That of the one adapter that is chosen.
 
         Raises:
@@ -93,8 +121,7 @@ class LoRABankLinear(AdapterLayer):
             raise ConfigError(
                 f"a bank holds {self.count} adapters, so it has no single update; ask within AdapterBank.only(i)"
             )
-        A, B = self.lora_A.detach()[self.index], self.lora_B.detach()[self.index]
-        return LowRankUpdate(B=B, A=A, scale=self.scale)
+        return LowRankUpdate(B=self.lora_B[self.index], A=self.lora_A[self.index], scale=self.scale)
 
     def extra_repr(self) -> str:
         """Number of adapters, rank, scale."""

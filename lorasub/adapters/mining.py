@@ -1,4 +1,4 @@
-"""Mining from adapter folders; :func:`lorasub.subspaces.mine_subspace` itself takes tensors."""
+"""Mining from adapter folders; :func:`lorasub.subspaces.mine_updates` itself takes tensors."""
 
 from __future__ import annotations
 
@@ -10,8 +10,7 @@ from typing import Any
 from lorasub.adapters.folder import load_adapter_updates
 from lorasub.errors import ArtefactError
 from lorasub.files import hash_tensors
-from lorasub.subspaces import AdapterSource, AdapterUpdates, SubspaceBasis
-from lorasub.subspaces import mine_subspace as mine_updates
+from lorasub.subspaces import AdapterSource, AdapterUpdates, SubspaceBasis, mine_updates
 
 #: The folder of an adapter, or of the run that fitted it.
 AdapterPath = str | os.PathLike[str]
@@ -31,7 +30,11 @@ def read_adapter(path: AdapterPath, *, attribute: str | None = None) -> tuple[Ad
     updates, info = load_adapter_updates(folder)
     tensors = {f"{layer}.{side}": getattr(update, side) for layer, update in updates.items() for side in ("A", "B")}
     source = AdapterSource(
-        name=str(path), hash=hash_tensors(tensors), base_model_hash=info.base_model_hash, attribute=attribute
+        name=str(path),
+        hash=hash_tensors(tensors),
+        base_model_hash=info.base_model_hash,
+        attribute=attribute,
+        start=info.start,
     )
     return updates, source
 
@@ -56,7 +59,7 @@ def mine_subspace(
     Args:
         adapters: at least two: folders of adapters or of runs, or their updates in memory.
         dim: dimensions to keep, or a rule: ``"energy:0.9"``, ``"gap"``, ``"parallel"``.
-        options: of :func:`lorasub.subspaces.mine_subspace`, which explains them and the method.
+        options: of :func:`lorasub.subspaces.mine_updates`, which explains them and the method.
 
     Raises:
         ArtefactError: an adapter is missing or damaged, or they belong to different base models.

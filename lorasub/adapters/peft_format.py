@@ -6,11 +6,13 @@ import math
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
 from torch import Tensor
 
+from lorasub.adapters.wrappers import plain_names, without_private_parts
 from lorasub.errors import ArtefactError
 from lorasub.files import read_json, read_tensors
 from lorasub.subspaces.updates import LowRankUpdate
@@ -18,7 +20,10 @@ from lorasub.subspaces.updates import LowRankUpdate
 WEIGHTS_FILE, CONFIG_FILE = "adapter_model.safetensors", "adapter_config.json"
 Value = TypeVar("Value", int, float)
 _PREFIX = "base_model.model."
-_KEY = re.compile(r"(?P<path>.+)\.lora_(?P<side>[AB])\.weight")
+#: PEFT (0.21) merges the update of an attention's output projection twice in every forward pass: it sets the sum as the
+#: weight and then merges again. Its files mean that, and so do those that are written for it.
+_OUT_PROJ_COUNTS = 2.0
+_KEY = re.compile(r"(?P<path>.+)\.lora_(?P<side>[AB])(?:\.[^.]+)?\.weight")  # between them a name of the adapter
 
 #: Settings of PEFT under which the tensors mean something else than ``W + scale * B A``.
 _FOREIGN = (
@@ -68,7 +73,15 @@ def lora_state(updates: Mapping[str, LowRankUpdate], shapes: Mapping[str, tuple[
 
 def peft_tensors(updates: Mapping[str, LowRankUpdate], shapes: Mapping[str, tuple[int, ...]]) -> dict[str, Tensor]:
     """The tensors of ``adapter_model.safetensors``; arguments as for :func:`lora_state`."""
-    return {f"{_PREFIX}{name}": tensor for name, tensor in lora_state(updates, shapes).items()}
+    tensors = {}
+    for name, tensor in lora_state(updates, shapes).items():
+        path, _, factor = name.rpartition(".lora_")
+        parent, _, leaf = path.rpartition(".")
+        if parent in updates:  # the output projection of an attention that is adapted itself
+            path = f"{parent}.base_layer.{leaf}"
+            tensor = tensor / _OUT_PROJ_COUNTS if factor.startswith("B") else tensor
+        tensors[f"{_PREFIX}{path}.lora_{factor}"] = tensor
+    return tensors
 
 
 def peft_config(
@@ -92,7 +105,10 @@ def peft_config(
         "lora_alpha": alpha,
         "rank_pattern": rank_pattern,
         "alpha_pattern": alpha_pattern,
-        "target_modules": _target_modules(set(updates), module_paths),
+        # PEFT adapts the output projection of an attention together with the attention
+        "target_modules": _target_modules(
+            {path for path in updates if path.rpartition(".")[0] not in updates}, module_paths
+        ),
         "lora_dropout": 0.0,
         "bias": "none",
         "fan_in_fan_out": False,
@@ -127,10 +143,21 @@ def read_peft(folder: Path) -> tuple[dict[str, LowRankUpdate], dict[str, Any]]:
         match = _KEY.fullmatch(key.removeprefix(_PREFIX))
         if match is None:
             raise ArtefactError(f"{folder / WEIGHTS_FILE}: '{key}' is not the lora_A or lora_B of a layer")
-        factors.setdefault(match["path"], {})[match["side"]] = tensor.flatten(1)
+        pair = factors.setdefault(match["path"], {})
+        if match["side"] in pair:
+            raise ArtefactError(f"{folder / WEIGHTS_FILE} holds several adapters, '{key}' among them; save one alone")
+        pair[match["side"]] = tensor.flatten(1)
     if not factors:
         raise ArtefactError(f"{folder / WEIGHTS_FILE} holds no layer")
-    return {path: _update(path, pair, config, folder) for path, pair in factors.items()}, config
+    # the config's patterns are for the names of the file
+    updates = {path: _update(path, pair, config, folder) for path, pair in factors.items()}
+    found = {path: updates[name] for name, path in plain_names(updates).items()}
+    for path in list(found):
+        parent, base, leaf = path.rpartition(".base_layer.")
+        if base and parent in found:
+            update = found.pop(path)
+            found[f"{parent}.{leaf}"] = replace(update, B=update.B * _OUT_PROJ_COUNTS)
+    return found, config
 
 
 def _reshape(factor: Tensor, *shape: int) -> Tensor:
@@ -165,9 +192,10 @@ def _update(path: str, pair: dict[str, Tensor], config: dict[str, Any], folder: 
         lacking = "B" if "A" in pair else "A"
         raise ArtefactError(f"{folder / WEIGHTS_FILE} lacks lora_{lacking} of layer '{path}'")
     ranks, alphas = config.get("rank_pattern") or {}, config.get("alpha_pattern") or {}
+    plain = without_private_parts(path)
     try:
-        r = int(ranks.get(match_pattern(ranks, path), config["r"]))
-        alpha = float(alphas.get(match_pattern(alphas, path), config["lora_alpha"]))
+        r = int(ranks.get(match_pattern(ranks, path) or match_pattern(ranks, plain), config["r"]))
+        alpha = float(alphas.get(match_pattern(alphas, path) or match_pattern(alphas, plain), config["lora_alpha"]))
     except (KeyError, TypeError, ValueError, re.error) as error:
         raise ArtefactError(f"{folder / CONFIG_FILE}: no usable r and lora_alpha for layer '{path}'") from error
     A, B = pair["A"], pair["B"]

@@ -35,6 +35,7 @@ class PeftLayer(AdapterLayer):
 
     kind: ClassVar[str] = "peft"
     low_rank: ClassVar[bool] = False
+    readable: ClassVar[bool] = False
 
     def __init__(self, base_layer: nn.Linear | nn.Conv2d, peft_layer: nn.Module, config: Any) -> None:
         super().__init__(base_layer, scale=1.0)
@@ -80,7 +81,7 @@ class PeftLayer(AdapterLayer):
         merged.merge()
         return merged.get_base_layer().weight.detach() - self.base_layer.weight.detach().to(dtype)  # type: ignore[no-any-return]
 
-    def update(self) -> LowRankUpdate:
+    def live_update(self) -> LowRankUpdate:
         """The change of the weight times the identity: exact, but of no low rank, since DoRA's is not."""
         delta = self.delta_weight().flatten(1).to(torch.promote_types(self.base_layer.weight.dtype, torch.float32))
         return LowRankUpdate(B=delta, A=torch.eye(delta.shape[1], dtype=delta.dtype, device=delta.device), scale=1.0)

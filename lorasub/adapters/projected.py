@@ -79,9 +79,9 @@ class ProjectedLayer(AdapterLayer):
         """The bases, where no basis artefact holds them."""
         return {"Q_out": self.Q_out, "Q_in": self.Q_in} if self.basis_hash is None else {}
 
-    def update(self) -> LowRankUpdate:
+    def live_update(self) -> LowRankUpdate:
         """The same update as an ordinary LoRA of rank min(D_out, D_in), without loss."""
-        Q_out, Q_in, M = self.Q_out.detach(), self.Q_in.detach(), self.M.detach()
+        Q_out, Q_in, M = self.Q_out, self.Q_in, self.M
         if M.shape[0] < M.shape[1]:
             return LowRankUpdate(B=Q_out.to(M.dtype), A=M @ Q_in.to(M.dtype).T, scale=self.scale)
         return LowRankUpdate(B=Q_out.to(M.dtype) @ M, A=Q_in.to(M.dtype).T, scale=self.scale)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import warnings
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -24,6 +25,7 @@ from lorasub.adapters.lora_bank import LoRABankLinear
 from lorasub.adapters.peft_format import WEIGHTS_FILE, lora_state, peft_config, peft_tensors
 from lorasub.adapters.projected import ProjectedLayer
 from lorasub.adapters.targets import base_modules, shorten
+from lorasub.adapters.wrappers import own_prefix
 from lorasub.errors import ArtefactError
 
 if TYPE_CHECKING:
@@ -44,6 +46,7 @@ def adapter_info(adapters: AdapterSet) -> AdapterInfo:
         full_parameters=tuple(adapters.full_parameters),
         base_model_id=adapters.base_model_id,
         base_model_hash=adapters.base_model_hash,
+        starts=adapters.starts,
     )
 
 
@@ -70,6 +73,11 @@ def load_into(adapters: AdapterSet, folder: str | os.PathLike[str]) -> None:
     state = {} if info is None else read_native(folder, info)
     if info is None or WEIGHTS_FILE in info.files:
         updates, info = load_adapter_updates(folder)
+        if prefix := own_prefix(updates, adapters.layers):
+            updates = {f"{prefix}{path}": update for path, update in updates.items()}
+            info = replace(info, layers={f"{prefix}{path}": layer for path, layer in info.layers.items()})
+            info = replace(info, starts={f"{prefix}{path}": start for path, start in info.starts.items()})
+            state = {f"{prefix}{name}": tensor for name, tensor in state.items()}
         _check_layers(folder, info, adapters)
         stored = _stored_as_peft(adapters)
         factors = lora_state(updates, _weight_shapes(adapters))
@@ -78,6 +86,7 @@ def load_into(adapters: AdapterSet, folder: str | os.PathLike[str]) -> None:
         _check_layers(folder, info, adapters)
     try:
         adapters.load_state_dict(state)
+        adapters.set_starts(info.starts)
     except ArtefactError as error:
         raise ArtefactError(f"{folder}: {error}") from error
 

@@ -9,8 +9,8 @@ from typing import Any
 
 from torch import nn
 
-from lorasub.adapters.layer import AdapterLayer
 from lorasub.adapters.targets import base_parameters, model_groups, select
+from lorasub.adapters.wrappers import adapter_layers, unwrapped
 
 #: Kind of parameters that are fine-tuned themselves.
 FULL = "full"
@@ -96,7 +96,7 @@ def count_parameters(model: nn.Module) -> ParameterTable:
     ``blocks``) a parameter counts in the smallest group that has it. One that several modules share counts once.
     """
     parameters = base_parameters(model)
-    adapters = {path: module for path, module in model.named_modules() if isinstance(module, AdapterLayer)}
+    adapters = dict(adapter_layers(model))
     group_of = _smallest_groups(model, [*parameters, *adapters])
     trainable: dict[str, Counter[str]] = {}
     frozen: Counter[str] = Counter()
@@ -122,7 +122,7 @@ def count_parameters(model: nn.Module) -> ParameterTable:
 
 
 def _smallest_groups(model: nn.Module, names: list[str]) -> dict[str, str]:
-    groups = model_groups(model) or {name: (name,) for name, _ in model.named_children()}
+    groups = model_groups(model) or {name: (name,) for name, _ in unwrapped(model).named_children()}
     members = {group: select(names, patterns) for group, patterns in groups.items()}
     group_of: dict[str, str] = {}
     for group in sorted(members, key=lambda group: len(members[group])):

@@ -9,6 +9,8 @@ from collections.abc import Iterable, Mapping
 from torch import nn
 
 from lorasub.adapters.layer import AdapterLayer
+from lorasub.adapters.wrappers import plain_modules, unwrapped
+from lorasub.contracts import GroupedModel
 from lorasub.errors import ConfigError
 
 #: The target that means every module.
@@ -16,24 +18,17 @@ ALL = "all"
 
 
 def base_modules(model: nn.Module) -> dict[str, nn.Module]:
-    """Every module of ``model`` by its path, as if no adapters were there: wrappers and what is in them are left out.
+    """Every module of ``model`` by its path in the plain model: as if no adapters and no wrappers were there.
 
     A module that stands at several places is listed once, under its first path.
     """
-    found: dict[str, nn.Module] = {}
-    wrapper = "."  # the wrapper met last, with a dot; what is in it follows directly
-    for path, module in model.named_modules():
-        if path.startswith(wrapper):
-            continue
-        if isinstance(module, AdapterLayer):
-            wrapper = f"{path}."
-            module = module.base_layer
-        found[path] = module
-    return found
+    return {
+        path: module.base_layer if isinstance(module, AdapterLayer) else module for path, module in plain_modules(model)
+    }
 
 
 def base_parameters(model: nn.Module) -> dict[str, nn.Parameter]:
-    """Every parameter of ``model`` by its name, as if no adapters were there; shared ones once."""
+    """Every parameter of ``model`` by its name in the plain model; shared ones once."""
     found: dict[int, tuple[str, nn.Parameter]] = {}
     for path, module in base_modules(model).items():
         for name, parameter in module.named_parameters(prefix=path, recurse=False):
@@ -43,8 +38,8 @@ def base_parameters(model: nn.Module) -> dict[str, nn.Parameter]:
 
 def model_groups(model: nn.Module) -> Mapping[str, tuple[str, ...]]:
     """The model's own groups of modules (``model.groups``: name -> patterns), empty where it names none."""
-    groups = getattr(model, "groups", None)
-    return groups if isinstance(groups, Mapping) else {}
+    inner = unwrapped(model)
+    return inner.groups if isinstance(inner, GroupedModel) and isinstance(inner.groups, Mapping) else {}
 
 
 def select(paths: Iterable[str], patterns: Iterable[str]) -> set[str]:
@@ -84,7 +79,7 @@ def resolve(model: nn.Module, paths: Iterable[str], targets: tuple[str, ...], *,
         matched = select(paths, patterns)
         if not matched:
             raise ConfigError(
-                f"{what} '{target}' matches nothing in {type(model).__name__}. Groups: "
+                f"{what} '{target}' matches nothing in {type(unwrapped(model)).__name__}. Groups: "
                 f"{', '.join(groups) or '(none)'}. Module paths: {shorten(path for path in paths if path)}"
             )
         chosen |= matched

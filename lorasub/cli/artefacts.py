@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from lorasub.adapters import load_adapter_updates, load_adapters
+from lorasub.adapters.folder import trained_parameters
 from lorasub.adapters.mining import adapter_folder
 from lorasub.backbones import VGGT
 from lorasub.cli.arguments import add_out, check_out, show, table, verb_parser
@@ -68,7 +69,7 @@ def describe(path: Path) -> dict[str, Any]:
         "kind": "adapter (" + ", ".join(sorted({layer.kind for layer in info.layers.values()})) + ")",
         "layers": len(updates),
         "ranks": ", ".join(map(str, ranks)),
-        "parameters": sum(update.A.numel() + update.B.numel() for update in updates.values()),
+        "parameters": sum(trained_parameters(folder).values()),
         "fully_fine_tuned": len(info.full_parameters) or None,
         "basis_hashes": ", ".join(sorted(info.basis_hashes)) or None,
         "base_model": info.base_model_id,

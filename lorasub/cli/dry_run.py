@@ -14,8 +14,9 @@ from lorasub.errors import ConfigError
 from lorasub.study import Plan
 from lorasub.study.specs import with_arguments
 from lorasub.study.steps.training import AdapterChoice, FineTune, Fit, Training
-from lorasub.tasks import SceneTask, estimate_memory
+from lorasub.tasks import SceneTask
 from lorasub.training.batch_shape import batch_shape, precision_dtypes
+from lorasub.training.memory import estimate_memory
 
 _GIB = 2**30
 

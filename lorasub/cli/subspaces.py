@@ -20,11 +20,11 @@ from lorasub.subspaces import (
     attribute_overlaps,
     attribute_survival,
     combine_subspaces,
+    mine_updates,
     overlap_matrix,
     split_common_specific,
     survival_rows,
 )
-from lorasub.subspaces import mine_subspace as mine_updates
 
 Grouping = Literal["all", "stage", "part", "kind", "depth", "layer"]
 

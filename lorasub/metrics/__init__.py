@@ -8,7 +8,6 @@ publish have ids in :data:`PROTOCOLS`.
 from lorasub.metrics.base import SceneMetric, SceneScores
 from lorasub.metrics.calibration import ConfidenceCalibration
 from lorasub.metrics.depth import DepthAccuracy
-from lorasub.metrics.planarity import PlanarOrReal, relief
 from lorasub.metrics.points import PointCloudAccuracy, PointMapError
 from lorasub.metrics.pose import PoseAccuracy, TrajectoryError
 from lorasub.metrics.protocols import PROTOCOLS, Protocol, protocol_metrics
@@ -17,7 +16,6 @@ __all__ = [
     "PROTOCOLS",
     "ConfidenceCalibration",
     "DepthAccuracy",
-    "PlanarOrReal",
     "PointCloudAccuracy",
     "PointMapError",
     "PoseAccuracy",
@@ -26,5 +24,4 @@ __all__ = [
     "SceneScores",
     "TrajectoryError",
     "protocol_metrics",
-    "relief",
 ]

@@ -77,7 +77,7 @@ class AdapterFits(Spec):
 
 @dataclass(frozen=True, kw_only=True)
 class Mining(Spec):
-    """Options of :func:`lorasub.subspaces.mine_subspace` and of the comparison of attributes.
+    """Options of :func:`lorasub.subspaces.mine_updates` and of the comparison of attributes.
 
     Attributes:
         dim: dimensions of each attribute's subspace, or a rule such as ``energy:0.9``.

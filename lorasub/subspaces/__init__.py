@@ -27,7 +27,7 @@ from lorasub.subspaces.joint import (
     split_common_specific,
 )
 from lorasub.subspaces.layers import LayerKind, layer_kind
-from lorasub.subspaces.mining import adapter_subspace, mine_subspace
+from lorasub.subspaces.mining import adapter_subspace, mine_updates
 from lorasub.subspaces.null import Measurement, energy_null, phi_null, random_angles
 from lorasub.subspaces.overlap import (
     LayerOverlap,
@@ -90,7 +90,7 @@ __all__ = [
     "held_out_explained",
     "layer_kind",
     "mean_agreement",
-    "mine_subspace",
+    "mine_updates",
     "null_spectrum",
     "overlap_matrix",
     "overlap_measures",

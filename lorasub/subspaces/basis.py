@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
@@ -35,12 +35,14 @@ class AdapterSource:
         hash: SHA-256 of its tensors or file.
         base_model_hash: hash of the weights that it was fitted on.
         attribute: the attribute whose variation it learned.
+        start: hash of the random numbers that it started from; None where it is not known.
     """
 
     name: str
     hash: str | None = None
     base_model_hash: str | None = None
     attribute: str | None = None
+    start: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -205,12 +207,21 @@ class SubspaceBasis:
             "base_model_id": self.base_model_id,
             "base_model_hash": self.base_model_hash,
             "sources": [
-                {"name": s.name, "hash": s.hash, "base_model_hash": s.base_model_hash, "attribute": s.attribute}
-                for s in self.sources
+                {name: value for name, value in asdict(source).items() if name != "start" or value is not None}
+                for source in self.sources
             ],
             "options": dict(self.options),
             "layers": {path: _layer_to_dict(layer) for path, layer in self.layers.items()},
         }
+
+    def tensors(self) -> dict[str, Tensor]:
+        """The columns and singular values, by ``path.U``, ``path.V`` and ``path.S``: the content of the tensor file."""
+        found: dict[str, Tensor] = {}
+        for path, layer in self.layers.items():
+            found |= {f"{path}.U": layer.U, f"{path}.V": layer.V}
+            if layer.S is not None:
+                found[f"{path}.S"] = layer.S
+        return found
 
     def save(self, folder: str | os.PathLike[str]) -> Path:
         """Write ``basis.safetensors``, ``basis.json`` and a card.
@@ -225,12 +236,7 @@ class SubspaceBasis:
             The folder.
         """
         folder = Path(folder)
-        tensors = {
-            f"{path}.{name}": tensor
-            for path, layer in self.layers.items()
-            for name in ("U", "V", "S")
-            if (tensor := getattr(layer, name)) is not None
-        }
+        tensors = self.tensors()
         description = self.to_dict()
         with contextlib.ExitStack() as stack:
             files = {
@@ -252,11 +258,24 @@ class SubspaceBasis:
         """
         folder = Path(folder)
         description = _read_description(folder / DESCRIPTION_FILE)
-        tensors = read_tensors(folder / TENSORS_FILE)
+        return cls.from_parts(description, read_tensors(folder / TENSORS_FILE), where=str(folder / TENSORS_FILE))
+
+    @classmethod
+    def from_parts(cls, description: Mapping[str, Any], tensors: dict[str, Tensor], *, where: str) -> Self:
+        """Join what :meth:`to_dict` and :meth:`tensors` gave, strictly.
+
+        Args:
+            description: plain values.
+            tensors: the columns; they are taken out.
+            where: the file that the tensors are from, for messages.
+
+        Raises:
+            ArtefactError: as :meth:`load`.
+        """
         try:
             basis = cls(
                 layers={
-                    path: _layer_from_dict(path, content, tensors, folder / TENSORS_FILE)
+                    path: _layer_from_dict(path, content, tensors, where)
                     for path, content in description["layers"].items()
                 },
                 base_model_hash=description["base_model_hash"],
@@ -271,18 +290,16 @@ class SubspaceBasis:
             if isinstance(error, ArtefactError):
                 raise
             raise ArtefactError(
-                f"{folder / DESCRIPTION_FILE} lacks or garbles a field ({type(error).__name__}: {error}); make it again"
+                f"the description of {where} lacks or garbles a field ({type(error).__name__}: {error}); make it again"
             ) from error
         if tensors:
-            raise ArtefactError(
-                f"{folder / TENSORS_FILE} holds tensors that {DESCRIPTION_FILE} does not name: {sorted(tensors)[:4]}"
-            )
+            raise ArtefactError(f"{where} holds tensors that {DESCRIPTION_FILE} does not name: {sorted(tensors)[:4]}")
         if not basis.scaled:
             for path, layer in basis.layers.items():
-                _check_orthonormal(path, layer, folder / TENSORS_FILE)
+                _check_orthonormal(path, layer, where)
         if basis.hash() != description["hash"]:
             raise ArtefactError(
-                f"{folder / TENSORS_FILE} is not the file that {DESCRIPTION_FILE} describes (hash "
+                f"{where} is not the file that {DESCRIPTION_FILE} describes (hash "
                 f"{basis.hash()[:12]}, expected {str(description['hash'])[:12]}): one of them was edited, or a save "
                 "was interrupted; make the basis again"
             )
@@ -315,7 +332,7 @@ def _layer_to_dict(layer: LayerSubspace) -> dict[str, Any]:
     }
 
 
-def _layer_from_dict(path: str, content: Mapping[str, Any], tensors: dict[str, Tensor], file: Path) -> LayerSubspace:
+def _layer_from_dict(path: str, content: Mapping[str, Any], tensors: dict[str, Tensor], file: str) -> LayerSubspace:
     """Takes the layer's tensors out of ``tensors``, so that what is left over is unexpected."""
     found: dict[str, Tensor] = {}
     for name in ("U", "V", "S") if content["S"] else ("U", "V"):
@@ -338,7 +355,7 @@ def _layer_from_dict(path: str, content: Mapping[str, Any], tensors: dict[str, T
         raise ArtefactError(f"{file}: layer '{path}': {error}") from error
 
 
-def _check_orthonormal(path: str, layer: LayerSubspace, file: Path) -> None:
+def _check_orthonormal(path: str, layer: LayerSubspace, file: str) -> None:
     for side, columns in (("U", layer.U), ("V", layer.V)):
         wide = columns.double()
         error = (wide.T @ wide - torch.eye(wide.shape[1], dtype=wide.dtype)).abs()

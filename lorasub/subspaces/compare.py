@@ -16,7 +16,7 @@ from lorasub.errors import ConfigError
 from lorasub.rng import subspace_generator
 from lorasub.subspaces.basis import SubspaceBasis
 from lorasub.subspaces.joint import split_common_specific
-from lorasub.subspaces.mining import adapter_subspace, mine_subspace
+from lorasub.subspaces.mining import adapter_subspace, mine_updates
 from lorasub.subspaces.null import Measurement
 from lorasub.subspaces.overlap import Grouping, LayerOverlap, OverlapReport, Side, SideOverlap, subspace_overlap
 from lorasub.subspaces.updates import AdapterUpdates, Progress
@@ -184,7 +184,7 @@ def _mined_side(
     return {
         name: adapter_subspace(half[0], dim=dim, name=f"an adapter of {name}")
         if len(half) == 1
-        else mine_subspace(half, dim=dim, alpha=alpha, progress=progress)
+        else mine_updates(half, dim=dim, alpha=alpha, progress=progress)
         for name, half in halves.items()
     }
 

@@ -13,7 +13,7 @@ from lorasub.errors import ConfigError
 from lorasub.subspaces.basis import SubspaceBasis
 from lorasub.subspaces.joint import split_common_specific
 from lorasub.subspaces.layers import layer_kind
-from lorasub.subspaces.mining import mine_subspace
+from lorasub.subspaces.mining import mine_updates
 from lorasub.subspaces.projection import LayerExplained, ProjectedOut, explained_fraction
 from lorasub.subspaces.updates import AdapterUpdates, Progress
 
@@ -95,7 +95,7 @@ def held_out_explained(
         else:
             mined.append(
                 {
-                    name: mine_subspace(group, dim=dim, alpha=alpha, attribute=name, progress=progress)
+                    name: mine_updates(group, dim=dim, alpha=alpha, attribute=name, progress=progress)
                     for name, group in groups.items()
                 }
             )

@@ -25,7 +25,7 @@ from lorasub.errors import ConfigError
 from lorasub.rng import subspace_generator
 from lorasub.subspaces.basis import AdapterSource, LayerSubspace, SubspaceBasis
 from lorasub.subspaces.haar import haar_frames
-from lorasub.subspaces.mining import mine_subspace
+from lorasub.subspaces.mining import mine_updates
 from lorasub.subspaces.overlap import check_same_base
 from lorasub.subspaces.projection import ProjectedOut
 from lorasub.subspaces.threads import one_thread
@@ -173,7 +173,7 @@ def split_common_specific(
 
     Args:
         adapters: attribute -> its adapters; at least two of each.
-        dim: dimensions of the raw bases, see :func:`mine_subspace`.
+        dim: dimensions of the raw bases, see :func:`mine_updates`.
         specific_dim: dimensions of the specific bases; None takes ``dim``.
         alpha: of the mining.
         sources: attribute -> one source per adapter.
@@ -182,12 +182,12 @@ def split_common_specific(
         progress: wraps the layer paths of each pass, two per attribute and one between.
 
     Raises:
-        ConfigError: see :func:`mine_subspace` and :func:`common_subspace`.
+        ConfigError: see :func:`mine_updates` and :func:`common_subspace`.
         ArtefactError: likewise.
     """
     sources = sources or {}
     raw = {
-        name: mine_subspace(
+        name: mine_updates(
             group, dim=dim, alpha=alpha, attribute=name, sources=sources.get(name, ()), seed=seed, progress=progress
         )
         for name, group in adapters.items()
@@ -195,7 +195,7 @@ def split_common_specific(
     common = common_subspace(raw, draws=draws, seed=seed, progress=progress)
     specific = {}
     for name, group in adapters.items():
-        mined = mine_subspace(
+        mined = mine_updates(
             [ProjectedOut(updates, common.basis) for updates in group],
             dim=dim if specific_dim is None else specific_dim,
             alpha=alpha,

@@ -14,13 +14,13 @@ from lorasub.subspaces.basis import AdapterSource, LayerSubspace, MiningRecord, 
 from lorasub.subspaces.dimension import DimensionRule, null_spectrum, numerical_rank, pooled_spectrum
 from lorasub.subspaces.irls import LowRankFit, RobustLowRank, UpdateCores
 from lorasub.subspaces.threads import one_thread
-from lorasub.subspaces.updates import AdapterUpdates, Progress
+from lorasub.subspaces.updates import AdapterUpdates, LowRankUpdate, Progress
 
 #: Draws of a null when a rule needs one and none were asked for.
 _DEFAULT_NULL_DRAWS = 40
 
 
-def mine_subspace(
+def mine_updates(
     adapters: Sequence[AdapterUpdates],
     *,
     dim: int | str = 16,
@@ -68,8 +68,8 @@ def mine_subspace(
         A basis with a :class:`MiningRecord` per layer.
 
     Raises:
-        ConfigError: fewer than two adapters, layers or shapes that differ, a bad option, or more dimensions than the
-            adapters span.
+        ConfigError: fewer than two adapters, adapters that started from the same ``lora_A``, layers or shapes that
+            differ, a bad option, or more dimensions than the adapters span.
         ArtefactError: NaN or infinity in an adapter, adapters of different base models, or a layer that no adapter
             has changed.
     """
@@ -248,7 +248,22 @@ def _cores(adapters: Sequence[AdapterUpdates], path: str, names: Sequence[str]) 
         for side, tensor in (("lora_A", update.A), ("lora_B", update.B)):
             if not torch.isfinite(tensor).all():
                 raise ArtefactError(f"{name}: {side} of layer '{path}' holds NaN or infinity; was the fit divergent?")
+    _refuse_equal_starts(updates, path, names)
     return UpdateCores.of(updates)
+
+
+def _refuse_equal_starts(updates: Sequence[LowRankUpdate], path: str, names: Sequence[str]) -> None:
+    """A shared start looks like a shared subspace: two adapters of noise overlap almost completely."""
+    first: dict[str, str] = {}
+    for update, name in zip(updates, names, strict=True):
+        start = update.start
+        if start is not None and start in first:
+            raise ConfigError(
+                f"{first[start]} and {name} started from the same lora_A (layer '{path}', start {start}), so that they "
+                "seem to share a subspace whatever they learned; fit one of them again with another seed"
+            )
+        if start is not None:
+            first[start] = name
 
 
 def _names(adapters: Sequence[AdapterUpdates], sources: Sequence[AdapterSource]) -> list[str]:

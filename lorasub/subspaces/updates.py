@@ -19,11 +19,13 @@ class LowRankUpdate:
         B: ``(out, r)``, PEFT's ``lora_B``.
         A: ``(r, in)``, PEFT's ``lora_A``. For a convolution, in = channels * kernel height * kernel width.
         scale: PEFT's scaling, ``lora_alpha / r``.
+        start: hash of the random ``lora_A`` that the fit started from; None where it is not known.
     """
 
     B: Tensor
     A: Tensor
     scale: float = 1.0
+    start: str | None = None
 
     def __post_init__(self) -> None:
         if self.B.ndim != 2 or self.A.ndim != 2 or self.B.shape[1] != self.A.shape[0] or self.A.shape[0] == 0:

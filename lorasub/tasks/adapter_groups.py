@@ -6,6 +6,7 @@ A task asks its groups and never what kind they are.
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Mapping, Sequence
 
 from torch import Tensor, optim
 from torch.optim import Optimizer
@@ -35,6 +36,29 @@ class OneGroup:
 
     #: Groups of scenes in a training batch.
     count: int = 1
+
+    def __init__(self, adapters: AdapterSet) -> None:
+        self.adapters = adapters
+
+    @property
+    def starts(self) -> list[dict[str, str]]:
+        """What the adapters of each group started from, see :attr:`lorasub.adapters.AdapterSet.starts`."""
+        return [self.adapters.starts]
+
+    def set_starts(self, starts: Sequence[Mapping[str, str]]) -> None:
+        """Takes over the starts of adapters that were loaded, one entry for each group."""
+        for index, own in enumerate(starts):
+            with self.chosen(index):
+                self.adapters.set_starts(own)
+
+    def draw_starts(self, identities: Sequence[str]) -> None:
+        """Lets each group's adapter start from random numbers of its own data, see ``AdapterSet.draw_starts``."""
+        if len(identities) == self.count:
+            self.adapters.draw_starts(identities)
+
+    def chosen(self, index: int) -> contextlib.AbstractContextManager[None]:
+        """Within the block the set stands for the adapters of one group."""
+        return contextlib.nullcontext()
 
     def objective(self, losses: Tensor) -> Tensor:
         """Returns what is descended: the mean over scenes.
@@ -86,8 +110,18 @@ class GroupForEachAdapter(OneGroup):
     """
 
     def __init__(self, bank: AdapterBank) -> None:
+        super().__init__(bank)
         self.bank = bank
         self.count = bank.count
+
+    @property
+    def starts(self) -> list[dict[str, str]]:
+        """Those of each adapter."""
+        return self.bank.starts_of_all
+
+    def chosen(self, index: int) -> contextlib.AbstractContextManager[None]:
+        """Within the block the bank stands for one of its adapters."""
+        return self.bank.only(index)
 
     def objective(self, losses: Tensor) -> Tensor:
         """Returns the sum over adapters of the mean over their own scenes: each sees its own loss only."""
@@ -128,4 +162,4 @@ class GroupForEachAdapter(OneGroup):
 
 def adapter_groups(adapters: AdapterSet) -> OneGroup:
     """Returns how scenes are shared among these adapters."""
-    return GroupForEachAdapter(adapters) if isinstance(adapters, AdapterBank) else OneGroup()
+    return GroupForEachAdapter(adapters) if isinstance(adapters, AdapterBank) else OneGroup(adapters)

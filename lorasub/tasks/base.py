@@ -8,8 +8,9 @@ nothing was loaded wrongly) comes with the base.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple, Self
 
 import torch
 from lightning.pytorch import Callback, LightningModule
@@ -18,7 +19,7 @@ from torch import Tensor, nn
 from torch.optim import AdamW, Optimizer
 from torchmetrics import MetricCollection
 
-from lorasub.adapters import AdapterSet, AdapterSpec, inject_adapters
+from lorasub.adapters import AdapterSet, AdapterSpec, bases_of_checkpoint, inject_adapters, parts_of
 from lorasub.backbones import Backbone
 from lorasub.contracts import SceneData, described
 from lorasub.errors import ArtefactError, ConfigError
@@ -26,8 +27,8 @@ from lorasub.geometry import normalize_scene
 from lorasub.losses import LossTerms
 from lorasub.run_callbacks import run_callbacks
 from lorasub.structures import Predictions, SceneBatch, require_scenes
-from lorasub.tasks.adapter_groups import adapter_groups
 from lorasub.tasks.device_waits import FiniteLosses, fuse_on_gpu
+from lorasub.tasks.adapter_groups import OneGroup, adapter_groups
 from lorasub.tasks.rank_budget import RankBudget, layers_with_shared_ranks
 from lorasub.tasks.schedule import warmup_cosine
 
@@ -60,7 +61,6 @@ class SceneTask(LightningModule):
 
     Attributes:
         adapters: the injected layers: trainables, tables, merging, saving.
-        groups: how scenes belong to the adapters: all to one, or in groups to those of a bank.
         recipe: how to build this task again in plain values, as the command line writes it into checkpoints.
     """
 
@@ -78,7 +78,6 @@ class SceneTask(LightningModule):
         self.warmup = warmup
         self.recipe: dict[str, Any] | None = None
         self.adapters: AdapterSet = self.configure_adapters(backbone, adapter)
-        self.groups = adapter_groups(self.adapters)
         self.loss = self.configure_loss() if loss is None else loss
         self.metrics = nn.ModuleDict()
         # Frozen weights are not in our checkpoints, so loading cannot be strict; on_load_checkpoint checks names.
@@ -92,6 +91,11 @@ class SceneTask(LightningModule):
         """Inject the adapters into the backbone, freezing everything else."""
         specs = [] if adapter is None else [adapter] if isinstance(adapter, AdapterSpec) else list(adapter)
         return inject_adapters(backbone, specs)
+
+    @property
+    def groups(self) -> OneGroup:
+        """How scenes belong to the adapters: all to one, or in groups to those of a bank."""
+        return adapter_groups(self.adapters)
 
     def configure_loss(self) -> nn.Module | None:
         """The default loss module; None when ``compute_loss`` needs no module."""
@@ -220,6 +224,11 @@ class SceneTask(LightningModule):
 
     # ------------------------------------------------------------------------------------------------------ optimiser
 
+    def setup(self, stage: str) -> None:
+        """Lets adapters that have not been trained yet start from random numbers of their data's own."""
+        if stage == "fit":
+            self.groups.draw_starts(self._data.identities)
+
     def configure_callbacks(self) -> list[Callback]:
         """Returns what every run has, and what the adapters need; call ``super()`` to add your own.
 
@@ -284,6 +293,8 @@ class SceneTask(LightningModule):
         checkpoint["lorasub"] = {
             "base_model_id": self.backbone.model_id,
             "base_model_hash": self.adapters.base_model_hash,
+            "starts": self.groups.starts,
+            "bases": parts_of(self.adapters.bases),
         }
         checkpoint["random_state"] = {
             "cpu": torch.get_rng_state(),
@@ -291,6 +302,38 @@ class SceneTask(LightningModule):
         }
         if self.recipe is not None:
             checkpoint[self.CHECKPOINT_HYPER_PARAMS_KEY] = dict(self.recipe)
+
+    @classmethod
+    def load_from_checkpoint(  # type: ignore[override]
+        cls,
+        checkpoint_path: str | Path,
+        map_location: Any = None,
+        hparams_file: str | None = None,
+        strict: bool | None = None,
+        weights_only: bool | None = True,
+        **kwargs: Any,
+    ) -> Self:
+        """Builds the task of a checkpoint as Lightning does, with the bases that the checkpoint carries.
+
+        Args:
+            checkpoint_path: the file.
+            map_location: device of the tensors.
+            hparams_file: see Lightning; a checkpoint of the command line holds its own settings.
+            strict: see Lightning. Names are always checked; frozen weights come with the backbone.
+            weights_only: read tensors and plain values only, which is all that a task writes.
+            kwargs: arguments of the task, where the checkpoint does not hold them.
+        """
+        with bases_of_checkpoint(checkpoint_path):
+            return super().load_from_checkpoint(
+                checkpoint_path, map_location, hparams_file, strict, weights_only, **kwargs
+            )
+
+    def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False) -> Any:
+        """Loads tensors as torch does; frozen weights, which no checkpoint holds, are not told as missing."""
+        keys = super().load_state_dict(state_dict, strict=strict, assign=assign)
+        expected = self._saved_names()
+        keys.missing_keys[:] = [name for name in keys.missing_keys if name in expected]
+        return keys
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Refuse a checkpoint that does not fit exactly: another base model, other names, other shapes.
@@ -318,6 +361,7 @@ class SceneTask(LightningModule):
         if _CURRENT in checkpoint:  # weight averaging loads whole models, strictly: what is frozen is here already
             for key in _STATES:
                 checkpoint[key] = {**state, **checkpoint[key]}
+        self.groups.set_starts(base.get("starts") or [{}] * self.groups.count)
         self._random_state = checkpoint.get("random_state")
 
     def on_train_batch_start(self, batch: SceneBatch, batch_idx: int) -> None:

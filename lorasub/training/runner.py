@@ -21,14 +21,15 @@ from lightning.pytorch import LightningDataModule, Trainer, seed_everything
 from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.utilities import rank_zero_only
 
-from lorasub.adapters import cast_frozen_weights
+from lorasub.adapters import bases_of_checkpoint, cast_frozen_weights
 from lorasub.console import show_log_lines
 from lorasub.errors import ConfigError, RunInterruptedError
-from lorasub.tasks import SceneTask, estimate_memory
+from lorasub.tasks import SceneTask
 from lorasub.training.always_on import run_callbacks
 from lorasub.training.batch_shape import batch_shape, precision_dtypes
 from lorasub.training.checkpoints import CHECKPOINTS, LAST, SETTINGS, CheckpointInfo, WholeFiles
 from lorasub.training.evidence import warn_of_solved_sets
+from lorasub.training.memory import estimate_memory
 from lorasub.training.mistakes import SettingsParser
 from lorasub.training.noise import silence_libraries
 from lorasub.training.parser import plain, training_parser
@@ -203,7 +204,8 @@ def make_run(verb: Verb, parser: SettingsParser, sources: Sources) -> Run:
     silence_libraries()
     settings = sources.settings
     _seed(settings)
-    made = instantiate(parser, settings)
+    with bases_of_checkpoint(None if sources.checkpoint is None else sources.checkpoint.path):
+        made = instantiate(parser, settings)
     task: SceneTask = made.model
     model = plain(settings.model)
     task.recipe = {

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from lightning.pytorch.strategies import DDPStrategy
 
-from lorasub.tasks import FullyShardedStrategy
+from lorasub.training.sharding import FullyShardedStrategy
 
 
 def choose_strategy(trainer: Mapping[str, Any]) -> Any:

@@ -5,11 +5,15 @@ from __future__ import annotations
 import re
 import warnings
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from lightning.pytorch import Trainer
+from scene_examples import random_scenes
+from torch.utils.data import DataLoader
 
-from lorasub import VGGT, Predictions, VGGTConfig
+from lorasub import VGGT, GeometryTask, LoRA, Predictions, SceneBatch, VGGTConfig
 from lorasub.backbones.vggt import presets
 
 
@@ -32,6 +36,28 @@ def test_code_of_the_page_runs(page: str, tmp_path: Path, monkeypatch: pytest.Mo
     assert predictions.depth.shape == predictions.depth_conf.shape == (1, 2, 64, 96)
     assert predictions.pose_encoding is None
     assert len(names["backbone"].weights_hash()) == 64
+
+
+def test_the_example_of_the_page_can_be_fitted(page: str, tmp_path: Path) -> None:
+    """Its blocks are torch's own transformer layers, whose fast path validation takes."""
+    (block,) = re.findall(r"^```python\n([^`]*?class SmallDepth.*?)^```", page, flags=re.DOTALL | re.MULTILINE)
+    names: dict[str, Any] = {}
+    exec(compile(block, "docs/backbones.md", "exec"), names)
+    task = GeometryTask(names["SmallDepth"](dim=16, depth=1), LoRA(r=2, targets="blocks"))
+    assert {"blocks.layers.0.self_attn", "blocks.layers.0.linear1"} <= set(task.adapters.layers)
+    scenes = [random_scenes(1, 2, (16, 32), seed=seed, dtype=torch.float32) for seed in range(2)]
+    loader: Any = DataLoader(scenes, batch_size=2, collate_fn=SceneBatch.concatenate)  # type: ignore[arg-type]
+    trainer = Trainer(
+        accelerator="cpu",
+        max_steps=2,
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+    )
+    trainer.fit(task, loader, loader)
+    moved = [name for name, value in task.adapters.state_dict().items() if "lora_B" in name and value.abs().max() > 0]
+    assert len(moved) == len(task.adapters.layers)
 
 
 @pytest.mark.parametrize(("name", "column"), [("nano", 1), ("vggt-1b", 2)])

@@ -23,7 +23,7 @@ from lorasub.subspaces import (
     OverlapMatrix,
     SubspaceBasis,
     attribute_overlaps,
-    mine_subspace,
+    mine_updates,
     overlap_matrix,
     random_basis,
     subspace_overlap,
@@ -54,7 +54,7 @@ def adapters(seed: int, count: int = 4) -> list[dict[str, LowRankUpdate]]:
 
 @pytest.fixture(scope="module")
 def basis() -> SubspaceBasis:
-    return mine_subspace(adapters(0), dim=3, null_draws=8, attribute="geometry")
+    return mine_updates(adapters(0), dim=3, null_draws=8, attribute="geometry")
 
 
 @pytest.fixture(scope="module")

@@ -11,7 +11,7 @@ import torch
 from lorasub.files import write_json
 from lorasub.metrics.results import Results, SceneResult, SetResult
 from lorasub.study import Plan, Record, Step, Store
-from lorasub.subspaces import LowRankUpdate, SubspaceBasis, mine_subspace
+from lorasub.subspaces import LowRankUpdate, SubspaceBasis, mine_updates
 
 SCENES = 6
 
@@ -73,7 +73,7 @@ def made_up_basis() -> SubspaceBasis:
         }
         for _ in range(3)
     ]
-    return mine_subspace(adapters, dim=2)
+    return mine_updates(adapters, dim=2)
 
 
 def fill(

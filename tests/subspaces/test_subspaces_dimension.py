@@ -8,7 +8,7 @@ import torch
 from planted import frame, planted, random_update
 
 from lorasub.rng import subspace_generator
-from lorasub.subspaces import DimensionRule, LowRankUpdate, RobustLowRank, UpdateCores, mine_subspace, null_spectrum
+from lorasub.subspaces import DimensionRule, LowRankUpdate, RobustLowRank, UpdateCores, mine_updates, null_spectrum
 from lorasub.subspaces.haar import haar_frames
 
 SHARED = [1.0, 0.9, 0.8, 0.7]
@@ -28,7 +28,7 @@ def planted_adapters(noise: float = 0.5, count: int = 6) -> list[dict[str, LowRa
 @pytest.mark.parametrize("rule", ["gap", "parallel"])
 @pytest.mark.parametrize("scope", ["layer", "global"])
 def test_planted_dimension_is_found(rule: str, scope: str) -> None:
-    basis = mine_subspace(planted_adapters(), dim=rule, dim_scope=scope)  # type: ignore[arg-type]
+    basis = mine_updates(planted_adapters(), dim=rule, dim_scope=scope)  # type: ignore[arg-type]
     assert set(basis.dims.values()) == {(4, 4)}
     for i, layer in enumerate(basis.layers.values()):
         overlap = torch.linalg.matrix_norm(layer.U.double().T @ frame(120, 4, 2 * i)).square() / 4
@@ -39,14 +39,14 @@ def test_nothing_shared_is_zero_dimensions_for_parallel_but_not_for_gap() -> Non
     """The mean of k adapters that share nothing has a step at k; only the null knows that."""
     own = [LowRankUpdate(frame(120, 2, i) * torch.tensor([1.0, 0.1]), frame(100, 2, 50 + i).T) for i in range(5)]
     adapters = [{"w": update} for update in own]
-    assert mine_subspace(adapters, dim="parallel", null_draws=100).dims == {"w": (0, 0)}
-    assert mine_subspace(adapters, dim="gap").dims == {"w": (5, 5)}
+    assert mine_updates(adapters, dim="parallel", null_draws=100).dims == {"w": (0, 0)}
+    assert mine_updates(adapters, dim="gap").dims == {"w": (5, 5)}
 
 
 def test_parallel_is_a_test_at_five_per_cent() -> None:
     """Of 30 layers in which nothing is shared, 1.5 are expected to pass; more than six have a chance of 0.1%."""
     adapters = [{f"w{i}": random_update(30, 25, 2, 100 * i + j) for i in range(30)} for j in range(4)]
-    dims = mine_subspace(adapters, dim="parallel", null_draws=60).dims
+    dims = mine_updates(adapters, dim="parallel", null_draws=60).dims
     assert sum(d_out > 0 for d_out, _ in dims.values()) <= 6
 
 
@@ -67,7 +67,7 @@ def test_gap_is_searched_in_the_first_half() -> None:
 
 
 def test_null_is_recorded_on_request() -> None:
-    record = mine_subspace(planted_adapters(), dim=4, null_draws=30).layers["blocks.0"].record
+    record = mine_updates(planted_adapters(), dim=4, null_draws=30).layers["blocks.0"].record
     assert record is not None
     assert record.null is not None
     assert record.null.shape == (3, len(record.spectrum))
@@ -77,8 +77,8 @@ def test_null_is_recorded_on_request() -> None:
 
 
 def test_result_depends_on_seed_and_layer_only() -> None:
-    one = mine_subspace(planted_adapters(), dim=4, null_draws=10, seed=3)
-    two = mine_subspace([dict(reversed(a.items())) for a in planted_adapters()], dim=4, null_draws=10, seed=3)
+    one = mine_updates(planted_adapters(), dim=4, null_draws=10, seed=3)
+    two = mine_updates([dict(reversed(a.items())) for a in planted_adapters()], dim=4, null_draws=10, seed=3)
     for path, layer in one.layers.items():
         other = two.layers[path].record
         assert layer.record is not None

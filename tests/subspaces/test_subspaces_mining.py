@@ -21,7 +21,7 @@ from lorasub.subspaces import (
     combine_subspaces,
     common_subspace,
     explained_fraction,
-    mine_subspace,
+    mine_updates,
     overlap_matrix,
 )
 
@@ -30,7 +30,7 @@ OPTIONS = {"eps": 1e-3, "tolerance": 1e-9, "max_iterations": 60}
 
 def mined_update(updates: list[LowRankUpdate], **options: object) -> np.ndarray:
     """U S V^T of a single layer."""
-    basis = mine_subspace([{"w": update} for update in updates], dtype=torch.float64, **options)  # type: ignore[arg-type]
+    basis = mine_updates([{"w": update} for update in updates], dtype=torch.float64, **options)  # type: ignore[arg-type]
     layer = basis.layers["w"]
     assert layer.S is not None
     return ((layer.U * layer.S) @ layer.V.T).numpy()
@@ -42,7 +42,7 @@ def test_equals_the_dense_implementation(alpha: float, out: int, in_: int) -> No
     ranks, scales = [4, 3, 4, 2], [1.0, 2.0, 0.5, 3.0]
     updates = [random_update(out, in_, r, seed, s) for seed, (r, s) in enumerate(zip(ranks, scales, strict=True))]
     expected = dense_mining(updates, 5, alpha, **OPTIONS)
-    basis = mine_subspace([{"w": u} for u in updates], dim=5, alpha=alpha, dtype=torch.float64, **OPTIONS)
+    basis = mine_updates([{"w": u} for u in updates], dim=5, alpha=alpha, dtype=torch.float64, **OPTIONS)
     layer = basis.layers["w"]
     assert layer.record is not None
     size = np.linalg.norm(expected["L"])
@@ -66,7 +66,7 @@ def test_alpha_two_is_the_truncated_svd_of_the_mean() -> None:
 
 def test_explained_is_the_energy_inside() -> None:
     updates = [random_update(20, 15, 3, seed) for seed in range(3)]
-    layer = mine_subspace([{"w": u} for u in updates], dim=4, dtype=torch.float64).layers["w"]
+    layer = mine_updates([{"w": u} for u in updates], dim=4, dtype=torch.float64).layers["w"]
     assert layer.record is not None
     U, V = layer.U.numpy(), layer.V.numpy()
     expected = [np.linalg.norm(U @ U.T @ dense(u) @ V @ V.T) ** 2 / np.linalg.norm(dense(u)) ** 2 for u in updates]
@@ -80,12 +80,12 @@ def test_an_outlier_is_resisted_at_alpha_one_but_not_at_two() -> None:
     adapters = [{"w": update} for update in [*updates, outlier]]
 
     def angle(alpha: float) -> float:
-        return float(subspace_angles(mine_subspace(adapters, dim=3, alpha=alpha).layers["w"].U.numpy(), U.numpy())[0])
+        return float(subspace_angles(mine_updates(adapters, dim=3, alpha=alpha).layers["w"].U.numpy(), U.numpy())[0])
 
     # half way in angle: 45 degrees; the plain mean leaves the truth altogether
     assert angle(1.0) < np.radians(15)
     assert angle(2.0) > np.radians(60)
-    record = mine_subspace(adapters, dim=3, alpha=1.0).layers["w"].record
+    record = mine_updates(adapters, dim=3, alpha=1.0).layers["w"].record
     assert record is not None
     assert record.weights[-1] < record.weights[:-1].min() / 10
 
@@ -94,7 +94,7 @@ def test_normalisation_takes_norms_out() -> None:
     updates = [random_update(20, 15, 3, seed) for seed in range(3)]
     louder = [LowRankUpdate(u.B, u.A, s) for u, s in zip(updates, (1.0, 50.0, 0.1), strict=True)]
     one, two = (
-        mine_subspace([{"w": u} for u in several], dim=4, normalize="frobenius").layers["w"]
+        mine_updates([{"w": u} for u in several], dim=4, normalize="frobenius").layers["w"]
         for several in (updates, louder)
     )
     assert one.record is not None
@@ -117,7 +117,7 @@ def test_reading_is_lazy_one_layer_at_a_time() -> None:
         def __len__(self) -> int:
             return 2
 
-    mine_subspace([Lazy(), Lazy(), Lazy()], dim=2)
+    mine_updates([Lazy(), Lazy(), Lazy()], dim=2)
     assert Lazy.read == ["a", "a", "a", "b", "b", "b"]
 
 
@@ -129,7 +129,7 @@ def test_progress_sees_every_layer() -> None:
         return paths
 
     adapters = {name: adapters_of() for name in ("one", "two")}
-    bases = {name: mine_subspace(group, dim=2, progress=bar) for name, group in adapters.items()}
+    bases = {name: mine_updates(group, dim=2, progress=bar) for name, group in adapters.items()}
     overlap_matrix(bases, draws=2, progress=bar)
     common_subspace(bases, draws=2, progress=bar)
     combine_subspaces(bases, progress=bar)
@@ -220,7 +220,7 @@ def adapters_of(count: int = 3, r: int = 2) -> list[dict[str, LowRankUpdate]]:
 )
 def test_bad_options(options: dict[str, object], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
-        mine_subspace(adapters_of(), **({"dim": 2} | options))  # type: ignore[arg-type]
+        mine_updates(adapters_of(), **({"dim": 2} | options))  # type: ignore[arg-type]
 
 
 def test_a_layer_narrower_than_the_dimension_is_kept_whole() -> None:
@@ -232,27 +232,27 @@ def test_a_layer_narrower_than_the_dimension_is_kept_whole() -> None:
             B=torch.randn(out, 6, generator=generator), A=torch.randn(6, in_, generator=generator), scale=1.0
         )
 
-    basis = mine_subspace([{"wide": update(20, 12), "narrow": update(2, 12)} for _ in range(3)], dim=5)
+    basis = mine_updates([{"wide": update(20, 12), "narrow": update(2, 12)} for _ in range(3)], dim=5)
     assert basis.dims == {"wide": (5, 5), "narrow": (2, 2)}
 
 
 def test_one_adapter_is_not_enough() -> None:
     with pytest.raises(ConfigError, match=r"at least two adapters .* not 1"):
-        mine_subspace(adapters_of(1))
+        mine_updates(adapters_of(1))
 
 
 def test_layers_must_be_the_same() -> None:
     adapters = adapters_of()
     del adapters[2]["b"]
     with pytest.raises(ConfigError, match=r"adapter 2 and adapter 0 do not adapt the same layers: .* 'b'"):
-        mine_subspace(adapters, dim=2)
+        mine_updates(adapters, dim=2)
 
 
 def test_shapes_must_be_the_same() -> None:
     adapters = adapters_of()
     adapters[1]["b"] = random_update(9, 7, 2, 0)
     with pytest.raises(ConfigError, match=r"layer 'b' has shape \(9, 7\) in adapter 1 and \(8, 7\) in adapter 0"):
-        mine_subspace(adapters, dim=2)
+        mine_updates(adapters, dim=2)
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
@@ -261,29 +261,29 @@ def test_non_finite_numbers_are_named(value: float) -> None:
     adapters[1]["b"].A[0, 0] = value
     sources = [AdapterSource(name=f"runs/{i}") for i in range(3)]
     with pytest.raises(ArtefactError, match=r"runs/1: lora_A of layer 'b' holds NaN or infinity"):
-        mine_subspace(adapters, dim=2, sources=sources)
+        mine_updates(adapters, dim=2, sources=sources)
 
 
 def test_base_models_must_agree() -> None:
     sources = [AdapterSource(name=f"runs/{i}", base_model_hash=f"hash{i // 2}") for i in range(3)]
     with pytest.raises(ArtefactError, match=r"runs/2 .* hash1, runs/0 .* hash0"):
-        mine_subspace(adapters_of(), dim=2, sources=sources)
+        mine_updates(adapters_of(), dim=2, sources=sources)
 
 
 def test_untrained_adapters() -> None:
     silent = {name: LowRankUpdate(torch.zeros(8, 2), torch.randn(2, 7)) for name in ("a", "b")}
     with pytest.raises(ArtefactError, match="layer 'a': no adapter has changed it"):
-        mine_subspace([silent, silent], dim=2)
+        mine_updates([silent, silent], dim=2)
     with pytest.raises(ArtefactError, match="layer 'a': adapter 3 has not changed it"):
-        mine_subspace([*adapters_of(), silent], dim=2, normalize="frobenius")
+        mine_updates([*adapters_of(), silent], dim=2, normalize="frobenius")
 
 
 def test_copies_span_less_than_their_ranks() -> None:
     with pytest.raises(ConfigError, match="the mean update has rank 2 only"):
-        mine_subspace(adapters_of()[:1] * 3, dim=3)
+        mine_updates(adapters_of()[:1] * 3, dim=3)
 
 
 def test_thread_count_is_restored() -> None:
     torch.set_num_threads(2)
-    mine_subspace(adapters_of(), dim=2)
+    mine_updates(adapters_of(), dim=2)
     assert torch.get_num_threads() == 2

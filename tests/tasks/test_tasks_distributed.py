@@ -24,8 +24,8 @@ from lorasub.data.loading import evaluation_loader, training_loader
 from lorasub.errors import ConfigError
 from lorasub.files import read_tensors
 from lorasub.structures import SceneBatch
-from lorasub.tasks import FullyShardedStrategy, GeometryTask
-from lorasub.tasks.sharding import shard_backbone
+from lorasub.tasks import GeometryTask
+from lorasub.training.sharding import FullyShardedStrategy, shard_backbone
 from lorasub.training.strategy import choose_strategy
 
 #: Scenes that all processes take together in one step.

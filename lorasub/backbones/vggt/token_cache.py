@@ -93,7 +93,8 @@ class TokenCache:
             for key, tokens in zip(first, half.cpu(), strict=True):
                 known[key] = tokens
                 self._keep(key, tokens)
-        return torch.stack([known[key] for key in keys]).to(images.device, non_blocking=True).to(dtype)
+        with torch.autocast(images.device.type, enabled=False):  # autocast to bfloat16 would refuse float16 tensors
+            return torch.stack([known[key] for key in keys]).to(images.device, non_blocking=True).to(dtype)
 
     def keys(self, images: Tensor, dtype: torch.dtype) -> list[str]:
         """One key for each image ``[N, 3, H, W]``, 128 bits of its content and whatever else its tokens depend on.

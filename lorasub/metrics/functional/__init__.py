@@ -16,7 +16,6 @@ from lorasub.metrics.functional.depth import (
     depth_within,
     matched_depths,
 )
-from lorasub.metrics.functional.planarity import best_threshold, plane_residual
 from lorasub.metrics.functional.points import point_map_error
 from lorasub.metrics.functional.pose import (
     PairErrors,
@@ -44,7 +43,6 @@ __all__ = [
     "align_depth",
     "align_trajectory",
     "alignment_determined",
-    "best_threshold",
     "cloud_errors",
     "depth_errors",
     "depth_within",
@@ -53,7 +51,6 @@ __all__ = [
     "icp",
     "matched_depths",
     "move_cameras",
-    "plane_residual",
     "point_map_error",
     "pose_auc",
     "pose_auc_vggt_np",

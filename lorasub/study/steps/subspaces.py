@@ -12,7 +12,7 @@ from lorasub.subspaces import (
     SubspaceBasis,
     attribute_survival,
     combine_subspaces,
-    mine_subspace,
+    mine_updates,
     split_common_specific,
     survival_rows,
 )
@@ -20,7 +20,7 @@ from lorasub.subspaces import (
 
 @dataclass(frozen=True, kw_only=True)
 class Mine:
-    """Settings of :func:`mine`: options of :func:`lorasub.subspaces.mine_subspace`."""
+    """Settings of :func:`mine`: options of :func:`lorasub.subspaces.mine_updates`."""
 
     attribute: str
     adapters: tuple[FittedAdapter, ...]
@@ -57,7 +57,7 @@ class Combine:
 def mine(spec: Mine, place: Workplace) -> dict[str, Any]:
     """Finds the subspace that an attribute's adapters share."""
     groups, sources = read_adapters(place, spec.adapters, spec.layers)
-    basis = mine_subspace(
+    basis = mine_updates(
         groups[spec.attribute],
         dim=spec.dim,
         alpha=spec.alpha,

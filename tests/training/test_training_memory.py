@@ -13,8 +13,8 @@ from torch.optim import SGD, Adafactor, AdamW
 from lorasub.adapters import AdapterSpec, FullFineTuning, LoRA, RandomBasis
 from lorasub.backbones import VGGT, VGGTConfig
 from lorasub.errors import ConfigError
-from lorasub.tasks import GeometryTask, PretrainingTask, estimate_memory
-from lorasub.tasks.memory import activation_bytes, optimizer_bytes, weight_bytes
+from lorasub.tasks import GeometryTask, PretrainingTask
+from lorasub.training.memory import activation_bytes, estimate_memory, optimizer_bytes, weight_bytes
 
 ADAPTERS: dict[str, AdapterSpec] = {
     "lora": LoRA(r=2, targets=["blocks", "heads"]),

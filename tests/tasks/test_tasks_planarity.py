@@ -12,9 +12,8 @@ from scene_examples import random_predictions, random_scenes
 from scipy.spatial.transform import Rotation
 
 from lorasub.geometry import encode_pose
-from lorasub.metrics import PlanarOrReal, relief
-from lorasub.metrics.functional import best_threshold, plane_residual
 from lorasub.structures import Predictions, SceneBatch
+from lorasub.tasks.downstream import PlanarOrReal, best_threshold, plane_residual, relief
 
 
 def everywhere(points: torch.Tensor) -> torch.Tensor:

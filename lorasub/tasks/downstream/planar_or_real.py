@@ -13,10 +13,9 @@ from torchmetrics import MetricCollection
 
 from lorasub.errors import ConfigError
 from lorasub.losses import LossTerms
-from lorasub.metrics import PlanarOrReal, relief
-from lorasub.metrics.functional import best_threshold
 from lorasub.metrics.protocols import protocol_metrics
 from lorasub.structures import Predictions, SceneBatch
+from lorasub.tasks.downstream.planarity import PlanarOrReal, best_threshold, relief
 from lorasub.tasks.geometry import GeometryTask
 
 
@@ -24,9 +23,9 @@ class PlanarOrRealTask(GeometryTask):
     """Geometry under a micro-baseline, and from it: planar (label 0) or real (label 1).
 
     The score of a scene is its relief: how far predicted surface points lie from their best plane, relative to their
-    extent (:func:`lorasub.metrics.relief`). The model learns geometry only; the labels choose the threshold, the one
-    with the best balanced accuracy on the latest training scenes. So nothing learns to tell print from skin by its
-    texture.
+    extent (:func:`~lorasub.tasks.downstream.relief`). The model learns geometry only; the labels choose the threshold,
+    the one with the best balanced accuracy on the latest training scenes. So nothing learns to tell print from skin by
+    its texture.
 
     Args:
         window: how many of the latest training scenes with a label choose the threshold.
