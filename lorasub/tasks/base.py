@@ -27,8 +27,8 @@ from lorasub.geometry import normalize_scene
 from lorasub.losses import LossTerms
 from lorasub.run_callbacks import run_callbacks
 from lorasub.structures import Predictions, SceneBatch, require_scenes
-from lorasub.tasks.device_waits import FiniteLosses, fuse_on_gpu
 from lorasub.tasks.adapter_groups import OneGroup, adapter_groups
+from lorasub.tasks.device_waits import FiniteLosses, fuse_on_gpu
 from lorasub.tasks.rank_budget import RankBudget, layers_with_shared_ranks
 from lorasub.tasks.schedule import warmup_cosine
 
