@@ -113,12 +113,10 @@ def _without_basis(plan: Plan, choice: AdapterChoice) -> Mapping[str, Any]:
             if "seed" in choice.settings.get("init_args", {})
             else choice.settings
         )
-    wanted = plan.bases[choice.basis.key]
-    if not isinstance(wanted.dim, int):
-        raise ConfigError(
-            f"how many dimensions '{wanted.dim}' gives is known only when adapters are there: use a number"
-        )
-    arguments = {**choice.settings.get("init_args", {}), "dim": wanted.dim * len(wanted.attributes or ())}
+    dim = plan.dims[choice.basis.key]
+    if not isinstance(dim, int):
+        raise ConfigError(f"how many dimensions '{dim}' gives is known only when adapters are there: use a number")
+    arguments = {**choice.settings.get("init_args", {}), "dim": dim}
     arguments.pop("basis", None)
     return {"class_path": "RandomBasis", "init_args": arguments}
 

@@ -4,7 +4,19 @@ from lorasub.study.artefacts import Output, Workplace
 from lorasub.study.graph import Graph, Step
 from lorasub.study.plan import Cell, Plan, RemovalCell, Variant, plan_study
 from lorasub.study.runner import Outcome, Progress, run_graph
-from lorasub.study.specs import Ablation, AdapterFits, Arm, Basis, Downstream, Method, Mining, Primary, Removal, Study
+from lorasub.study.specs import (
+    Ablation,
+    AdapterFits,
+    Arm,
+    Basis,
+    Downstream,
+    GradientBasis,
+    Method,
+    Mining,
+    Primary,
+    Removal,
+    Study,
+)
 from lorasub.study.store import Record, Store
 from lorasub.study.training_scenes import TrainingScenes
 from lorasub.study.workers import ProcessWorkers, RayWorkers, ThisProcess, Workers
@@ -16,6 +28,7 @@ __all__ = [
     "Basis",
     "Cell",
     "Downstream",
+    "GradientBasis",
     "Graph",
     "Method",
     "Mining",

@@ -11,10 +11,21 @@ from lorasub.study.artefacts import Output
 from lorasub.study.graph import Graph
 from lorasub.study.inputs import looking_once
 from lorasub.study.kinds import new_step
-from lorasub.study.specs import Arm, Basis, ClassSettings, Downstream, Study, drawn_again, replaced, with_arguments
+from lorasub.study.specs import (
+    Arm,
+    Basis,
+    ClassSettings,
+    Downstream,
+    GradientBasis,
+    Study,
+    drawn_again,
+    replaced,
+    with_arguments,
+)
 from lorasub.study.steps.adapters import FittedAdapter
 from lorasub.study.steps.comparison import Compare
 from lorasub.study.steps.constant import MeanScene
+from lorasub.study.steps.gradients import Gradients
 from lorasub.study.steps.removal import RANDOM, Remove
 from lorasub.study.steps.subspaces import Combine, Mine, Split
 from lorasub.study.steps.training import AdapterChoice, FineTune, Fit, RateTrial, Scoring, SelectRate, Training
@@ -108,7 +119,7 @@ class Plan:
     comparisons: list[Comparison] = field(default_factory=list)
     removals: list[RemovalCell] = field(default_factory=list)
     mined: dict[str, Output] = field(default_factory=dict)
-    bases: dict[str, Basis] = field(default_factory=dict)
+    dims: dict[str, int | str] = field(default_factory=dict)
     combined: dict[str, Output] = field(default_factory=dict)
 
 
@@ -229,9 +240,36 @@ class _Planner:
         return found
 
     def basis(self, name: str, draw: int) -> Output:
-        """Returns the step that combines one of the study's bases."""
+        """Returns the step that makes one of the study's bases; ``dims`` has the dimensions that it will have."""
         wanted = self.study.bases[name]
         attributes = tuple(wanted.attributes or self.study.attributes)
+        if isinstance(wanted, GradientBasis):
+            found = self._gradient_basis(name, wanted, attributes, draw)
+            self.plan.dims[found.key] = wanted.dim
+        else:
+            found = self._combined(name, wanted, attributes, draw)
+            dim = self.study.mining.dim if wanted.dim is None else wanted.dim
+            self.plan.dims[found.key] = dim * len(attributes) if isinstance(dim, int) else dim
+        if draw == self.study.seeds[0] and self.variant is None:
+            self.plan.combined[name] = found
+        return found
+
+    def _gradient_basis(self, name: str, wanted: GradientBasis, attributes: tuple[str, ...], draw: int) -> Output:
+        sets = [
+            _training_data(self._scenes(attribute, partition, draw), wanted.scenes, draw)
+            for attribute in attributes
+            for partition in range(wanted.partitions)
+        ]
+        spec = Gradients(
+            backbone=self.study.backbone,
+            task=self.study.adapters.task,
+            data=tuple(sets),
+            dim=wanted.dim,
+            targets=wanted.targets,
+        )
+        return self._add("gradients", self._named(name, draw), spec, work=len(sets) * wanted.scenes)
+
+    def _combined(self, name: str, wanted: Basis, attributes: tuple[str, ...], draw: int) -> Output:
         spec = Combine(attributes=attributes, part=wanted.part, tolerance=wanted.tolerance, scaled=wanted.scaled)
         if wanted.part == "raw":
             spec = dataclasses.replace(spec, mined={each: self._mine(each, wanted.dim, draw) for each in attributes})
@@ -242,11 +280,7 @@ class _Planner:
             spec = dataclasses.replace(
                 spec, split=self._add("split", self._named(f"{'+'.join(attributes)} dim={dim}", draw), settings)
             )
-        found = self._add("combine", self._named(name, draw), spec)
-        self.plan.bases[found.key] = dataclasses.replace(
-            wanted, attributes=list(attributes), dim=self.study.mining.dim if wanted.dim is None else wanted.dim
-        )
-        return found
+        return self._add("combine", self._named(name, draw), spec)
 
     def removals(self) -> Iterator[RemovalCell]:
         """The causal test, if it is wanted."""
@@ -353,8 +387,6 @@ class _Planner:
             name = settings.get("init_args", {}).get("basis")
             known = isinstance(name, str) and name in self.study.bases
             basis = self.basis(str(name), draw) if known else None
-            if basis is not None and draw == self.study.seeds[0] and self.variant is None:
-                self.plan.combined[str(name)] = basis
             yield AdapterChoice(settings=drawn_again(settings, draw), basis=basis)
 
 

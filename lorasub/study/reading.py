@@ -21,6 +21,8 @@ from lorasub.study.specs import Study
 
 #: Names under which a study names the file of another that it starts from.
 _BASE = "base"
+#: Settings by name from which null takes away what the base has.
+_REMOVABLE = {"ablations", "bases", "downstream", "methods"}
 
 
 class _Loader(yaml.SafeLoader):
@@ -61,7 +63,10 @@ def _content(path: Path, before: tuple[Path, ...]) -> Any:
     own = {str(name): value for name, value in content.items() if name != _BASE}
     if _BASE not in content:
         return own
-    return _merged(_content(path.parent / str(content[_BASE]), (*before, path.resolve())), own)
+    merged = _merged(_content(path.parent / str(content[_BASE]), (*before, path.resolve())), own)
+    for name in _REMOVABLE & merged.keys():
+        merged[name] = {each: value for each, value in merged[name].items() if value is not None}
+    return merged
 
 
 def _merged(base: Any, changes: Any) -> Any:
@@ -87,6 +92,8 @@ def _told(found: dict[str, Any], content: Any) -> str:
     if found["type"] in ("missing", "missing_argument"):
         return f"'{place}' is missing"
     where, at = _step_into(where, at, last)
+    if found["type"] == "union_tag_invalid":
+        return f"{where}.source should be one of {found['ctx']['expected_tags']}, not {found['ctx']['tag']!r}"
     if found["type"] == "value_error":
         return f"{where}: {found['ctx']['error']}".removeprefix(": ")
     wanted = found["msg"].removeprefix("Input ").replace("an object", "settings by name")

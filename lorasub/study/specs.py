@@ -12,7 +12,9 @@ import difflib
 import itertools
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
+
+from pydantic import Discriminator, Tag
 
 from lorasub.errors import ConfigError
 
@@ -110,6 +112,7 @@ class Basis(Spec):
     """A basis that methods may train in: subspaces of attributes, mined from adapters and combined.
 
     Attributes:
+        source: ``adapters``.
         attributes: whose subspaces; None for all of the study's. Others, such as ``all``, are fitted for it.
         dim: dimensions that each attribute brings; None for those of ``mining``.
         part: ``raw`` subspaces; the ``specific`` ones, without what all attributes share; or those and the shared one.
@@ -129,6 +132,42 @@ class Basis(Spec):
             raise ConfigError("a basis needs at least one attribute")
         if self.part != "raw" and self.attributes is not None and len(self.attributes) < 2:
             raise ConfigError(f"part '{self.part}' needs at least two attributes that could share something")
+
+
+@dataclass(frozen=True, kw_only=True)
+class GradientBasis(Spec):
+    """A basis from gradients of the loss at the base model: minutes, since nothing is fitted.
+
+    Attributes:
+        source: ``gradients``.
+        dim: columns of either side in every layer.
+        attributes: what varies in the scenes; None for the study's attributes.
+        partitions: sets of scenes for each attribute.
+        scenes: of each set.
+        targets: layers, as an adapter's.
+    """
+
+    source: Literal["gradients"]
+    dim: int
+    attributes: list[str] | None = None
+    partitions: int = 4
+    scenes: int = 8
+    targets: str = "blocks"
+
+    def __post_init__(self) -> None:
+        for name in ("dim", "partitions", "scenes"):
+            _at_least(f"{name} of a basis from gradients", getattr(self, name), 1)
+
+
+def _source(basis: Any) -> str:
+    """Which kind of basis settings are of."""
+    return str(basis.get("source", "adapters")) if isinstance(basis, Mapping) else str(basis.source)
+
+
+#: Where a basis is from; another source is one more dataclass here, and a step that makes it.
+AnyBasis = Annotated[
+    Annotated[Basis, Tag("adapters")] | Annotated[GradientBasis, Tag("gradients")], Discriminator(_source)
+]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -312,7 +351,7 @@ class Study(Spec):
     partitions: int = 4
     adapters: AdapterFits = field(default_factory=AdapterFits)
     mining: Mining = field(default_factory=Mining)
-    bases: dict[str, Basis] = field(default_factory=dict)
+    bases: dict[str, AnyBasis] = field(default_factory=dict)
     basis_draws: Literal["per_seed", "once"] = "per_seed"
     learning_rates: list[float] = field(default_factory=lambda: [1e-4, 1e-3, 1e-2])
     primary: Primary | None = None

@@ -5,20 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from studies import projected
+from studies import SIZES, projected
 
-from lorasub.study import AdapterFits, Basis, Downstream, Method, Mining, Removal, Study
-
-SIZES = {
-    "num_scenes": 8,
-    "val_scenes": 3,
-    "num_views": 2,
-    "batch_size": 2,
-    "image_size": 28,
-    "antialias": False,
-    "bases": 2,
-    "shadow_samples": 1,
-}
+from lorasub.study import AdapterFits, Basis, Downstream, GradientBasis, Method, Mining, Removal, Study
 
 
 @pytest.fixture
@@ -36,12 +25,16 @@ def tiny_study(tiny_weights: Path, tmp_path: Path) -> Study:
             adapter={"class_path": "LoRA", "init_args": {"r": 2, "targets": "blocks"}}, data=scenes(), steps=2
         ),
         mining=Mining(dim=2, overlap_dim=2, overlap_draws=20),
-        bases={"combined": Basis(), "own": Basis(part="common+specific")},
+        bases={
+            "combined": Basis(),
+            "own": Basis(part="common+specific"),
+            "steep": GradientBasis(source="gradients", dim=2, partitions=1, scenes=2),
+        },
         methods={
             "none": Method(),
             "lora": Method(adapter=[{"class_path": "LoRA", "init_args": {"r": 2}}], learning_rates=[1e-3, 1e-2]),
             "mined": Method(
-                adapter=[projected("combined")], sweep={"basis": ["combined", "own"]}, learning_rates=[0.01]
+                adapter=[projected("combined")], sweep={"basis": ["combined", "own", "steep"]}, learning_rates=[0.01]
             ),
         },
         downstream={

@@ -9,6 +9,18 @@ from lorasub.study import AdapterFits, Basis, Downstream, Method, Mining, Study
 SCENES = {"class_path": "SyntheticScenes", "init_args": {"image_size": 28}}
 OTHER_SCENES = {"class_path": "SyntheticScenes", "init_args": {"image_size": 28, "attribute": "camera"}}
 
+#: Scenes that take milliseconds.
+SIZES: dict[str, Any] = {
+    "num_scenes": 8,
+    "val_scenes": 3,
+    "num_views": 2,
+    "batch_size": 2,
+    "image_size": 28,
+    "antialias": False,
+    "bases": 2,
+    "shadow_samples": 1,
+}
+
 
 def projected(basis: str) -> dict[str, Any]:
     return {"class_path": "ProjectedLoRA", "init_args": {"basis": basis}}

@@ -16,6 +16,7 @@ from lorasub.study import (
     AdapterFits,
     Basis,
     Downstream,
+    GradientBasis,
     Graph,
     Method,
     Output,
@@ -34,6 +35,7 @@ PRIMARY: dict[str, Any] = {
     **{"downstream": "room", "method": "mined", "reference": "lora r=1", "dimension": 8, "outcome": "abs_rel"},
     "scenes": 2,
 }
+ALL_BUT_BASES = "name: x\nbackbone: {}\ndownstream: {}\nmethods: {none: {}}\n"
 STUDIES = sorted((Path(__file__).resolve().parents[2] / "configs" / "study").glob("*.yaml"))
 
 
@@ -88,6 +90,22 @@ def test_every_table_has_rows_that_do_not_look() -> None:
             spec = plan.graph[plan.graph[cell.step.key].spec.constant.key].spec
             arguments = spec.data["init_args"]
             assert (arguments["scenes"], arguments["seed"]) == (cell.scenes, cell.seed)
+
+
+def test_a_basis_from_gradients_needs_no_adapters() -> None:
+    bases = {"steep": GradientBasis(source="gradients", dim=6, attributes=["texture"], partitions=2, scenes=3)}
+    methods = {"none": Method(), "steep": Method(adapter=[projected("steep")])}
+    plan = plan_study(small_study(bases=bases, methods=methods))
+    first, second = (step for step in plan.graph if step.kind == "gradients")
+    assert [data["init_args"]["scenes"] for data in first.spec.data] == [3, 3]
+    inner = [data["init_args"]["data"]["init_args"] for data in second.spec.data]
+    assert [(each["attribute"], each["partition"], each["seed"]) for each in inner] == [
+        *(("texture", 0, 1000), ("texture", 1, 1000))
+    ]
+    assert plan.dims[first.key] == 6
+    assert not first.inputs
+    (fits,) = {len(step.inputs) for step in plan.graph if step.kind == "lr_trial"}
+    assert fits == 1
 
 
 def test_bases_are_drawn_again_with_every_seed() -> None:
@@ -284,6 +302,8 @@ def test_every_study_that_comes_along_is_planned(path: Path) -> None:
             "name: x\nbackbone: {}\ndownstream: {}\nmethods: {}\nbases: {a: {part: row}}\n",
             "bases.a.part should be.*'row'",
         ),
+        (f"{ALL_BUT_BASES}bases: {{a: {{source: gradients}}}}\n", "bases.a.dim' is missing"),
+        (f"{ALL_BUT_BASES}bases: {{a: {{source: magic}}}}\n", "bases.a.source should be one of.*not 'magic'"),
         ("name: [\n", "no YAML"),
     ],
 )
@@ -318,6 +338,16 @@ def test_a_study_may_start_from_another(tmp_path: Path) -> None:
     (tmp_path / "top.yaml").write_text("base: gone.yaml")
     with pytest.raises(ConfigError, match=r"gone\.yaml cannot be read"):
         read_study(tmp_path / "top.yaml")
+
+
+def test_null_takes_away_what_a_base_has_by_name(tmp_path: Path) -> None:
+    smoke = next(path for path in STUDIES if path.name == "smoke.yaml")
+    (tmp_path / "mine.yaml").write_text(
+        f"base: {smoke}\nmethods: {{mined: null}}\nbases: {{steep: null}}\nprimary: null\n"
+    )
+    study = read_study(tmp_path / "mine.yaml")
+    assert set(study.methods) == {"none", "lora"}
+    assert "steep" not in study.bases
 
 
 def test_null_turns_off_what_a_base_asks_for(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import json
 import multiprocessing
 import time
@@ -11,12 +12,30 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file
+from studies import SIZES, projected
 
+from lorasub.backbones import VGGT
+from lorasub.data import SyntheticScenes
 from lorasub.errors import ConfigError
 from lorasub.metrics.results import Results
-from lorasub.study import Graph, ProcessWorkers, RayWorkers, Step, Store, Study, ThisProcess, plan_study, run_graph
+from lorasub.study import (
+    GradientBasis,
+    Graph,
+    Method,
+    ProcessWorkers,
+    RayWorkers,
+    Step,
+    Store,
+    Study,
+    ThisProcess,
+    TrainingScenes,
+    plan_study,
+    run_graph,
+)
 from lorasub.study.report import write_report
 from lorasub.study.steps.training import SelectRate
+from lorasub.subspaces import SubspaceBasis
+from lorasub.tasks import GeometryTask
 
 
 @pytest.mark.slow
@@ -25,7 +44,7 @@ def test_every_kind_of_step_and_the_report(tiny_study: Study) -> None:
     plan, store = plan_study(tiny_study), Store(tiny_study.folder)
     assert {step.kind for step in plan.graph} == {
         *("fit", "mine", "split", "combine", "overlap", "explain", "remove"),
-        *("constant", "lr_trial", "select_lr", "finetune", "test"),
+        *("constant", "gradients", "lr_trial", "select_lr", "finetune", "test"),
     }
     outcome = run_graph(plan.graph, store, ThisProcess(), retries=0)
     assert outcome.failed == {}
@@ -61,6 +80,35 @@ def test_every_kind_of_step_and_the_report(tiny_study: Study) -> None:
     # two steps of fitting beat no plane
     assert "| *a plane* | 0 |" in text
     assert "no evidence here" in text
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_a_basis_from_gradients_holds_the_gradient_itself(tiny_study: Study) -> None:
+    """Of one batch: the leading singular vectors of G, against a backward pass by hand."""
+    bases = {"steep": GradientBasis(source="gradients", dim=2, attributes=["camera"], partitions=1, scenes=2)}
+    methods = {"none": Method(), "steep": Method(adapter=[projected("steep")])}
+    changed = {"bases": bases, "methods": methods, "references": [], "seeds": [0]}
+    plan, graph = plan_study(dataclasses.replace(tiny_study, **changed)), Graph()
+    (step,) = (step for step in plan.graph if step.kind == "gradients")
+    graph.add(step)
+    store = Store(tiny_study.folder)
+    assert run_graph(graph, store, ThisProcess(), retries=0).failed == {}
+    basis = SubspaceBasis.load(store.folder(step) / "basis")
+
+    task = GeometryTask(VGGT.from_pretrained(str(tiny_study.backbone["init_args"]["source"]))).eval()
+    scenes = SyntheticScenes(**SIZES, attribute="camera", partition=0)
+    data = TrainingScenes(scenes, scenes=2, seed=0)
+    (batch,) = data.train_dataloader()
+    batch = task.prepare_batch(data.on_after_batch_transfer(batch, 0))
+    task.backbone.requires_grad_(True)
+    task.compute_loss(task(batch.images), batch).total.mean().backward()
+    assert set(basis.layers)
+    for path, layer in basis.layers.items():
+        G = task.backbone.get_submodule(path).weight.grad.double()
+        values = torch.linalg.svdvals(G)
+        held = (layer.U.double().T @ G @ layer.V.double()).norm()
+        assert float(held) == pytest.approx(float(values[:2].norm()), rel=1e-3), path
 
 
 def test_the_same_training_scenes_for_every_method(tiny_study: Study) -> None:

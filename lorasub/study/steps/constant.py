@@ -25,9 +25,13 @@ def mean_scene(spec: MeanScene, place: Workplace) -> dict[str, Any]:
 
     plane = with_arguments(spec.task, backbone={"class_path": "lorasub.ConstantGeometry"})
     config = {"model": plane, "data": spec.data, "trainer": {"logger": False, "accelerator": "cpu"}}
-    data = lorasub.training.prepare("test", write_config(config, place)).data
-    data.prepare_data()
-    data.setup("fit")
-    batches = [data.on_after_batch_transfer(batch, 0) for batch in data.train_dataloader()]
+    run = lorasub.training.prepare("test", write_config(config, place))
+    run.data.prepare_data()
+    run.data.setup("fit")
+    batches = [
+        # as the task sees them: depth that it does not trust does not count
+        run.task.prepare_batch(run.data.on_after_batch_transfer(batch, 0))
+        for batch in run.data.train_dataloader()
+    ]
     ConstantGeometry.mean_of(batches).save(place.folder / CONSTANT_FILE)
     return {"scenes": sum(len(batch.scene_ids) for batch in batches)}
