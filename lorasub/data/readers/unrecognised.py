@@ -25,10 +25,10 @@ _TABLES = frozenset(
 _LOSSLESS = frozenset((*DEPTH_SUFFIXES, *IMAGE_SUFFIXES)) - {".jpg", ".jpeg", ".jpe", ".jfif", ".heic", ".heif", ".hif"}
 _WORDS = {
     "poses": r"poses?|traj\w*|groundtruth|gt_?poses?|extrinsics?|odom\w*|cam2world|cam_to_world|c2w|w2c|rig2world|"
-    r"transforms?|cameras?_(path|traj\w*)|images|slam|bundle|pv",
+    r"transforms?|cameras?_(path|traj\w*)|images|slam|bundle|(?<=_)pv",
     "cameras": r"intrinsics?|calib\w*|cameras?|cams?|k|pinhole_projection|camera_params",
-    "depth": r"depths?|depthmaps?|depth_?maps?|disp|disparity|disparities|range|zbuffer|gt_depth|lowres_depth",
-    "masks": r"masks?|seg\w*|labels?|semantics?|instances?|object_masks|alpha|mattes?|normals?",
+    "depth": r"depths?|depthmaps?|depth_?maps?|disp|disparity|disparities|zbuffer|gt_depth|lowres_depth",
+    "masks": r"masks?|segm?|segmentations?|labels?|semantics?|instances?|mattes?|normals",
 }
 _KINDS = {kind: re.compile(rf"(^|[^a-z])({words})([^a-z]|$)") for kind, words in _WORDS.items()}
 #: What people call folders of photos, too.
