@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
 import torch
 from torch import nn
 
 from benchmarks.launches import LaunchCounter, build, count_step
+from lorasub.files import read_json
 
 SHAPE = (1, 2, 3, 518, 518)
 #: Of a step of VGGT-1B with LoRA in the blocks, before its operations were fused (2026-11-28).
@@ -45,3 +51,16 @@ def test_counting_leaves_the_model_alone() -> None:
     count_step(model, (1, 1, 3, 112, 112), backward=True)
     assert {name: (p.shape, p.requires_grad) for name, p in model.named_parameters()} == before
     assert all(p.grad is None for p in model.parameters() if isinstance(p, nn.Parameter))
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1200)
+def test_the_gpu_benchmark_is_rehearsed(repository: Path, tmp_path: Path) -> None:
+    """Everything but compiled blocks and other benchmarks, in tiny sizes on a CPU; the file has every row."""
+    words = ["--rehearse", "--parts", "rates", "vggt", "--cases", "lora", "peft", "projected", "full", "forward"]
+    command = [sys.executable, "-m", "benchmarks.gpu", *words, "--json", str(tmp_path / "gpu.json")]
+    assert subprocess.run(command, cwd=repository, check=False).returncode == 0
+    results = read_json(tmp_path / "gpu.json")["results"]
+    assert results["rates"]["product_flops"] > 0
+    assert len(results["vggt"]) == 10
+    assert all(row["seconds"] > 0 and row["flops"] > 0 for row in results["vggt"])
