@@ -22,6 +22,7 @@ from .adapters.mining import mine_subspace as mine_subspace
 from .backbones import VGGT as VGGT
 from .backbones import Backbone as Backbone
 from .backbones import ConstantGeometry as ConstantGeometry
+from .backbones import TransformersDepth as TransformersDepth
 from .backbones import VGGTConfig as VGGTConfig
 from .callbacks import BackboneExport as BackboneExport
 from .callbacks import CompileBlocks as CompileBlocks
