@@ -22,12 +22,12 @@ def scene_statistics(scenes: SceneDescription) -> dict[Attribute, Tensor]:
     """Sums up every scene: attribute to ``[B, F]`` float64, one column for each statistic.
 
     ====================  ===========================================================================================
-    geometry (10)         number of solids; mean and spread of their log size; log height over width; height above
+    geometry              number of solids; mean and spread of their log size; log height over width; height above
                           the floor; how far apart they stand; the room's three sizes; whether it is open
-    texture (15)          shares of the ten patterns; log feature size; warp; brightness; saturation; roughness
-    camera (8)            field of view; height; pitch; roll; distance from the origin; turn and step between views;
+    texture               shares of the patterns, one by one; log feature size; warp; brightness; saturation; roughness
+    camera                field of view; height; pitch; roll; distance from the origin; turn and step between views;
                           number of directions looked in
-    lighting (8)          number of lights; share of directional ones; height; log red over blue; irradiance; radius;
+    lighting              number of lights; share of directional ones; height; log red over blue; irradiance; radius;
                           sky; exposure
     ====================  ===========================================================================================
     """
@@ -50,11 +50,14 @@ def distance_between(found: Tensor, reference: Tensor) -> float:
 
     Returns:
         At least 0 and at most :data:`FAR_AWAY`, which is what a statistic counts at most: one that is constant in the
-        reference has no standard deviation.
+        reference has no standard deviation. Statistics that are one constant in both do not count.
     """
-    gap = (found.mean(0) - reference.mean(0)).abs()
-    spread = reference.std(0).clamp(min=_TINY)
-    return float((gap / spread).clamp(max=FAR_AWAY).square().mean().sqrt())
+    gap, spread = (found.mean(0) - reference.mean(0)).abs(), reference.std(0)
+    counts = (gap > _TINY) | (spread > _TINY)
+    if not counts.any():
+        return 0.0
+    away = (gap / spread.clamp(min=_TINY)).clamp(max=FAR_AWAY)[counts]
+    return float(away.square().mean().sqrt())
 
 
 def share_between(groups: Sequence[Tensor]) -> float:
