@@ -8,7 +8,7 @@ Each cell has the 10th, 50th and 90th percentile over views, or over pairs of a 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -50,20 +50,16 @@ def main() -> None:
     parser.add_argument("--scenes", type=int, default=64)
     parser.add_argument("--sensor", action="store_true", help="look at rendered scenes through a camera's sensor")
     known = parser.parse_args()
+    sensor = SensorNuisance.photographic() if known.sensor else None
     columns: dict[str, dict[str, Tensor]] = {}
     for preset in known.presets:
-        data = SyntheticScenes(
-            attribute=preset,
-            val_scenes=known.scenes,
-            batch_size=16,
-            sensor=SensorNuisance.photographic() if known.sensor else None,
-        )
+        rendered = SyntheticScenes(attribute=preset, sensor=sensor)
         columns[preset] = statistics(
-            data.on_after_batch_transfer(data.train_sampler.sample(range(first, first + 16)), 0)
+            rendered.on_after_batch_transfer(rendered.train_sampler.sample(range(first, first + 16)), 0)
             for first in range(0, known.scenes, 16)
         )
-    for name, data in captures(known.config, known.real):
-        columns[name] = statistics(data.val_dataloader())
+    for name, captured in captures(known.config, known.real):
+        columns[name] = statistics(captured.val_dataloader())
     print("| | " + " | ".join(columns) + " |")
     print("|---" * (len(columns) + 1) + "|")
     for row, form in ROWS.items():
@@ -84,13 +80,12 @@ def captures(config: str, folder: str) -> Iterator[tuple[str, PosedRGBD]]:
     parser.add_class_arguments(PosedRGBD, "data")
     for name, options in sets.items():
         arguments: dict[str, Any] = {"num_views": 4, **options, "base_folder": folder, "val_fraction": 1.0}
-        made = parser.instantiate_classes(parser.parse_object({"data": arguments})).data
-        data = PosedRGBD(**vars(made)) if not isinstance(made, PosedRGBD) else made
+        data: PosedRGBD = parser.instantiate_classes(parser.parse_object({"data": arguments})).data
         data.setup("validate")
         yield name, data
 
 
-def statistics(batches: Any) -> dict[str, Tensor]:
+def statistics(batches: Iterable[SceneBatch]) -> dict[str, Tensor]:
     """Numbers of all views or pairs, by name."""
     found: dict[str, list[Tensor]] = {name: [] for name in ROWS}
     for batch in batches:

@@ -15,39 +15,28 @@ import torch
 from lorasub.errors import ConfigError
 from lorasub.scenes.cameras import MAX_VIEWS, look_at
 from lorasub.scenes.description import Cameras
-from lorasub.scenes.indoor.interior import CENTRE_SLOTS, Interior
-from lorasub.scenes.indoor.pieces import MOST_SUPPORTS
+from lorasub.scenes.indoor.interior import Interior
 from lorasub.scenes.indoor.ranges import FREE, IndoorRanges
-from lorasub.scenes.streams import Array, BoolArray, Draws, IntArray
+from lorasub.scenes.indoor.starts import PATHS, Starts, facade_starts, free_starts, near_starts, object_starts
+from lorasub.scenes.indoor.visibility import clearance, seen_from
+from lorasub.scenes.streams import Array, BoolArray, Draws
 
-PATHS = 16
 CAMERA_DRAWS = 64 + 40 * PATHS + 6 * MAX_VIEWS
 #: Views after which a path turns back, so that it stays near its beginning however many views there are.
 _TURN_BACK = 7
-#: Places of the image, along each axis, through which the median depth is estimated.
-_PROBES = np.array([-0.8, 0.0, 0.8])
 #: Which of the proposed paths are looked at together; the later ones only where none of the earlier works. Of the last
 #: ones less is asked.
 _ROUNDS = (slice(0, 3), slice(3, 8), slice(8, PATHS))
 
 
-@dataclass(frozen=True, slots=True)
-class _Start:
-    """Where P proposed paths begin, and what they look at: ``[B, P, 3]`` both."""
-
-    position: Array
-    target: Array
-
-    def where(self, scenes: BoolArray, other: _Start) -> _Start:
-        """These, but the others in scenes ``[B]``."""
-        other_there = scenes[:, None, None]
-        return _Start(
-            np.where(other_there, other.position, self.position), np.where(other_there, other.target, self.target)
-        )
-
-
 def draw_indoor_cameras(draws: Draws, ranges: IndoorRanges, interior: Interior, num_views: int) -> Cameras:
     """A path of S views, with all cameras inside and clear of everything.
+
+    Args:
+        draws: the cameras' stream.
+        ranges: what is drawn from.
+        interior: the rooms.
+        num_views: S.
 
     Raises:
         ConfigError: a number of views out of range.
@@ -59,12 +48,9 @@ def draw_indoor_cameras(draws: Draws, ranges: IndoorRanges, interior: Interior, 
     circling = draws.chance(ranges.circling) & in_room & ~surface
     panning = draws.chance(ranges.panning) & ~circling
     fov = draws.uniform(ranges.fov) * np.where(interior.facade, 0.8, 1.0)
-    free, standing = _free_starts(draws, ranges, interior, surface), _object_starts(draws, ranges, interior)
-    near = _near_starts(draws, ranges, interior)
-
-    start = free.where(circling, standing).where(interior.close, near)
-    start = start.where(interior.facade, _facade_starts(draws, ranges, interior))
-    position, target = start.position, start.target
+    free, around = free_starts(draws, ranges, interior, surface), object_starts(draws, ranges, interior)
+    starts = free.where(circling, around).where(interior.close, near_starts(draws, ranges, interior))
+    starts = starts.where(interior.facade, facade_starts(draws, ranges, interior))
     short, long = ranges.baseline
     ratio = short * (long / short) ** draws.uniform((0.0, 1.0), PATHS) ** 0.65  # narrow places shorten what is long
     ratio = np.where(panning[:, None], np.minimum(ratio, 0.12), ratio)
@@ -80,39 +66,26 @@ def draw_indoor_cameras(draws: Draws, ranges: IndoorRanges, interior: Interior, 
     noise = draws.uniform((-1.0, 1.0), MAX_VIEWS, 6)[:, :num_views]
     roll = 1.7 * ranges.roll * (draws.uniform((-1.0, 1.0)) + draws.uniform((-1.0, 1.0)))
 
-    orbit = circling | (~in_room & ~panning)
-    near_by = circling | ~in_room
-    progress = _progress(num_views)
-    batch = len(interior.half)
-    path, aimed = np.zeros((batch, num_views, 3)), np.zeros((batch, 3))
-    found = np.zeros(batch, bool)
-    for proposals in _ROUNDS:
-        left = np.flatnonzero(~found)
-        if not left.size:
-            break
-        room, here, there = interior.of(left), position[left, proposals], target[left, proposals]
-        depth, filled, spread = seen_from(room, here, there, fov[left])
-        depth = np.where(near_by[left, None], np.linalg.norm(there - here, axis=-1), depth)
-        step = ratio[left, proposals] * depth
-        offset = _offsets(here, there, orbit[left], step, heading[left, proposals], rise[left, proposals], progress)
-        tried = here[:, :, None] + offset + 0.25 * step[..., None, None] * noise[left, None, :, :3]
-        least = ranges.clearance * np.where(room.close, 0.5, 1.0)
-        works = clearance(room, tried).min(-1) >= least[:, None]
-        strict = 0.4 if proposals is _ROUNDS[-1] else 1.0
-        works &= near_by[left, None] | (
-            (depth > 0.45) & (filled >= strict * content[left, None]) & (spread >= relief[left, None] ** strict)
-        )
-        rows, first = np.arange(left.size), np.argmax(works, axis=-1)
-        path[left], aimed[left] = tried[rows, first], there[rows, first] - here[rows, first]
-        aimed[left] += np.where(orbit[left, None], here[rows, first], tried[rows, first, 0])
-        found[left] = works.any(-1)
-    path, target = _fall_back(draws, ranges, interior, found, path, aimed, noise)
+    proposals = _Proposals(
+        starts=starts,
+        fov=fov,
+        orbit=circling | (~in_room & ~panning),
+        near_by=circling | ~in_room,
+        ratio=ratio,
+        heading=heading,
+        rise=rise,
+        content=content,
+        relief=relief,
+        tremble=noise[..., :3],
+    )
+    path, target, found = _choose(proposals, ranges, interior)
+    path, target = _fall_back(draws, ranges, interior, found, path, target, noise)
 
     # a camera that circles keeps its eyes on the target; the others keep their direction but for turn and shake
-    keeps = (orbit & found)[:, None, None]
+    keeps = (proposals.orbit & found)[:, None, None]
     aim = np.where(keeps, target[:, None], path + (target - path[:, 0])[:, None])
     aim[..., 2] += shake[:, None] * noise[..., 5] * np.linalg.norm(aim - path, axis=-1)
-    yaw = turn[:, None] * progress + shake[:, None] * noise[..., 4]
+    yaw = turn[:, None] * _progress(num_views) + shake[:, None] * noise[..., 4]
     tilt = roll[:, None] + 0.5 * shake[:, None] * noise[..., 3]
     return Cameras(
         cam_from_world=torch.as_tensor(look_at(path, _level(path, aim), yaw, tilt), dtype=torch.float32),
@@ -120,150 +93,64 @@ def draw_indoor_cameras(draws: Draws, ranges: IndoorRanges, interior: Interior, 
     )
 
 
-def clearance(interior: Interior, points: Array) -> Array:
-    """Distance of points ``[B, ..., 3]`` to the nearest solid's box, wall, floor or ceiling; negative outside."""
-    shape = points.shape
-    flat = points.reshape(shape[0], -1, 3)
-    square = np.zeros((1, 1, 1))
-    for axis in range(3):  # axis by axis: long rows are quicker than triples
-        place = flat[:, :, None, axis]
-        outside = np.maximum(interior.low[:, None, :, axis] - place, place - interior.high[:, None, :, axis])
-        square = square + np.maximum(outside, 0.0) ** 2
-    nearest = np.sqrt(square.min(-1))
-    wall = (interior.half[:, None] - np.abs(flat[..., :2])).min(-1)
-    level = np.minimum(flat[..., 2], interior.height[:, None] - flat[..., 2])
-    gap: Array = np.minimum(nearest, np.minimum(wall, level)).reshape(shape[:-1])
-    return gap
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Proposals:
+    """P paths for each of B scenes, and what is asked of them.
 
-
-def _free_starts(draws: Draws, ranges: IndoorRanges, interior: Interior, surface: BoolArray) -> _Start:
-    """Anywhere in the room, in any direction; scenes of a surface begin before a wall and look at it."""
-    batch = len(interior.half)
-    spread = interior.half[:, None] - ranges.clearance
-    sideways = draws.uniform((-1.0, 1.0), PATHS, 2) * spread
-    height = draws.uniform(ranges.camera_height, PATHS)
-    yaw = draws.uniform((0.0, 2.0 * np.pi), PATHS)
-    mean, deviation = ranges.pitch
-    pitch = mean + deviation * 1.7 * (draws.uniform((-1.0, 1.0), PATHS) + draws.uniform((-1.0, 1.0), PATHS))
-    wall = draws.choice(4, PATHS)
-    out = draws.uniform((0.25, 1.0), PATHS)
-    along = draws.uniform((-1.0, 1.0), PATHS)
-    glance = draws.uniform((-0.9, 0.9), PATHS)
-
-    rows = np.arange(batch)[:, None]
-    across = interior.half[:, (1, 0, 1, 0)][rows, wall]
-    v = np.minimum(interior.depths[rows, wall] + out, 2.0 * across - 0.3)
-    u = 0.8 * along * interior.half[:, (0, 1, 0, 1)][rows, wall]
-    turned = 0.5 * np.pi * wall
-    cos, sin = np.cos(turned), np.sin(turned)
-    before = np.stack([cos * u - sin * (v - across), sin * u + cos * (v - across)], axis=-1)
-    facing = turned - 0.5 * np.pi + glance
-    # people look into a room more than at the wall behind them
-    inward = draws.chance(0.6, PATHS)
-    toward = np.arctan2(-sideways[..., 1], -sideways[..., 0]) + glance
-    yaw = np.where(inward, toward, yaw)
-    is_surface = surface[:, None]
-    sideways = np.where(is_surface[..., None], before, sideways)
-    yaw = np.where(is_surface, facing, yaw)
-    position = np.concatenate([sideways, np.minimum(height, interior.height[:, None] - 0.3)[..., None]], axis=-1)
-    pitch = np.clip(pitch, -1.1, 0.6)
-    forward = np.stack([np.cos(pitch) * np.cos(yaw), np.cos(pitch) * np.sin(yaw), np.sin(pitch)], axis=-1)
-    return _Start(position, position + forward)
-
-
-def _object_starts(draws: Draws, ranges: IndoorRanges, interior: Interior) -> _Start:
-    """Around a piece that stands in the room, at ``ranges.around`` from its side."""
-    objects = interior.objects
-    pick = _pick(objects.present & (objects.center[..., 2] - objects.half[..., 2] < 0.05), draws)
-    rows = np.arange(len(pick))[:, None]
-    center, half, yaw = objects.center[rows, pick], objects.half[rows, pick], objects.yaw[rows, pick]
-    away = draws.uniform(ranges.around, PATHS)
-    angle = yaw + 0.5 * np.pi + draws.uniform((-1.2, 1.2), PATHS)
-    height = draws.uniform(ranges.camera_height, PATHS)
-    at = draws.uniform((0.0, 0.9), PATHS)
-    distance = away + np.hypot(half[..., 0], half[..., 1]) * 0.7
-    position = center + distance[..., None] * np.stack([np.cos(angle), np.sin(angle), 0.0 * angle], axis=-1)
-    position[..., 2] = np.minimum(height, interior.height[:, None] - 0.3)
-    target = center.copy()
-    target[..., 2] += at * half[..., 2]
-    return _Start(position, target)
-
-
-def _near_starts(draws: Draws, ranges: IndoorRanges, interior: Interior) -> _Start:
-    """Before a board or a table top, at ``ranges.near`` from what stands there."""
-    supports = interior.supports
-    pick = _pick(supports.present & supports.wanted, draws)
-    rows = np.arange(len(pick))[:, None]
-    center, half, yaw = supports.center[rows, pick], supports.half[rows, pick], supports.yaw[rows, pick]
-    room = supports.room[rows, pick]
-    place = draws.uniform((-0.8, 0.8), PATHS)
-    distance = draws.uniform(ranges.near, PATHS)
-    # a table in the middle is seen from all sides, what stands at a wall from the front
-    side = draws.uniform((-1.0, 1.0), PATHS) * np.where(pick // MOST_SUPPORTS == CENTRE_SLOTS.start, np.pi, 0.8)
-    angle = yaw + 0.5 * np.pi + side
-    above = draws.uniform((0.1, 1.0), PATHS)
-    target = center + (place * half[..., 0])[..., None] * np.stack([np.cos(yaw), np.sin(yaw), 0.0 * yaw], axis=-1)
-    target[..., 2] += np.minimum(0.08, 0.4 * room)
-    # under a board one looks in from the front, over a top from above as well
-    slope = above * np.where(room > 0.4, 0.8, 0.35)
-    flat = np.stack([np.cos(angle) * np.cos(slope), np.sin(angle) * np.cos(slope), np.sin(slope)], axis=-1)
-    position = target + (distance + 0.5 * half[..., 1])[..., None] * flat
-    return _Start(position, target)
-
-
-def _facade_starts(draws: Draws, ranges: IndoorRanges, interior: Interior) -> _Start:
-    """Before a facade, at ``ranges.before`` from a place on it."""
-    low, high = interior.face[:, None, 0], interior.face[:, None, 1]
-    place = draws.uniform((0.1, 0.9), PATHS, 2)
-    distance = draws.log_uniform(ranges.before, PATHS)
-    angle = draws.uniform((-0.8, 0.8), PATHS)
-    height = draws.uniform(ranges.camera_height, PATHS)
-    target = low + (high - low) * np.stack([place[..., 0], 0.0 * place[..., 0], place[..., 1]], axis=-1)
-    target[..., 2] = np.minimum(target[..., 2], height + 0.45 * distance)
-    position = target + distance[..., None] * np.stack([np.sin(angle), np.cos(angle), 0.0 * angle], axis=-1)
-    position[..., 2] = height
-    return _Start(position, target)
-
-
-def _pick(there: BoolArray, draws: Draws) -> IntArray:
-    """``[B, P]`` random numbers of places ``there [B, Q]``; 0 where there is none."""
-    rank = np.floor(draws.uniform((0.0, 1.0), PATHS) * there.sum(-1, keepdims=True)).astype(np.int64)
-    order = np.argsort(~there, axis=-1, kind="stable")
-    return np.take_along_axis(order, rank, axis=1)
-
-
-def seen_from(interior: Interior, position: Array, target: Array, fov: Array) -> tuple[Array, Array, Array]:
-    """What rays through a few places of the image say about a view, ``[B, P]`` each.
-
-    They meet walls and the boxes around large pieces: the median depth, the share of the view that pieces fill, and the
-    second largest depth over the second smallest.
+    Attributes:
+        starts: where they begin.
+        fov: ``[B]``.
+        orbit: ``[B]``, along an arc around the target instead of straight on.
+        near_by: ``[B]``, the target is what is looked at: its distance is the depth, and any view of it will do.
+        ratio: ``[B, P]`` step between views over the depth.
+        heading, rise: ``[B, P]`` direction of straight steps, radians, and their slope.
+        content, relief: ``[B]`` least share of the view that pieces fill, and least ratio of far to near.
+        tremble: ``[B, S, 3]`` in [-1, 1].
     """
-    forward = target - position
-    forward = forward / np.linalg.norm(forward, axis=-1, keepdims=True)
-    right = np.cross(forward, np.array([0.0, 0.0, 1.0]))
-    right = right / np.linalg.norm(right, axis=-1, keepdims=True)
-    down = np.cross(forward, right)
-    place = np.tan(0.5 * fov)[:, None] * _PROBES
-    x, y = place[:, None, :, None, None], place[:, None, None, :, None]
-    rays = forward[:, :, None, None] + x * right[:, :, None, None] + y * down[:, :, None, None]
-    rays = rays.reshape(*position.shape[:2], -1, 3)
-    rays = np.where(np.abs(rays) < 1e-6, 1e-6, rays)
-    half = np.concatenate([interior.half, 0.5 * interior.height[:, None]], axis=-1)[:, None, None]
-    origin = position[:, :, None] - np.array([0.0, 0.0, 1.0]) * half[..., 2:]
-    wall = ((np.sign(rays) * half - origin) / rays).min(-1)  # [B, P, R]
-    objects = interior.objects
-    extent = objects.extent()
-    low, high = objects.center - extent, objects.center + extent
-    enter, leave = np.zeros((1, 1, 1, 1)), np.full((1, 1, 1, 1), np.inf)
-    for axis in range(3):
-        ray, eye = rays[..., None, axis], position[:, :, None, None, axis]
-        one = (low[:, None, None, :, axis] - eye) / ray
-        two = (high[:, None, None, :, axis] - eye) / ray
-        enter, leave = np.maximum(enter, np.minimum(one, two)), np.minimum(leave, np.maximum(one, two))
-    hit = objects.present[:, None, None] & (enter < leave) & (enter > 0.0)
-    nearest = np.where(hit, enter, np.inf).min(-1)
-    depth = np.sort(np.minimum(wall, nearest), axis=-1)
-    return depth[..., depth.shape[-1] // 2], (nearest < wall).mean(-1), depth[..., -2] / np.maximum(depth[..., 1], 1e-3)
+
+    starts: Starts
+    fov: Array
+    orbit: BoolArray
+    near_by: BoolArray
+    ratio: Array
+    heading: Array
+    rise: Array
+    content: Array
+    relief: Array
+    tremble: Array
+
+
+def _choose(proposals: _Proposals, ranges: IndoorRanges, interior: Interior) -> tuple[Array, Array, BoolArray]:
+    """Of each scene's paths the first that works: places ``[B, S, 3]``, target ``[B, 3]``, and whether there is one."""
+    batch, views = proposals.tremble.shape[:2]
+    progress = _progress(views)
+    path, target, found = np.zeros((batch, views, 3)), np.zeros((batch, 3)), np.zeros(batch, bool)
+    for some in _ROUNDS:
+        left = np.flatnonzero(~found)
+        if not left.size:
+            break
+        room, here, there = (
+            interior.of(left),
+            proposals.starts.position[left, some],
+            proposals.starts.target[left, some],
+        )
+        near_by, orbit = proposals.near_by[left, None], proposals.orbit[left]
+        depth, filled, spread = seen_from(room, here, there, proposals.fov[left])
+        depth = np.where(near_by, np.linalg.norm(there - here, axis=-1), depth)
+        step = proposals.ratio[left, some] * depth
+        heading, rise = proposals.heading[left, some], proposals.rise[left, some]
+        tried = here[:, :, None] + _offsets(here, there, orbit, step, heading, rise, progress)
+        tried += 0.25 * step[..., None, None] * proposals.tremble[left, None]
+        least = ranges.clearance * np.where(room.close, 0.5, 1.0)
+        works = clearance(room, tried).min(-1) >= least[:, None]
+        strict = 0.4 if some is _ROUNDS[-1] else 1.0
+        shows = filled >= strict * proposals.content[left, None]
+        works &= near_by | ((depth > 0.45) & shows & (spread >= proposals.relief[left, None] ** strict))
+        rows, first = np.arange(left.size), np.argmax(works, axis=-1)
+        path[left], target[left] = tried[rows, first], there[rows, first] - here[rows, first]
+        target[left] += np.where(orbit[:, None], here[rows, first], tried[rows, first, 0])
+        found[left] = works.any(-1)
+    return path, target, found
 
 
 def _progress(num_views: int) -> Array:

@@ -56,7 +56,7 @@ def draw_facade(draws: Draws) -> tuple[Objects, Array, Array, Array]:
     zero = np.zeros(batch)
     wall = np.stack([zero, face - 0.24, tall], -1)[:, None], np.stack([wide, zero + 0.24, tall], -1)[:, None]
     # bands run between the rows of bays
-    level = base[:, None] + 2.0 * np.arange(_BANDS) * cell[:, 1:] + 0.001
+    level = np.maximum(base[:, None] + 2.0 * np.arange(_BANDS) * cell[:, 1:], 0.5 * band[..., 1]) + 0.001
     bands_at = np.stack([np.zeros_like(level), face[:, None] + band[..., 0], level], axis=-1)
     bands = np.stack([np.broadcast_to(wide[:, None] + 0.02, level.shape), band[..., 0], 0.5 * band[..., 1]], axis=-1)
     under = np.minimum(base, 0.6) * 0.5 - 0.01

@@ -115,6 +115,7 @@ def shelf(boards: int, backed: bool, dividers: int = 0) -> tuple[tuple[Solid, ..
     if backed:
         solids.append(Solid(y=(-1, -1 + 0.01 * M), accent=True))
     gap = 2.0 / (boards - 1)
+    before: Bounds = (-1 + 0.02 * M, 1)  # things stand before the back
     supports = []
     for number in range(boards):
         height = -1 + gap * number
@@ -122,14 +123,14 @@ def shelf(boards: int, backed: bool, dividers: int = 0) -> tuple[tuple[Solid, ..
         solids.append(Solid(x=(-1 + 0.02 * M, 1 - 0.02 * M), z=(low, low + 0.02 * M)))
         above = 0.3 * M if number == boards - 1 else gap - 0.04 * M
         if number:
-            supports.append(Support(x=(-1 + 0.03 * M, 1 - 0.03 * M), z=low + 0.02 * M, room=above))
+            supports.append(Support(x=(-1 + 0.03 * M, 1 - 0.03 * M), y=before, z=low + 0.02 * M, room=above))
     for number in range(dividers):
         place = -1 + 2.0 * (number + 1) / (dividers + 1)
         solids.append(Solid(x=(place - 0.01 * M, place + 0.01 * M), z=(-1 + 0.02 * M, 1 - 0.02 * M)))
     if dividers:
         cells = [(-1 + 2.0 * n / (dividers + 1), -1 + 2.0 * (n + 1) / (dividers + 1)) for n in range(dividers + 1)]
         supports = [
-            Support(x=(low + 0.03 * M, high - 0.03 * M), z=one.z, room=one.room)
+            Support(x=(low + 0.03 * M, high - 0.03 * M), y=before, z=one.z, room=one.room)
             for one in supports[:2]
             for low, high in cells
         ]

@@ -5,22 +5,36 @@ from __future__ import annotations
 import numpy as np
 
 from lorasub.scenes.indoor.catalogue import CATALOGUE
-from lorasub.scenes.indoor.interior import CELLS, Objects, Supports, footprint
+from lorasub.scenes.indoor.interior import CELLS, HANGING_SLOTS, STANDING_SLOTS, Objects, Supports, footprint
 from lorasub.scenes.indoor.ranges import MOST_SMALL, IndoorRanges
 from lorasub.scenes.indoor.small import SMALL
-from lorasub.scenes.streams import BoolArray, Draws, IntArray
+from lorasub.scenes.streams import Array, BoolArray, Draws, IntArray
+
+#: What hangs and is deeper than this is something that things stand under.
+_THIN = 0.17
 
 
-def supports_of(large: Objects, wanted_object: IntArray, close: BoolArray) -> Supports:
-    """The tops and boards of all pieces; close scenes want those of one object ``[B]``."""
+def supports_of(large: Objects, height: Array, wanted_object: IntArray, close: BoolArray) -> Supports:
+    """The tops and boards of all pieces.
+
+    Args:
+        large: the pieces.
+        height: ``[B]`` of the rooms.
+        wanted_object: ``[B]`` which piece a close scene looks at.
+        close: ``[B]``, whether a scene does.
+    """
     a, b = CATALOGUE.support_a[large.kind], CATALOGUE.support_b[large.kind]
     there = CATALOGUE.supports[large.kind]
     half = large.half[:, :, None]  # [B, O, 1, 3]
     place = a * half[..., (0, 1, 2, 0, 1, 2)] + b  # [B, O, Q, 6]
     cos, sin = np.cos(large.yaw)[..., None], np.sin(large.yaw)[..., None]
+    level = large.center[..., 2:] + place[..., 2]
+    room, behind = _under_hanging(large, level, np.minimum(place[..., 5], height[:, None, None] - level - 0.02))
+    place[..., 1] += 0.5 * behind
+    place[..., 4] -= 0.5 * behind
     x, y = place[..., 0], place[..., 1]
     center = large.center[:, :, None] + np.stack([cos * x - sin * y, sin * x + cos * y, place[..., 2]], axis=-1)
-    present = there & large.present[..., None] & (place[..., 5] > 0.05) & (place[..., 3:5] > 0.03).all(-1)
+    present = there & large.present[..., None] & (room > 0.05) & (place[..., 3:5] > 0.03).all(-1)
     batch = len(close)
     wanted = np.zeros_like(present)
     wanted[np.arange(batch), wanted_object] = close[:, None]
@@ -28,10 +42,27 @@ def supports_of(large: Objects, wanted_object: IntArray, close: BoolArray) -> Su
         present.reshape(batch, -1),
         center.reshape(batch, -1, 3),
         place[..., 3:5].reshape(batch, -1, 2),
-        np.minimum(place[..., 5], 0.6).reshape(batch, -1),
+        np.minimum(room, 0.6).reshape(batch, -1),
         np.broadcast_to(large.yaw[..., None], present.shape).reshape(batch, -1),
         wanted.reshape(batch, -1),
     )
+
+
+def _under_hanging(large: Objects, level: Array, room: Array) -> tuple[Array, Array]:
+    """Free height ``[B, O, Q]`` above levels, and how much of their depth lies behind what hangs on the wall.
+
+    Under cupboards and boards things are low; before pictures and windows they stand away from the wall.
+    """
+    under, hung = large.present[:, STANDING_SLOTS], large.present[:, HANGING_SLOTS]
+    low = (large.center[..., 2] - large.half[..., 2])[:, HANGING_SLOTS, None]
+    deep = 2.0 * large.half[:, HANGING_SLOTS, 1, None]
+    here, free = level[:, STANDING_SLOTS], room[:, STANDING_SLOTS]
+    meets = (under & hung)[..., None] & (here + free > low)
+    behind = np.zeros_like(room)
+    behind[:, STANDING_SLOTS] = np.where(meets & (deep <= _THIN), deep + 0.04, 0.0)
+    room = room.copy()
+    room[:, STANDING_SLOTS] = np.where(meets & (deep > _THIN), np.minimum(free, low - here - 0.01), free)
+    return room, behind
 
 
 def draw_small(draws: Draws, ranges: IndoorRanges, supports: Supports) -> Objects:
