@@ -97,7 +97,8 @@ def _load_mesh(path: Path) -> tuple[Any, Any]:
     try:
         mesh = trimesh.load_mesh(path, process=False)
     except (OSError, ValueError, KeyError, IndexError) as error:
-        raise DataError(f"{path}: the mesh cannot be read ({content_fault(path) or reason(error, path)})") from error
+        fault = content_fault(path) or f"it is damaged or truncated: {reason(error, path)}"
+        raise DataError(f"{path}: the mesh cannot be read ({fault})") from error
     if not isinstance(mesh, trimesh.Trimesh) or not len(mesh.faces):
         raise DataError(f"{path}: it holds no triangles")
     return mesh, RayMeshIntersector(mesh)
