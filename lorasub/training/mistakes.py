@@ -79,9 +79,10 @@ def explain(message: str, parser: ArgumentParser) -> str:
         word = found[1].strip()
         return f"{_path(keys, given)}: there is no class '{word}'{_meant(word, _classes())}"
     if found := _TYPE.search(message):
+        given_value = found[2].partition(". Got value: ")[0]
         choices = re.findall(r"'([^']+)'", found[1]) if "Literal" in found[1] else []
         wanted = f"one of {', '.join(choices)}" if choices else re.sub(r"<class '([^']+)'>", r"\1", found[1])
-        return f"{_path(keys, given)} is '{found[2]}'; it must be {wanted}{_meant(found[2], choices)}"
+        return f"{_path(keys, given)} is '{given_value}'; it must be {wanted}{_meant(given_value, choices)}"
     if found := _REQUIRED.search(message):
         owner = f"{classes[-1].rpartition('.')[2]} (at {'.'.join(dict.fromkeys(keys))})" if classes else parser.prog
         return f"{owner} needs {found[1]}; give it in a --config or as an option"

@@ -39,5 +39,5 @@ def find_config(given: str) -> Path:
     if name in names:
         return config_folder() / f"{name}.yaml"
     near = difflib.get_close_matches(name, names, n=1)
-    meant = f"; did you mean '{near[0]}'?" if near else ""
-    raise ConfigError(f"there is no config {given}{meant} `lorasub configs` lists those that come with the package")
+    meant = f"; did you mean '{near[0]}'" if near else ""
+    raise ConfigError(f"there is no config {given}{meant}; `lorasub configs` lists those that come with the package")

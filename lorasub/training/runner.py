@@ -23,7 +23,7 @@ from lightning.pytorch.utilities import rank_zero_only
 
 from lorasub.adapters import bases_of_checkpoint, cast_frozen_weights
 from lorasub.console import show_log_lines
-from lorasub.errors import ConfigError, RunInterruptedError
+from lorasub.errors import ArtefactError, ConfigError, RunInterruptedError
 from lorasub.tasks import SceneTask
 from lorasub.training.always_on import run_callbacks
 from lorasub.training.batch_shape import batch_shape, precision_dtypes
@@ -157,7 +157,8 @@ class Run:
     @contextlib.contextmanager
     def _folder_or_nothing(self) -> Iterator[None]:
         try:
-            yield
+            with self._naming_the_checkpoint():
+                yield
         except (RunInterruptedError, KeyboardInterrupt, SystemExit) as stop:
             if isinstance(stop, SystemExit) and not self.trainer.interrupted:
                 raise
@@ -166,6 +167,16 @@ class Run:
             if self.folder is not None:
                 self.folder.discard()
             raise
+
+    @contextlib.contextmanager
+    def _naming_the_checkpoint(self) -> Iterator[None]:
+        """Let errors about a checkpoint begin with its file, which the task that reads it does not know."""
+        try:
+            yield
+        except ArtefactError as error:
+            if self.checkpoint is None or "checkpoint" not in str(error) or str(self.checkpoint.path) in str(error):
+                raise
+            raise ArtefactError(f"{self.checkpoint.path}: {error}") from error
 
     def _how_to_go_on(self, stop: BaseException) -> str:
         """What an interrupted run has left, and the command that resumes it."""

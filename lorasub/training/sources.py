@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import logging
+import re
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -75,7 +77,8 @@ def read_sources(verb: Verb, parser: SettingsParser, words: Sequence[str]) -> So
     if verb == "predict" and checkpoint is None and not configs and "model" not in first:
         below["model"] = BASE_MODEL
         log.info("no --ckpt_path and no --model: predicting with the backbone in the box, nano")
-    settings = _parse_above(parser, below, words)
+    with _naming(configs, words):
+        settings = _parse_above(parser, below, words)
     if not any("image_size" in name for name, _ in _options(words)) and "image_size" not in str(first.get("data")):
         give_image_size(settings)
     _refuse_open(plain(settings))
@@ -107,6 +110,19 @@ def _settings_of_run(verb: Verb, checkpoint: CheckpointInfo, *, with_config: boo
     if checkpoint.recipe is not None:
         found = {**found, "model": copy.deepcopy(dict(checkpoint.recipe))}
     return found
+
+
+@contextlib.contextmanager
+def _naming(configs: Sequence[str], words: Sequence[str]) -> Iterator[None]:
+    """Let an error about a setting that is not on the command line say in which files it may stand."""
+    try:
+        yield
+    except ConfigError as error:
+        wrong = re.search(r"'(?:--)?([^']+)'", str(error))
+        typed = wrong is not None and any(wrong[1] in word for word in words if word not in configs)
+        if not configs or typed:
+            raise
+        raise ConfigError(f"{error} (read: {', '.join(configs)})") from None
 
 
 def _parse_above(parser: SettingsParser, below: Mapping[str, Any], words: Sequence[str]) -> Namespace:

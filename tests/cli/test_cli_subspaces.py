@@ -138,6 +138,7 @@ def test_combined_basis_is_fitted_in_and_exported(
     told = run(["inspect", run_folder], capsys)
     assert told["kind"] == "adapter (projected)"
     assert told["basis_hashes"] == both.hash()
+    assert told["parameters"] == 32 * 4 * 4  # what was trained, M, not what the same update takes as a plain LoRA
     assert run(["inspect", tmp_path / "both"], capsys)["hash"] == both.hash()
 
     run(["merge", run_folder, f"--base={tiny_weights}", f"--out={tmp_path / 'merged'}"], capsys)

@@ -82,6 +82,7 @@ def test_a_wrong_config_is_told_in_one_line(
     assert main(["fit", f"--config={config}"]) == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert says in line
+    assert line.endswith(f"(read: {config})")
 
 
 @pytest.mark.parametrize(
