@@ -30,6 +30,7 @@ BENCHMARKS: dict[str, tuple[str, str]] = {
         "benchmarks.scene_statistics",
         "depths, cameras and tones of rendered scenes beside real captures",
     ),
+    "capture_faults": ("benchmarks.capture_faults", "faults planted into real captures: which does data check find"),
     "reading": ("benchmarks.reading_captures", "frames per second from a capture"),
     "pretraining": ("benchmarks.pretraining", "scenes per second of pre-training, and where a step's time goes"),
     "backbone": ("benchmarks.backbone", "how good a backbone is, beside models that do not look"),

@@ -201,4 +201,5 @@ def test_data_check(real_data: Path, capsys: pytest.CaptureFixture[str]) -> None
     told = run(["data", "check", real_data / "open3d_redwood"], capsys)
     (capture,) = told["captures"]
     assert capture["frames"] == 5
+    assert capture["claims"]["poses"]["verdict"] == "proved"
     assert main(["data", "look", "x"]) == 2

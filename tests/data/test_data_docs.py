@@ -76,7 +76,9 @@ def test_every_python_block_runs(repository: Path, capture: Path, world, capsys:
     assert space["batch"].labels.tolist() == [1, 1]
     assert space["batch"].object_masks.all()
     exec(check, {})
-    assert "confirmed: depth moved between views" in capsys.readouterr().out
+    told = capsys.readouterr().out
+    assert "depth moved between views 0." in told
+    assert "CONTRADICTED" not in told
     module = types.ModuleType("my_module")
     sys.modules["my_module"] = module
     exec(reader, module.__dict__)
