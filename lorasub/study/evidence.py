@@ -15,6 +15,8 @@ from lorasub.study.table import NO_LOOK, summaries
 
 #: A difference counts if its p-value, corrected where there are several, is below.
 LEVEL = 0.05
+#: Fewer seeds say next to nothing of their own spread: with them no difference between methods is called clear.
+LEAST_SEEDS = 3
 
 
 def judge_places(table: pd.DataFrame, study: Study) -> pd.DataFrame:
@@ -75,7 +77,7 @@ def compare_methods(table: pd.DataFrame, study: Study, places: pd.DataFrame) -> 
 
     Returns:
         Columns ``downstream``, ``scenes``, ``set`` (``pooled`` for ratios over several), ``reference``, ``label``,
-        ``difference``, ``low``, ``high``, ``p``, ``p_holm`` and ``clear``.
+        ``difference``, ``low``, ``high``, ``p``, ``seeds``, ``p_holm`` and ``clear``.
     """
     references = list(dict.fromkeys([*([study.primary.reference] if study.primary else []), *study.references]))
     counted = places[places["counts"] & ~places["validation"]]
@@ -85,10 +87,10 @@ def compare_methods(table: pd.DataFrame, study: Study, places: pd.DataFrame) -> 
         if len(sets) > 1:
             own = table[(table["downstream"] == downstream) & (table["scenes"] == scenes)]
             rows += _pooled(own, downstream, scenes, sets, references)
-    columns = ["downstream", "scenes", "set", "reference", "label", "difference", "low", "high", "p"]
+    columns = ["downstream", "scenes", "set", "reference", "label", "difference", "low", "high", "p", "seeds"]
     found = pd.DataFrame(rows, columns=columns)
     found["p_holm"] = holm(found["p"].tolist())
-    found["clear"] = found["p_holm"] < LEVEL
+    found["clear"] = (found["p_holm"] < LEVEL) & (found["seeds"] >= LEAST_SEEDS)
     return found
 
 
@@ -121,5 +123,5 @@ def _pooled(
 
 
 def _row(downstream: str, scenes: int, name: str, reference: str, label: str, found: Difference) -> dict[str, Any]:
-    values = {each: getattr(found, each) for each in ("difference", "low", "high", "p")}
+    values = {each: getattr(found, each) for each in ("difference", "low", "high", "p", "seeds")}
     return {"downstream": downstream, "scenes": scenes, "set": name, "reference": reference, "label": label, **values}

@@ -20,7 +20,7 @@ from markdown_it import MarkdownIt
 from lorasub._version import __version__
 from lorasub.figures import ablation_figure, learning_curves, parameters_figure, save_figure
 from lorasub.files import atomic_path
-from lorasub.study.evidence import LEVEL, compare_methods, judge_places
+from lorasub.study.evidence import LEAST_SEEDS, LEVEL, compare_methods, judge_places
 from lorasub.study.plan import Plan
 from lorasub.study.statistics import RESAMPLES
 from lorasub.study.store import Store, machine
@@ -115,6 +115,7 @@ class _Report:
             "comparisons": [self._compared_row(row) for _, row in self.compared.iterrows()],
             "comparison_edges": self._edges(self.compared["label"]),
             "level": LEVEL,
+            "least_seeds": LEAST_SEEDS,
             "curves": list(self._curves()),
             "costs": costs,
             "subspaces": subspace_sections(self.plan, self.store, self.folder),

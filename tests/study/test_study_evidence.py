@@ -68,6 +68,16 @@ def test_where_a_row_that_does_not_look_is_missing_nothing_counts(tmp_path: Path
     assert "**No evidence" in text
 
 
+def test_two_seeds_make_nothing_clear(tmp_path: Path) -> None:
+    plan, store = plan_study(small_study(primary=PRIMARY)), Store(tmp_path)
+    fill(plan, store, value=levels(METHODS | {"a plane": 0.4, "mean of the training scenes": 0.3}))
+    own = outcomes(results_table(plan, store), plan)
+    found = compare_methods(own, plan.study, judge_places(own, plan.study))
+    assert (found["p_holm"] < 0.05).any()
+    assert not found["clear"].any()
+    assert "clearly better in 0" in write_report(plan, store, command="x").read_text()
+
+
 def test_larger_may_be_better(tmp_path: Path) -> None:
     study = small_study()
     room = dataclasses.replace(study.downstream["room"], larger_is_better=True)
@@ -97,7 +107,7 @@ def test_a_study_without_a_question_says_that_it_explores(tmp_path: Path) -> Non
 
 def test_nobody_is_clearly_better_where_all_are_equal(tmp_path: Path) -> None:
     """Fifty studies of equal methods: corrected, differences are found in about one of twenty."""
-    study = small_study(references=["lora r=4"])
+    study = small_study(references=["lora r=4"], seeds=[0, 1, 2])
     plan = plan_study(study)
     rng, found = np.random.default_rng(0), 0
     values = dict.fromkeys(METHODS, 0.2) | {"none": 0.5, "a plane": 0.4, "mean of the training scenes": 0.4}
