@@ -28,15 +28,20 @@ def read_adapter(path: AdapterPath, *, attribute: str | None = None) -> tuple[Ad
     """
     folder = adapter_folder(path)
     updates, info = load_adapter_updates(folder)
-    tensors = {f"{layer}.{side}": getattr(update, side) for layer, update in updates.items() for side in ("A", "B")}
     source = AdapterSource(
         name=str(path),
-        hash=hash_tensors(tensors),
+        hash=updates_hash(updates),
         base_model_hash=info.base_model_hash,
         attribute=attribute,
         start=info.start,
     )
     return updates, source
+
+
+def updates_hash(updates: AdapterUpdates) -> str:
+    """Returns SHA-256 of an adapter's factors: the identity by which bases name their sources."""
+    factors = {f"{path}.A": update.A for path, update in updates.items()}
+    return hash_tensors(factors | {f"{path}.B": update.B for path, update in updates.items()})
 
 
 def adapter_folder(path: AdapterPath) -> Path:

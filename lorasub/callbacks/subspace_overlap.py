@@ -3,39 +3,49 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
-from dataclasses import replace
-from typing import Any
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.strategies import ModelParallelStrategy
 
 from lorasub.adapters import AdapterBank, AdapterSet, attached_adapters
+from lorasub.adapters.column_usage import ColumnUsage, column_usage
+from lorasub.adapters.mining import updates_hash
+from lorasub.adapters.projected import ProjectedLayer
+from lorasub.adapters.saving import adapter_info
 from lorasub.callbacks.run_folder import run_folder
 from lorasub.errors import ConfigError
-from lorasub.figures import overlap_heatmap, save_figure
+from lorasub.figures import overlap_bars, overlap_heatmap, save_figure, usage_bars
 from lorasub.files import write_json
 from lorasub.subspaces import (
     LowRankUpdate,
     OverlapMatrix,
+    Placebo,
     Side,
     SubspaceBasis,
     adapter_subspace,
     shipped_bases,
+    shuffled_labels,
     subspace_overlap,
 )
 
 log = logging.getLogger(__name__)
 
-#: What is told in one line for each reference; ``overlap.json`` has everything.
-_MEASURES = ("phi", "distance")
 _OWN = "this fit"
-_SIDES: tuple[Side, ...] = ("output", "input")
+_SIDES: tuple[Literal["output", "input"], ...] = ("output", "input")
 
 
 class SubspaceOverlap(Callback):
-    """Compares the adapter's own subspace with reference bases, against chance.
+    """Compares the adapter's own subspace with reference bases, against chance and against shuffled labels.
+
+    Layers have preferred directions, so that any two fits overlap far beyond Haar-random subspaces. What speaks of an
+    attribute is the distance from bases whose columns were drawn from all references together. References that were
+    made from this very adapter, or from one with the same start, are named. A projected fit is confined to its basis;
+    for it the table says which of the basis's columns it uses.
 
     After each fit: a table in the log, scalars and a heat map in TensorBoard, ``overlap.json`` and
     ``figures/overlap.png`` in the run's folder. Optionally every n steps too, to watch a subspace form. Works with any
@@ -104,32 +114,47 @@ class SubspaceOverlap(Callback):
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Table, scalars, files and figure."""
         folder = run_folder(trainer)
-        if folder is None or not trainer.is_global_zero:
+        adapters = attached_adapters(pl_module)
+        if folder is None or not trainer.is_global_zero or adapters is None:
             return
+        content: dict[str, Any] = {}
+        if usage := column_usage(adapters):
+            content["used_columns"] = [row.to_dict() for row in usage]
+            rows = [(row.origin, row.side, row.columns, row.used) for row in usage]
+            save_figure(usage_bars(rows), folder / "figures" / "used_columns.png", content["used_columns"], dpi=100)
+            log.info("\n%s", usage_table(usage))
         matrix = self._measure(pl_module)
-        if matrix is None:
-            return
-        write_json(folder / "overlap.json", matrix.to_dict())
-        figure = overlap_heatmap(matrix)
+        if matrix is not None:
+            found = FitOverlap.of(matrix, _fitted(adapters), self._bases, self.dim, self.draws)
+            content |= matrix.to_dict() | found.to_dict()
+            self._draw(trainer, matrix, found, folder)
+            self._log_scalars(trainer, matrix)
+            log.info("\n%s", found.table())
+        if content:
+            write_json(folder / "overlap.json", content)
+
+    def _draw(self, trainer: Trainer, matrix: OverlapMatrix, found: FitOverlap, folder: Path) -> None:
+        reports = {second: report for (first, second), report in matrix.reports.items() if first == _OWN}
+        figure = overlap_bars(reports, found.placebos[_OWN]) if reports else overlap_heatmap(matrix)
         save_figure(figure, folder / "figures" / "overlap.png", matrix.rows("all"), dpi=100)
         for logger in trainer.loggers:
             if isinstance(logger, TensorBoardLogger):
                 logger.experiment.add_figure("overlap", figure, global_step=trainer.global_step)
-        self._log_scalars(trainer, matrix)
-        log.info("\n%s", overlap_table(matrix))
 
     def _measure(self, pl_module: LightningModule) -> OverlapMatrix | None:
         adapters = attached_adapters(pl_module)
         fitted = {} if adapters is None else _fitted(adapters)
-        if not any(fitted.values()) or not self._bases:
+        if not any(one.updates for one in fitted.values()) or not self._bases:
             return None
         reports = {}
-        for first, updates in fitted.items():
-            own = adapter_subspace(updates, dim=self.dim, name=first)
+        for first, one in fitted.items():
+            own = adapter_subspace(one.updates, dim=self.dim, name=first)
             for name, basis in self._bases.items():
+                if not set(own.layers) & set(basis.layers):
+                    continue
                 report = subspace_overlap(own, basis, strict=False, draws=self.draws)
                 reports[first, name] = replace(report, first=first, second=name)
-        return OverlapMatrix(names=(*fitted, *self._bases), reports=reports)
+        return OverlapMatrix(names=(*fitted, *self._bases), reports=reports) if reports else None
 
     def _log_scalars(self, trainer: Trainer, matrix: OverlapMatrix | None) -> None:
         if matrix is None:
@@ -145,23 +170,122 @@ class SubspaceOverlap(Callback):
             logger.log_metrics(scalars, step=trainer.global_step)
 
 
-def _fitted(adapters: AdapterSet) -> dict[str, dict[str, LowRankUpdate]]:
-    """Name -> updates of what was fitted; the adapters of a bank one by one."""
+@dataclass(frozen=True, slots=True)
+class _Fitted:
+    """One adapter that was fitted.
+
+    Attributes:
+        updates: of layers that are free to go anywhere; projected ones are confined to their basis.
+        hash: of all updates, as bases name their sources.
+        start: hash of the random numbers that it started from.
+    """
+
+    updates: Mapping[str, LowRankUpdate]
+    hash: str
+    start: str | None
+
+
+def _fitted(adapters: AdapterSet) -> dict[str, _Fitted]:
+    """Name -> what was fitted; the adapters of a bank one by one."""
     if not isinstance(adapters, AdapterBank):
-        return {_OWN: adapters.updates()}
+        return {_OWN: _one(adapters)}
     found = {}
     for index in range(adapters.count):
         with adapters.only(index):
-            found[f"adapter_{index}"] = adapters.updates()
+            found[f"adapter_{index}"] = _one(adapters)
     return found
 
 
-def overlap_table(matrix: OverlapMatrix) -> str:
-    """One line for each reference, side and measure: the mean over layers, what chance gives, and the z-score."""
-    lines = [f"{'overlap with':<16} {'side':<7} {'measure':<9} {'found':>8} {'chance':>8} {'z':>8}"]
-    for row in matrix.rows("all"):
-        if row["measure"] in _MEASURES:
-            found, chance, z = row["value"], row["null_mean"], row["z"]
-            name = row["second"] if row["first"] == _OWN else f"{row['first']}, {row['second']}"
-            lines.append(f"{name:<16} {row['side']:<7} {row['measure']:<9} {found:>8.3f} {chance:>8.3f} {z:>8.1f}")
+def _one(adapters: AdapterSet) -> _Fitted:
+    updates = adapters.updates()
+    free = {path: update for path, update in updates.items() if not isinstance(adapters.layers[path], ProjectedLayer)}
+    return _Fitted(updates=free, hash=updates_hash(updates), start=adapter_info(adapters).start)
+
+
+@dataclass(frozen=True, slots=True)
+class FitOverlap:
+    """What one may claim of the overlaps after a fit.
+
+    Attributes:
+        matrix: the overlaps, with Haar-random subspaces as the floor.
+        placebos: adapter -> side -> reference -> what bases with shuffled labels give.
+        kin: (adapter, reference) -> why the two are no strangers, where they are none.
+    """
+
+    matrix: OverlapMatrix
+    placebos: Mapping[str, Mapping[Side, Mapping[str, Placebo]]]
+    kin: Mapping[tuple[str, str], str]
+
+    @classmethod
+    def of(
+        cls,
+        matrix: OverlapMatrix,
+        fitted: Mapping[str, _Fitted],
+        bases: Mapping[str, SubspaceBasis],
+        dim: int,
+        draws: int,
+    ) -> FitOverlap:
+        """Measure the placebo, and look for what the adapters have in common with the references' sources."""
+        placebos: dict[str, dict[Side, Mapping[str, Placebo]]] = {}
+        kin = {}
+        for name, one in fitted.items():
+            own = adapter_subspace(one.updates, dim=dim, name=name)
+            placebos[name] = {
+                "output": shuffled_labels(own, bases, "output", draws=draws),
+                "input": shuffled_labels(own, bases, "input", draws=draws),
+            }
+            for reference, basis in bases.items():
+                for source in basis.sources:
+                    if source.hash == one.hash:
+                        kin[name, reference] = f"it was mined from this very adapter ({source.name})"
+                    elif source.start is not None and source.start == one.start:
+                        kin[name, reference] = f"its source {source.name} started from the same lora_A"
+        return cls(matrix=matrix, placebos=placebos, kin=kin)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, beside those of the matrix."""
+        return {
+            "placebo": {
+                name: {side: {key: asdict(one) for key, one in found.items()} for side, found in sides.items()}
+                for name, sides in self.placebos.items()
+            },
+            "not_independent": [
+                {"adapter": name, "reference": reference, "why": why} for (name, reference), why in self.kin.items()
+            ],
+        }
+
+    def table(self) -> str:
+        """One line for each reference and side: the mean over layers, beside both nulls; then what it does not say."""
+        lines = [
+            "overlap phi of this fit with reference bases, mean over layers (docs: the overlap table after a fit)",
+            f"{'basis of':<16} {'side':<7} {'found':>7} {'Haar':>7} {'z':>7} {'shuffled':>9} {'z':>7}",
+        ]
+        for (name, reference), report in self.matrix.reports.items():
+            label = reference if name == _OWN else f"{name}, {reference}"
+            for side in _SIDES:
+                if (mean := report.mean("phi", side)) is None:
+                    continue
+                line = f"{label:<16} {side:<7} {mean.value:>7.3f} {mean.null_mean:>7.3f} {mean.z:>7.1f}"
+                placebo = self.placebos[name][side].get(reference)
+                if placebo is not None:
+                    line += f" {placebo.mean:>9.3f} {placebo.z(mean.value):>7.1f}"
+                lines.append(line)
+        if not any(found for sides in self.placebos.values() for found in sides.values()):
+            lines.append("no second basis to shuffle labels with: above Haar says nothing about the attribute")
+        lines += [
+            f"{reference} is no independent reference: {why}; its overlap means nothing"
+            for (_, reference), why in self.kin.items()
+        ]
+        return "\n".join(lines)
+
+
+def usage_table(rows: Sequence[ColumnUsage]) -> str:
+    """Which columns of its basis a projected fit uses: one line for each origin and side."""
+    lines = [
+        "columns of the basis that this fit uses, mean over layers",
+        f"{'columns of':<16} {'side':<7} {'of all':>7} {'used':>7} {'effective columns':>18}",
+    ]
+    lines += [
+        f"{row.origin:<16} {row.side:<7} {row.columns:>7.0%} {row.used:>7.0%} {row.effective:>18.1f}" for row in rows
+    ]
     return "\n".join(lines)

@@ -1,6 +1,7 @@
 """Figures: functions that take results and return a matplotlib figure. Nothing here computes what it shows."""
 
 from lorasub.figures.calibration import CalibrationCurves, calibration_figure
+from lorasub.figures.fit_overlap import overlap_bars, usage_bars
 from lorasub.figures.overlap import angle_histogram, depth_profile, explained_heatmap, overlap_heatmap
 from lorasub.figures.saving import save_figure
 from lorasub.figures.spectra import spectra_figure, spectra_rows
@@ -15,6 +16,7 @@ __all__ = [
     "depth_profile",
     "explained_heatmap",
     "learning_curves",
+    "overlap_bars",
     "overlap_heatmap",
     "overlap_variants",
     "parameters_figure",
@@ -22,4 +24,5 @@ __all__ = [
     "spectra_figure",
     "spectra_rows",
     "trajectory_figure",
+    "usage_bars",
 ]

@@ -10,6 +10,7 @@ import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
+from matplotlib.ticker import MaxNLocator
 
 from lorasub.errors import ConfigError
 from lorasub.figures.style import COLORS, MARKERS, NULL_COLOR, SEQUENTIAL, new_figure
@@ -25,6 +26,8 @@ from lorasub.subspaces import (
 
 _TITLES: dict[Side, str] = {"output": "output side (U)", "input": "input side (V)"}
 _SIDES: tuple[Side, Side] = ("output", "input")
+#: Panels beside each other.
+_COLUMNS = 4
 
 
 def overlap_heatmap(matrix: OverlapMatrix, *, measure: str = "phi") -> Figure:
@@ -38,7 +41,7 @@ def overlap_heatmap(matrix: OverlapMatrix, *, measure: str = "phi") -> Figure:
         measure: ``phi``, ``distance`` or ``grassmann``.
     """
     count = len(matrix.names)
-    figure, axes = new_figure(2 * (0.95 * count + 1.4), 0.85 * count + 1.6, 1, 2)
+    figure, axes = new_figure(2 * (0.95 * count + 1.4), 0.85 * count + 2.1, 1, 2)
     values = [matrix.matrix(measure, side) for side in _SIDES]
     nulls = [matrix.null(measure, side) for side in _SIDES]
     # chance belongs on the scale: small differences far below it are nothing
@@ -54,8 +57,8 @@ def overlap_heatmap(matrix: OverlapMatrix, *, measure: str = "phi") -> Figure:
     assert image is not None
     figure.colorbar(image, ax=axes, shrink=0.8, label=measure)
     within = any(first == second for first, second in matrix.reports)
-    diagonal = "; diagonal: halves of one attribute" if within else ""
-    figure.suptitle(f"{measure} between attributes (in brackets: chance){diagonal}", fontsize="medium")
+    diagonal = "\non the diagonal: halves of one attribute" if within else ""
+    figure.suptitle(f"{measure} between attributes\nin brackets: chance{diagonal}", fontsize="medium")
     return figure
 
 
@@ -113,32 +116,40 @@ def _annotated(
 def depth_profile(matrix: OverlapMatrix, *, measure: str = "phi") -> Figure:
     """One measure over the depth of the blocks: within attributes, between attributes, and chance.
 
-    One panel for every stage (frame and global blocks) and side. Lines are means over attributes or pairs and over the
-    layers of a block; the grey band is chance plus and minus two standard deviations of a single pair.
+    One panel for every stage (frame and global blocks) of at least two blocks, and side; four stages in a row. Lines
+    are means over attributes or pairs and over the layers of a block; the grey band is chance plus and minus two
+    standard deviations of a single pair.
 
     Args:
         matrix: overlaps of all pairs.
         measure: ``phi``, ``distance`` or ``grassmann``.
     """
-    stages = sorted(
-        {
-            kind.stage
-            for report in matrix.reports.values()
-            for layer in report.layers
-            if (kind := layer_kind(layer.path)).depth is not None
-        }
-    )
+    depths: dict[str, set[int]] = {}
+    for report in matrix.reports.values():
+        for layer in report.layers:
+            kind = layer_kind(layer.path)
+            if kind.depth is not None and layer.measurements():
+                depths.setdefault(kind.stage, set()).add(kind.depth)
+    stages = sorted(stage for stage, found in depths.items() if len(found) > 1)
     if not stages:
-        raise ConfigError("no layer is in a list of blocks, so there is no depth to draw over")
-    figure, axes = new_figure(3.4 * len(stages) + 0.6, 4.6, 2, len(stages), sharey="row", sharex="col")
-    panels = [(side, stage) for side in _SIDES for stage in stages]
-    for axis, (side, stage) in zip(axes, panels, strict=True):
-        _draw_profile(axis, matrix, measure, side, stage)
-        axis.set_title(f"{stage}, {_TITLES[side]}", fontsize="medium")
-    for axis in axes[:: len(stages)]:
-        axis.set_ylabel(measure)
-    for axis in axes[-len(stages) :]:
-        axis.set_xlabel("block")
+        raise ConfigError("no layer is in a list of two blocks or more, so there is no depth to draw over")
+    columns = min(_COLUMNS, len(stages))
+    bands = math.ceil(len(stages) / columns)
+    figure, axes = new_figure(3.0 * columns + 0.6, 4.4 * bands + 0.3, 2 * bands, columns, sharey=True)
+    for axis in axes:
+        axis.set_visible(False)
+    for number, stage in enumerate(stages):
+        band, column = divmod(number, columns)
+        for row, side in enumerate(_SIDES):
+            axis = axes[(2 * band + row) * columns + column]
+            axis.set_visible(True)
+            _draw_profile(axis, matrix, measure, side, stage)
+            axis.set_title(f"{stage}\n{_TITLES[side]}", fontsize="small")
+            axis.xaxis.set_major_locator(MaxNLocator(integer=True))
+            if column == 0:
+                axis.set_ylabel(measure)
+            if row == 1:
+                axis.set_xlabel("block")
     handles, labels = axes[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=len(labels), frameon=False, fontsize="small")
     return figure
@@ -171,7 +182,7 @@ def angle_histogram(report: OverlapReport, *, bins: int = 30, draws: int = 1000,
         axis.set_xticks(range(0, 91, 15))
     axes[0].set_ylabel("density")
     axes[0].legend(frameon=False, loc="upper left")
-    figure.suptitle(f"{report.first} and {report.second}: {len(report.layers)} layers", fontsize="medium")
+    figure.suptitle(f"{report.first} and {report.second}: {len(report.layers)} layers\n", fontsize="medium")
     return figure
 
 

@@ -15,6 +15,8 @@ from lorasub.figures.style import COLORS, NULL_COLOR, new_figure
 from lorasub.subspaces import MiningRecord, SubspaceBasis, layer_kind
 
 _COLUMNS = 4
+#: Singular values below this part of the largest are rounding: k adapters of rank r have k r at most.
+_ROUNDING = 1e-5
 
 
 def spectra_figure(basis: SubspaceBasis, *, longest: int | None = None) -> Figure:
@@ -41,8 +43,10 @@ def spectra_figure(basis: SubspaceBasis, *, longest: int | None = None) -> Figur
     columns = min(_COLUMNS, len(kinds))
     rows = math.ceil(len(kinds) / columns)
     figure, axes = new_figure(2.6 * columns + 0.6, 2.2 * rows + 0.8, rows, columns, sharey=True)
-    for axis, (kind, entries) in zip(axes, kinds.items(), strict=False):
-        _draw_kind(axis, kind, entries, longest)
+    lowest = min(
+        _draw_kind(axis, kind, entries, longest) for axis, (kind, entries) in zip(axes, kinds.items(), strict=False)
+    )
+    axes[0].set_ylim(lowest / 1.5, 1.4)
     for axis in axes[len(kinds) :]:
         axis.set_visible(False)
     for axis in axes[::columns]:
@@ -79,7 +83,8 @@ def spectra_rows(basis: SubspaceBasis) -> list[dict[str, Any]]:
     return rows
 
 
-def _draw_kind(axis: Axes, kind: str, entries: list[tuple[MiningRecord, int]], longest: int | None) -> None:
+def _draw_kind(axis: Axes, kind: str, entries: list[tuple[MiningRecord, int]], longest: int | None) -> float:
+    """Draws one panel; returns the smallest median that is more than rounding."""
     records = [record for record, _ in entries]
     kept = int(torch.tensor([float(d) for _, d in entries]).median())
     adapters = len(records[0].weights)
@@ -91,15 +96,16 @@ def _draw_kind(axis: Axes, kind: str, entries: list[tuple[MiningRecord, int]], l
     if nulls:
         low, _, high = torch.stack(nulls).median(0).values
         axis.fill_between(index, low, high, color=NULL_COLOR, alpha=0.45, linewidth=0, label="chance, 5 to 95%")
-    quarter, median, three = _quartiles(spectra)
+    quarter, median, three = _quartiles(spectra).masked_fill(_quartiles(spectra) < _ROUNDING, math.nan)
     axis.fill_between(index, quarter, three, color=COLORS[0], alpha=0.3, linewidth=0)
     axis.plot(index, median, color=COLORS[0], marker="o", markersize=2.5, linewidth=1.2, label="adapters' mean")
     if kept:
         axis.axvline(kept + 0.5, color=COLORS[1], linewidth=1.2, label="dimensions kept")
     axis.axvline(adapters + 0.5, color="black", linewidth=1, linestyle=":", label="k, a step by construction")
     axis.set_yscale("log")
-    axis.set_title(f"{kind} ({len(entries)})", fontsize="medium")
+    axis.set_title(f"{kind.replace(' ', chr(10), 1)} ({len(entries)})", fontsize="small")
     axis.set_xlabel("index")
+    return float(median[median > _ROUNDING].min())
 
 
 def _quartiles(values: Tensor) -> Tensor:

@@ -26,6 +26,7 @@ from lorasub.subspaces.joint import (
     common_subspace,
     split_common_specific,
 )
+from lorasub.subspaces.label_null import Placebo, shuffled_labels
 from lorasub.subspaces.layers import LayerKind, layer_kind
 from lorasub.subspaces.mining import adapter_subspace, mine_updates
 from lorasub.subspaces.null import Measurement, energy_null, phi_null, random_angles
@@ -66,6 +67,7 @@ __all__ = [
     "OverlapMatrix",
     "OverlapReport",
     "OverlapSummary",
+    "Placebo",
     "Progress",
     "ProjectedOut",
     "RobustLowRank",
@@ -102,6 +104,7 @@ __all__ = [
     "random_basis",
     "read_space_file",
     "shipped_bases",
+    "shuffled_labels",
     "split_common_specific",
     "subspace_overlap",
     "survival_rows",

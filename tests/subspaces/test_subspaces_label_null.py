@@ -1,0 +1,55 @@
+"""Shuffled labels: a placebo that has the references' directions and belongs to none of them."""
+
+from __future__ import annotations
+
+import itertools
+
+import torch
+
+from lorasub.subspaces import LayerSubspace, SubspaceBasis, shuffled_labels
+
+N, WIDTH = 32, 2
+
+
+def frame(seed: int) -> torch.Tensor:
+    generator = torch.Generator().manual_seed(seed)
+    return torch.linalg.qr(torch.randn(N, WIDTH, generator=generator, dtype=torch.float64))[0]
+
+
+def basis(U: torch.Tensor) -> SubspaceBasis:
+    return SubspaceBasis(layers={path: LayerSubspace(U=U, V=U) for path in ("a", "b")})
+
+
+def phi(first: torch.Tensor, second: torch.Tensor) -> float:
+    return float((torch.linalg.qr(first)[0].T @ torch.linalg.qr(second)[0]).square().sum()) / WIDTH
+
+
+def test_it_is_the_mean_over_all_bases_that_the_pool_allows() -> None:
+    own, references = frame(0), {"x": frame(1), "y": frame(2)}
+    pool = torch.cat(list(references.values()), dim=1)
+    exact = [phi(own, pool[:, list(pair)]) for pair in itertools.combinations(range(2 * WIDTH), WIDTH)]
+    found = shuffled_labels(
+        basis(own), {name: basis(columns) for name, columns in references.items()}, "output", draws=4000
+    )
+    assert set(found) == {"x", "y"}
+    expected = torch.tensor(exact, dtype=torch.float64)
+    spread = float(expected.std(correction=0)) / 2**0.5  # two layers with draws of their own
+    assert abs(found["x"].mean - float(expected.mean())) < 4 * spread / 4000**0.5
+    assert abs(found["x"].std - spread) < 0.1 * spread
+
+
+def test_what_belongs_to_a_reference_is_told_from_what_all_share() -> None:
+    common = frame(9)
+    references = {name: basis(torch.linalg.qr(common + 0.7 * frame(seed))[0]) for seed, name in enumerate("wxyz")}
+    of_all = shuffled_labels(basis(common), references, "input")
+    of_w = shuffled_labels(references["w"], references, "input")
+    shared = [of_all[name].z(phi(common, references[name].layers["a"].V)) for name in references]
+    own = of_w["w"].z(phi(references["w"].layers["a"].V, references["w"].layers["a"].V))
+    others = [of_w[name].z(phi(references["w"].layers["a"].V, references[name].layers["a"].V)) for name in "xyz"]
+    # the common directions overlap with all alike and far beyond Haar; that is no attribute
+    assert max(map(abs, shared)) < own
+    assert own > 1.5 > max(others)
+
+
+def test_one_reference_leaves_nothing_to_shuffle() -> None:
+    assert shuffled_labels(basis(frame(0)), {"x": basis(frame(1))}, "output") == {}
