@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -158,7 +159,10 @@ def _write_overlaps(matrix: OverlapMatrix, folder: Path) -> None:
     write_json(folder / "overlap.json", matrix.to_dict())
     for measure in ("phi", "distance"):
         save_figure(overlap_heatmap(matrix, measure=measure), folder / f"{measure}.png", matrix.rows("all"))
-    save_figure(depth_profile(matrix), folder / "depth_profile.png", matrix.rows("depth"))
+    try:
+        save_figure(depth_profile(matrix), folder / "depth_profile.png", matrix.rows("depth"))
+    except ConfigError as error:  # a model without blocks has overlaps all the same
+        logging.getLogger("lorasub").info("no profile over depth: %s", error)
     for (first, second), report in matrix.reports.items():
         save_figure(angle_histogram(report), folder / f"angles_{first}_{second}.png")
 

@@ -52,7 +52,8 @@ def spectra_figure(basis: SubspaceBasis, *, longest: int | None = None) -> Figur
     for axis in axes[::columns]:
         axis.set_ylabel("singular value / largest")
     handles, labels = axes[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=len(labels), frameon=False, fontsize="small")
+    beside = len(labels) if columns > 2 else columns
+    figure.legend(handles, labels, loc="outside lower center", ncols=beside, frameon=False, fontsize="small")
     figure.suptitle(f"{basis.name}: spectra of what the adapters share")
     return figure
 

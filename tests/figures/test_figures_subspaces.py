@@ -13,6 +13,7 @@ from lorasub.errors import ConfigError
 from lorasub.figures import (
     angle_histogram,
     depth_profile,
+    overlap_bars,
     overlap_heatmap,
     save_figure,
     spectra_figure,
@@ -21,11 +22,15 @@ from lorasub.figures import (
 from lorasub.subspaces import (
     LowRankUpdate,
     OverlapMatrix,
+    Placebo,
+    Side,
     SubspaceBasis,
+    adapter_subspace,
     attribute_overlaps,
     mine_updates,
     overlap_matrix,
     random_basis,
+    shuffled_labels,
     subspace_overlap,
 )
 
@@ -70,15 +75,17 @@ def test_spectra_have_a_panel_for_every_kind_with_the_median_line(basis: Subspac
     figure = spectra_figure(basis)
     titles = [axis.get_title() for axis in figure.axes]
     assert titles == [
-        "frame_blocks qkv (2)",
-        "frame_blocks proj (2)",
-        "global_blocks qkv (2)",
-        "global_blocks proj (2)",
+        "frame_blocks\nqkv (2)",
+        "frame_blocks\nproj (2)",
+        "global_blocks\nqkv (2)",
+        "global_blocks\nproj (2)",
     ]
     line = figure.axes[0].lines[0].get_ydata()
     records = [basis.layers[path].record for path in ("frame_blocks.0.attn.qkv", "frame_blocks.1.attn.qkv")]
     expected = sum(r.spectrum / r.spectrum[0] for r in records if r is not None) / 2  # the median of two
-    assert list(line) == pytest.approx(expected[: len(line)].tolist())
+    shown = [value for value in line if value == value]  # what is rounding is not drawn
+    assert len(shown) == 10
+    assert shown == pytest.approx(expected[: len(shown)].tolist())
     kept, adapters_line = (figure.axes[0].lines[i].get_xdata()[0] for i in (1, 2))
     assert (kept, adapters_line) == (3.5, 4.5)
 
@@ -94,6 +101,14 @@ def test_spectra_rows(basis: SubspaceBasis) -> None:
     assert first["singular_value"] == float(record.spectrum[0])
     assert first["null_95"] == float(record.null[2, 0])
     assert sum(row["kept"] for row in rows) == len(PATHS) * 3
+
+
+def test_spectra_end_where_rounding_begins() -> None:
+    """Two adapters of rank 2 have four singular values; the mean over 40 has 36 that are rounding."""
+    one = {"blocks.0.fc": LowRankUpdate(B=torch.eye(40)[:, :2], A=torch.eye(40)[:2], scale=1.0)}
+    two = {"blocks.0.fc": LowRankUpdate(B=torch.eye(40)[:, 1:3], A=2 * torch.eye(40)[1:3], scale=1.0)}
+    figure = spectra_figure(mine_updates([one, two], dim=2), longest=40)
+    assert figure.axes[0].get_ylim()[0] > 5e-6
 
 
 def test_unmined_bases_have_no_spectra() -> None:
@@ -135,8 +150,34 @@ def test_profile_has_within_and_between_lines(matrix: OverlapMatrix) -> None:
 
 def test_profile_needs_blocks() -> None:
     bases = {name: random_basis({"head": (30, 20)}, 2, seed=i) for i, name in enumerate("ab")}
-    with pytest.raises(ConfigError, match="no layer is in a list of blocks"):
+    with pytest.raises(ConfigError, match="no layer is in a list of two blocks or more"):
         depth_profile(overlap_matrix(bases))
+
+
+@pytest.mark.parametrize("stages", [1, 13])
+def test_profiles_of_many_stages_stay_on_a_page(stages: int) -> None:
+    """A dense head has its layers in a dozen lists, most of them of one block only."""
+    shapes = {f"head{stage}.{block}.fc": (30, 20) for stage in range(stages) for block in range(2)}
+    shapes |= {f"single{stage}.0.fc": (30, 20) for stage in range(5)}
+    bases = {name: random_basis(shapes, 2, seed=i) for i, name in enumerate("ab")}
+    figure = depth_profile(overlap_matrix(bases, draws=20))
+    assert figure.get_figwidth() < 13
+    drawn = [axis for axis in figure.axes if axis.get_visible()]
+    assert len(drawn) == 2 * stages
+    assert all(axis.lines for axis in drawn)
+    assert not any("single" in axis.get_title() for axis in drawn)
+
+
+def test_one_fit_is_drawn_as_bars(basis: SubspaceBasis) -> None:
+    own = adapter_subspace(adapters(0)[0], dim=3)
+    bases = {"geometry": basis, "texture": mine_updates(adapters(1), dim=3)}
+    reports = {name: subspace_overlap(own, one, draws=20) for name, one in bases.items()}
+    placebos: dict[Side, dict[str, Placebo]] = {"output": shuffled_labels(own, bases, "output", draws=20)}
+    figure = overlap_bars(reports, placebos)
+    widths = [patch.get_width() for patch in figure.axes[0].patches]
+    means = [reports[name].mean("phi", "output") for name in bases]
+    assert widths == pytest.approx([mean.value for mean in means if mean is not None])
+    assert [label.get_text() for label in figure.axes[0].get_yticklabels()] == list(bases)
 
 
 def test_histogram_counts_all_angles(basis: SubspaceBasis) -> None:
