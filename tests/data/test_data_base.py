@@ -11,7 +11,7 @@ from lightning.pytorch import LightningDataModule
 from scene_examples import random_scenes
 
 from lorasub.contracts import BatchShape, SceneData, described
-from lorasub.data import CurriculumScenes, MixedScenes, PosedRGBD, SceneBank, SceneDataModule, Stage, SyntheticScenes
+from lorasub.data import MixedScenes, PosedRGBD, PretrainingScenes, SceneBank, SceneDataModule, Stage, SyntheticScenes
 from lorasub.data.augmentation import Augmentation
 from lorasub.study import TrainingScenes
 
@@ -26,12 +26,12 @@ def real(folder: Path, **options: Any) -> PosedRGBD:
     return PosedRGBD(str(folder), num_views=2, image_size=(28, 42), batch_size=3, **options)
 
 
-def curriculum() -> CurriculumScenes:
+def curriculum() -> PretrainingScenes:
     stages = [
         Stage(from_step=0, image_size=28, views=(1, 3), batch_size=4),
         Stage(from_step=5, image_size=56, views=(2, 2), batch_size=2),
     ]
-    return CurriculumScenes(stages, color_jitter=0.1)
+    return PretrainingScenes(stages, color_jitter=0.1)
 
 
 def test_each_says_how_large_its_batches_are(tmp_path: Path) -> None:
