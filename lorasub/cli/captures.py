@@ -51,7 +51,8 @@ def run(verb: str, arguments: Sequence[str]) -> None:
         "--format.init_args.OPTION VALUE",
     )
     parser.add_argument("--out", type=str, default=None, help="folder for pictures of each capture")
-    parsed = parser.instantiate_classes(parser.parse_args(list(arguments[arguments[0] == "check" :])))
+    instantiate = parser.instantiate if hasattr(parser, "instantiate") else parser.instantiate_classes
+    parsed = instantiate(parser.parse_args(list(arguments[arguments[0] == "check" :])))
     reports: list[CaptureReport] = []
     unreadable: list[str] = []
     for capture in find_captures(parsed.path, parsed.format, lambda _, error: unreadable.append(str(error))):
