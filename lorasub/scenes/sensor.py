@@ -172,19 +172,18 @@ def hashed_normal(keys: Tensor, shape: tuple[int, ...]) -> Tensor:
         keys: ``[N]`` int64.
         shape: of the numbers of each key.
     """
-    place = torch.arange(1, math.prod(shape) + 1, device=keys.device)
-    value = keys[:, None] + place * -0x61C8864680B583EB
-    value = (value ^ _shifted(value, 30)) * -0x40A7B892E31B1A47
-    value = (value ^ _shifted(value, 27)) * -0x6B2FB644ECCEEE15
-    value = value ^ _shifted(value, 31)
-    total = sum((_shifted(value, 16 * part) & 0xFFFF for part in range(4)), torch.zeros_like(value))
+    value = torch.arange(1, math.prod(shape) + 1, device=keys.device) * -0x61C8864680B583EB
+    value = keys[:, None] + value
+    spare = torch.empty_like(value)  # in place, for the memory is what this costs
+    for bits, factor in ((30, -0x40A7B892E31B1A47), (27, -0x6B2FB644ECCEEE15), (31, 1)):
+        # a shift that knows of no sign
+        torch.bitwise_right_shift(value, bits, out=spare).bitwise_and_((1 << (64 - bits)) - 1)
+        value.bitwise_xor_(spare).mul_(factor)
+    total = value & 0xFFFF
+    for part in (16, 32, 48):
+        total += torch.bitwise_right_shift(value, part, out=spare).bitwise_and_(0xFFFF)
     scale = math.sqrt(4.0 * (65536.0**2 - 1.0) / 12.0)
-    return ((total - 2 * 65535).float() / scale).reshape(len(keys), *shape)
-
-
-def _shifted(value: Tensor, bits: int) -> Tensor:
-    """Shift to the right as if the number had no sign."""
-    return (value >> bits) & ((1 << (64 - bits)) - 1) if bits else value
+    return (total.sub_(2 * 65535).float() / scale).reshape(len(keys), *shape)
 
 
 def _cos4(intrinsics: Tensor, height: int, width: int) -> Tensor:
