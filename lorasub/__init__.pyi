@@ -83,11 +83,11 @@ from .subspaces import held_out_explained as held_out_explained
 from .subspaces import overlap_matrix as overlap_matrix
 from .subspaces import principal_basis as principal_basis
 from .subspaces import random_basis as random_basis
-from .subspaces import read_space_file as read_space_file
+from .subspaces import read_paper_format as read_paper_format
 from .subspaces import shipped_bases as shipped_bases
 from .subspaces import split_common_specific as split_common_specific
 from .subspaces import subspace_overlap as subspace_overlap
-from .subspaces import write_space_file as write_space_file
+from .subspaces import write_paper_format as write_paper_format
 from .tasks import GeometryTask as GeometryTask
 from .tasks import IndoorTask as IndoorTask
 from .tasks import PlanarOrRealTask as PlanarOrRealTask

@@ -25,9 +25,9 @@ from lorasub.adapters.peft_format import match_pattern
 from lorasub.adapters.projected import ProjectedLayer, projected_layer
 from lorasub.adapters.targets import ALL, shorten
 from lorasub.errors import ConfigError
+from lorasub.subspaces.baseline_bases import random_basis
 from lorasub.subspaces.basis import LayerSubspace, SubspaceBasis
-from lorasub.subspaces.controls import random_basis
-from lorasub.subspaces.space_file import read_space_file
+from lorasub.subspaces.paper_format import read_paper_format
 from lorasub.subspaces.updates import LowRankUpdate
 
 Targets = str | tuple[str, ...] | list[str]
@@ -212,7 +212,7 @@ class ProjectedLoRA(ProjectedSpec):
             return self.basis
         if (carried := basis_at_hand(str(self.basis))) is not None:
             return carried
-        return read_space_file(self.basis) if Path(self.basis).is_file() else SubspaceBasis.load(self.basis)
+        return read_paper_format(self.basis) if Path(self.basis).is_file() else SubspaceBasis.load(self.basis)
 
     def carried_bases(self) -> dict[str, SubspaceBasis]:
         """See :meth:`LayerSpec.carried_bases`."""

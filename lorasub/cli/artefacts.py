@@ -13,7 +13,7 @@ from lorasub.backbones import VGGT
 from lorasub.cli.arguments import add_out, check_out, show, table, verb_parser
 from lorasub.errors import ArtefactError, ConfigError
 from lorasub.files import read_json, read_metadata
-from lorasub.subspaces import SubspaceBasis, write_space_file
+from lorasub.subspaces import SubspaceBasis, write_paper_format
 from lorasub.training.checkpoints import read_checkpoint
 
 ExportFormat = Literal["peft", "space"]
@@ -114,7 +114,7 @@ def export(arguments: Sequence[str]) -> None:
     if parsed.format == "space":
         if not (source / "basis.json").is_file():
             raise ConfigError(f"{source} is no basis; a space file is made from one")
-        write_space_file(SubspaceBasis.load(source), parsed.out)
+        write_paper_format(SubspaceBasis.load(source), parsed.out)
     else:
         _export_peft(adapter_folder(source), Path(parsed.out))
     show({"written": parsed.out}, parsed.out, as_json=parsed.json)

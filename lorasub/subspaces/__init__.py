@@ -1,10 +1,10 @@
 """Subspaces of weight updates: mining, measuring, combining. Pure tensors; works with plain torch."""
 
 from lorasub.subspaces.angles import overlap_measures, principal_angles
+from lorasub.subspaces.baseline_bases import principal_basis, random_basis
 from lorasub.subspaces.basis import AdapterSource, LayerSubspace, MiningRecord, SubspaceBasis
 from lorasub.subspaces.combine import LayerSurvival, attribute_survival, combine_subspaces, survival_rows
 from lorasub.subspaces.compare import OverlapMatrix, attribute_overlaps, overlap_matrix
-from lorasub.subspaces.controls import principal_basis, random_basis
 from lorasub.subspaces.dimension import DimensionRule, null_spectrum
 from lorasub.subspaces.gradients import (
     Agreement,
@@ -39,10 +39,10 @@ from lorasub.subspaces.overlap import (
     subspace_overlap,
     two_sided_energy,
 )
+from lorasub.subspaces.paper_format import read_paper_format, write_paper_format
 from lorasub.subspaces.projection import ExplainedFraction, ProjectedOut, explained_fraction, project_out
 from lorasub.subspaces.separation import Separation, attribute_separation
 from lorasub.subspaces.shipped import shipped_bases
-from lorasub.subspaces.space_file import read_space_file, write_space_file
 from lorasub.subspaces.updates import AdapterUpdates, LowRankUpdate, Progress
 
 __all__ = [
@@ -102,12 +102,12 @@ __all__ = [
     "project_out",
     "random_angles",
     "random_basis",
-    "read_space_file",
+    "read_paper_format",
     "shipped_bases",
     "shuffled_labels",
     "split_common_specific",
     "subspace_overlap",
     "survival_rows",
     "two_sided_energy",
-    "write_space_file",
+    "write_paper_format",
 ]

@@ -11,7 +11,7 @@ from torch import nn
 
 import lorasub as ls
 from lorasub.errors import ArtefactError, ConfigError
-from lorasub.subspaces import write_space_file
+from lorasub.subspaces import write_paper_format
 
 
 def adapted(toy, targets, exclude=()):
@@ -181,7 +181,7 @@ def test_space_files_of_the_paper_are_bases(tmp_path):
 
     path = "aggregator.frame_blocks.0.attn.qkv"
     U, V = torch.randn(18, 4), torch.randn(6, 4)
-    write_space_file(ls.SubspaceBasis(layers={path: ls.LayerSubspace(U=U, V=V)}), tmp_path / "space.safetensors")
+    write_paper_format(ls.SubspaceBasis(layers={path: ls.LayerSubspace(U=U, V=V)}), tmp_path / "space.safetensors")
     model = Vggt()
     adapters = ls.inject_adapters(model, ls.ProjectedLoRA(basis=tmp_path / "space.safetensors", targets="all"))
     layer = adapters.layers[path]

@@ -14,7 +14,7 @@ from lorasub.adapters import LoRA, inject_adapters, load_adapters
 from lorasub.backbones import VGGT
 from lorasub.cli.main import main
 from lorasub.files import read_json, read_tensors
-from lorasub.subspaces import SubspaceBasis, read_space_file
+from lorasub.subspaces import SubspaceBasis, read_paper_format
 
 
 @pytest.fixture(scope="module")
@@ -103,7 +103,7 @@ def test_combined_basis_is_fitted_in_and_exported(
     assert {row["attribute"] for row in read_json(tmp_path / "both" / "survival.json")} == {"g", "t"}
 
     run(["export", tmp_path / "both", "--format=space", f"--out={tmp_path / 'space.safetensors'}"], capsys)
-    both, space = SubspaceBasis.load(tmp_path / "both"), read_space_file(tmp_path / "space.safetensors")
+    both, space = SubspaceBasis.load(tmp_path / "both"), read_paper_format(tmp_path / "space.safetensors")
     assert both.layers.keys() == space.layers.keys()
 
     fit = [

@@ -9,14 +9,14 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from lorasub.errors import ArtefactError, ConfigError
-from lorasub.subspaces import LayerSubspace, SubspaceBasis, read_space_file, write_space_file
+from lorasub.subspaces import LayerSubspace, SubspaceBasis, read_paper_format, write_paper_format
 
 PATH = "aggregator.frame_blocks.3.attn.qkv"
 
 
 def test_keys_and_shapes(tmp_path: Path) -> None:
     layer = LayerSubspace(U=torch.eye(6)[:, :2], V=torch.eye(4)[:, 2:])
-    write_space_file(SubspaceBasis(layers={PATH: layer}), tmp_path / "space.safetensors")
+    write_paper_format(SubspaceBasis(layers={PATH: layer}), tmp_path / "space.safetensors")
     tensors = load_file(tmp_path / "space.safetensors")
     assert set(tensors) == {"frame_blocks.attn.qkv.3.A", "frame_blocks.attn.qkv.3.B"}
     assert torch.equal(tensors["frame_blocks.attn.qkv.3.A"], torch.eye(4)[:, 2:].T)
@@ -26,7 +26,7 @@ def test_keys_and_shapes(tmp_path: Path) -> None:
 def test_read(tmp_path: Path) -> None:
     A, B = torch.randn(2, 4), torch.randn(6, 2)
     save_file({"decoder.mlp.fc1.0.A": A, "decoder.mlp.fc1.0.B": B}, tmp_path / "space.safetensors")
-    basis = read_space_file(tmp_path / "space.safetensors", prefix="")
+    basis = read_paper_format(tmp_path / "space.safetensors", prefix="")
     assert list(basis.layers) == ["decoder.0.mlp.fc1"]
     assert torch.equal(basis.layers["decoder.0.mlp.fc1"].V, A.T)
     assert torch.equal(basis.layers["decoder.0.mlp.fc1"].U, B)
@@ -36,8 +36,8 @@ def test_read(tmp_path: Path) -> None:
 
 def test_orthonormal_columns_are_seen(tmp_path: Path) -> None:
     layer = LayerSubspace(U=torch.eye(6)[:, :2], V=torch.eye(4)[:, 2:])
-    write_space_file(SubspaceBasis(layers={PATH: layer}), tmp_path / "space.safetensors")
-    assert not read_space_file(tmp_path / "space.safetensors").scaled
+    write_paper_format(SubspaceBasis(layers={PATH: layer}), tmp_path / "space.safetensors")
+    assert not read_paper_format(tmp_path / "space.safetensors").scaled
 
 
 @pytest.mark.parametrize(
@@ -53,17 +53,17 @@ def test_orthonormal_columns_are_seen(tmp_path: Path) -> None:
 def test_other_files_are_refused(tmp_path: Path, tensors: dict[str, torch.Tensor]) -> None:
     save_file(tensors, tmp_path / "space.safetensors")
     with pytest.raises(ArtefactError, match=r"space\.safetensors"):
-        read_space_file(tmp_path / "space.safetensors")
+        read_paper_format(tmp_path / "space.safetensors")
 
 
 def test_unlike_dimensions_are_refused(tmp_path: Path) -> None:
     basis = SubspaceBasis(layers={PATH: LayerSubspace(U=torch.eye(6)[:, :3], V=torch.eye(4)[:, 2:])})
     with pytest.raises(ConfigError, match="3 output and 2 input"):
-        write_space_file(basis, tmp_path / "space.safetensors")
+        write_paper_format(basis, tmp_path / "space.safetensors")
 
 
 def test_other_layer_names_are_refused(tmp_path: Path) -> None:
     basis = SubspaceBasis(layers={"head.proj": LayerSubspace(U=torch.eye(6)[:, :2], V=torch.eye(4)[:, 2:])})
     with pytest.raises(ConfigError, match=r"head\.proj"):
-        write_space_file(basis, tmp_path / "space.safetensors")
+        write_paper_format(basis, tmp_path / "space.safetensors")
     assert not list(tmp_path.iterdir())

@@ -24,7 +24,7 @@ _PATH = re.compile(r"(?P<block>\w+)\.(?P<index>\d+)\.(?P<module>\w+)\.(?P<weight
 _ORTHONORMAL_TOLERANCE = 1e-4
 
 
-def read_space_file(path: str | os.PathLike[str], *, prefix: str = "aggregator.") -> SubspaceBasis:
+def read_paper_format(path: str | os.PathLike[str], *, prefix: str = "aggregator.") -> SubspaceBasis:
     """Read a space file. The columns stay as they are; where they are not orthonormal the basis is ``scaled``.
 
     Args:
@@ -58,13 +58,13 @@ def read_space_file(path: str | os.PathLike[str], *, prefix: str = "aggregator."
     return SubspaceBasis(layers=layers, method="imported", scaled=scaled, options={"space_file": os.fspath(path)})
 
 
-def write_space_file(basis: SubspaceBasis, path: str | os.PathLike[str], *, prefix: str = "aggregator.") -> None:
+def write_paper_format(basis: SubspaceBasis, path: str | os.PathLike[str], *, prefix: str = "aggregator.") -> None:
     """Write U and V as they are for the paper's released code, atomically. Singular values and records are left out.
 
     Args:
         basis: its layers must be ``{prefix}{block}.{number}.{module}.{weight}``, with as many columns in U as in V.
         path: the safetensors file.
-        prefix: see :func:`read_space_file`.
+        prefix: see :func:`read_paper_format`.
 
     Raises:
         ConfigError: a layer cannot be expressed in this format.
