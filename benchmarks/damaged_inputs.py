@@ -28,7 +28,8 @@ class Input:
         folder: that holds it; copied for every damage.
         files: that may be damaged, below ``folder``.
         command: reads it; ``{}`` stands for the copy of ``folder``.
-        swappable: whether that of another model is wrong here. Another config or other results are as good as these.
+        swappable: whether that of another model is wrong here. Another config, other results and another
+            backbone are as good as these.
     """
 
     kind: str
@@ -87,9 +88,10 @@ def make_inputs(workplace: Path) -> tuple[list[Input], dict[str, Input]]:
         place = workplace / name
         place.mkdir()
         weights = reliability.save_backbone(place / "backbone", seed=width, width=width)
-        _call(reliability.fit_words(weights, steps=2), place)
+        for partition in (0, 1):
+            _call(reliability.fit_words(weights, f"--data.partition={partition}", steps=2), place)
         _call(["test", "--ckpt_path=runs/geometry/0", *reliability.QUIET], place)
-        _call(["mine", "runs/geometry/0", "runs/geometry/0", "--dim=2", "--out=basis"], place)
+        _call(["mine", "runs/geometry/0", "runs/geometry/1", "--dim=2", "--out=basis"], place)
         sizes = ["--data.num_scenes=1", "--data.val_scenes=1", "--data.num_views=3", "--data.image_size=56"]
         sizes.append(f"--data.seed={width}")  # the other scene shows something else
         _call(["generate", "--data.attribute=all", *sizes, "--layout=nerfstudio", "--out=scenes"], place)
@@ -154,6 +156,7 @@ def _inputs(place: Path, weights: Path) -> list[Input]:
             folder=weights.parent,
             files=[weights.name],
             command=["fit", f"--config={config / 'mine.yaml'}", *quick, *base, "--model.backbone.source={}"],
+            swappable=False,
         ),
     ]
 
@@ -169,7 +172,7 @@ def damage_inputs(workplace: Path, count: int, seed: int) -> list[dict[str, str]
         name = draw.choice(list(item.files))
         outcome, said = _damaged(item, others[item.kind], name, damage, workplace / f"input_{number}", draw)
         rows.append({"input": item.kind, "file": name, "damage": damage, "outcome": outcome, "said": said})
-        if outcome not in ("told", "read all the same"):
+        if outcome not in ("told", "told in a note", "read all the same"):
             print(f"  {item.kind}, {name} {damage}: {outcome}: {said}", flush=True)
     return rows
 
@@ -186,7 +189,8 @@ def _damaged(item: Input, other: Input, name: str, damage: str, place: Path, dra
     if _hashes(copy) != before:
         outcome = "changed the input"
     elif ended.code == 0:
-        outcome = "read all the same"
+        noted = any("note" in line and name in line for line in ended.said.splitlines())
+        outcome = "told in a note" if noted else "read all the same"
     elif "Traceback" in ended.said or "--debug" in ended.said or ended.code not in (1, 2):
         outcome = "error without words"
     elif not any(word in ended.said for word in (name, Path(name).name, copy.name)):

@@ -13,6 +13,8 @@ from lorasub.files import write_json
 
 log = logging.getLogger(__name__)
 
+BEFORE_AFTER_FILE = "before_after.json"
+
 
 class BeforeAfter(Callback):
     """Reports every validation metric before the first step and at the end of the fit.
@@ -75,7 +77,7 @@ class BeforeAfter(Callback):
         names = [name for name in self.before if name in self.after]
         if folder is not None:
             write_json(
-                folder / "before_after.json",
+                folder / BEFORE_AFTER_FILE,
                 {
                     "step": self.after_step,
                     "steps": trainer.global_step,

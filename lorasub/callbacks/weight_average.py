@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import partial
 
 import torch
+from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import WeightAveraging
 from torch import Tensor
 
@@ -30,6 +31,17 @@ class WarmWeightAveraging(WeightAveraging):
         if not 0 < decay < 1:
             raise ConfigError(f"WarmWeightAveraging decay is {decay}; it must be between 0 and 1")
         super().__init__(avg_fn=partial(warm_average, decay=decay))
+        self._trained = False
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Put the averaged weights into the model."""
+        self._trained = True
+        super().on_train_end(trainer, pl_module)
+
+    def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Put them there, too, where a fit was resumed after its last step: then no training ends."""
+        if not self._trained:
+            super().on_train_end(trainer, pl_module)
 
 
 @torch.no_grad()

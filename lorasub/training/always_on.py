@@ -48,17 +48,6 @@ class SavedSettings(Callback):
             temporary.write_text(self.text, encoding="utf-8")
 
 
-class ValidateAtTheEnd(Callback):
-    """Lets the last step be followed by validation, whatever the interval, so that every fit has an "after"."""
-
-    def on_train_batch_end(
-        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
-    ) -> None:
-        """Ask for the end, which is there anyway: Lightning validates before it stops."""
-        if 0 < trainer.max_steps <= trainer.global_step:
-            trainer.should_stop = True
-
-
 def run_callbacks(
     verb: Verb,
     parser: SettingsParser,
@@ -81,7 +70,7 @@ def run_callbacks(
     trainer = made.trainer
     found: list[Callback] = [made[key] for key in parser.callback_keys]
     of_both = {part: plain(settings[part]) for part in ("model", "data")}
-    found += [ResultsWriter(of_both), ValidateAtTheEnd()]
+    found.append(ResultsWriter(of_both))
     if compiled:
         found.append(CompileBlocks())
     if trainer.logger:

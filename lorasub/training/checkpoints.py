@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -98,8 +99,16 @@ def read_checkpoint(path: Path) -> CheckpointInfo:
     if not path.is_file():
         raise ArtefactError(f"there is no checkpoint at {path}")
     try:
+        # torch does not compare the checksums that it wrote: flipped bits would pass for weights
+        with zipfile.ZipFile(path) as archive:
+            if damaged := archive.testzip():
+                raise ArtefactError(f"{path} is damaged: the checksum of '{damaged}' in it is wrong; copy it again")
         # tensors and plain values only: a checkpoint that somebody was given must not run code
         content = torch.load(path, weights_only=True, map_location="cpu", mmap=True)
+    except ArtefactError:
+        raise
+    except zipfile.BadZipFile as error:
+        raise ArtefactError(f"{path} is not a whole checkpoint ({error}); copy or make it again") from error
     except pickle.UnpicklingError as error:
         raise ArtefactError(f"{path} holds more than tensors and plain values, or is damaged: {error}") from error
     except Exception as error:  # a damaged pickle raises whatever its bytes happen to mean

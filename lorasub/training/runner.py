@@ -22,6 +22,8 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.utilities import rank_zero_only
 
 from lorasub.adapters import bases_of_checkpoint, cast_frozen_weights
+from lorasub.callbacks import BeforeAfter
+from lorasub.callbacks.before_after import BEFORE_AFTER_FILE
 from lorasub.console import show_log_lines
 from lorasub.errors import ArtefactError, ConfigError, RunInterruptedError
 from lorasub.tasks import SceneTask
@@ -129,12 +131,23 @@ class Run:
         match self.verb:
             case "fit":
                 self.trainer.fit(self.task, datamodule=self.data, **options)
+                self._complete()
             case "validate":
                 self.trainer.validate(self.task, datamodule=self.data, **options)
             case "test":
                 self.trainer.test(self.task, datamodule=self.data, **options)
             case "predict":  # what is found goes to files, not into memory
                 self.trainer.predict(self.task, datamodule=self.data, return_predictions=False, **options)
+
+    def _complete(self) -> None:
+        """Validate a fit that was killed between its last checkpoint and its end: Lightning had nothing left to do."""
+        if self.checkpoint is None or self.folder is None or self.checkpoint.step != self.trainer.max_steps:
+            return
+        if not (self.folder.path / BEFORE_AFTER_FILE).is_file():
+            self.trainer.validate(self.task, datamodule=self.data, verbose=False)
+            for callback in self.trainer.callbacks:  # type: ignore[attr-defined]
+                if isinstance(callback, BeforeAfter):
+                    callback.on_fit_end(self.trainer, self.task)
 
     def _announce(self) -> None:
         """Say from which step the fit goes on.

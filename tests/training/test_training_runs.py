@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shlex
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +56,21 @@ def test_ctrl_c_keeps_the_step_and_the_printed_command_ends_with_the_same_bits(
         assert one == two
     logs = list(Path("runs/geometry/0").glob("events.out.*"))
     assert len(logs) == 2  # of one curve: the second says from which step it replaces the first
+
+
+@pytest.mark.parametrize("averaging", [[], AVERAGING], ids=["plain", "warm"])
+def test_a_fit_killed_between_its_last_checkpoint_and_its_end_is_completed(
+    tiny_weights: Path, averaging: list[str]
+) -> None:
+    more = [*averaging, "--trainer.max_steps=3", "--trainer.precision=32-true"]
+    assert fit(tiny_weights, *more) == 0
+    shutil.copytree("runs/geometry/0", "runs/geometry/1")
+    shutil.rmtree("runs/geometry/1/adapter")
+    Path("runs/geometry/1/before_after.json").unlink()
+    assert main(["fit", "--ckpt_path=runs/geometry/1"]) == 0
+    assert same_bits(Path("runs/geometry/0"), Path("runs/geometry/1"))
+    one, two = (read_json(f"runs/geometry/{run}/before_after.json") for run in (0, 1))
+    assert one == two
 
 
 def test_last_is_the_newest_of_the_name_and_nothing_to_resume_is_an_error(
