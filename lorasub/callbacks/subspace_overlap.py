@@ -43,7 +43,7 @@ class SubspaceOverlap(Callback):
     """Compares the adapter's own subspace with reference bases, against chance and against shuffled labels.
 
     Layers have preferred directions, so that any two fits overlap far beyond Haar-random subspaces. What speaks of an
-    attribute is the distance from bases whose columns were drawn from all references together. References that were
+    attribute is the distance from bases each of whose columns was taken from a random reference. References that were
     made from this very adapter, or from one with the same start, are named. A projected fit is confined to its basis;
     for it the table says which of the basis's columns it uses.
 
@@ -272,6 +272,8 @@ class FitOverlap:
                 lines.append(line)
         if not any(found for sides in self.placebos.values() for found in sides.values()):
             lines.append("no second basis to shuffle labels with: above Haar says nothing about the attribute")
+        else:
+            lines.append("an overlap speaks of an attribute only where its last z is clearly above all others' there")
         lines += [
             f"{reference} is no independent reference: {why}; its overlap means nothing"
             for (_, reference), why in self.kin.items()

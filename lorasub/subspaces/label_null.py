@@ -1,7 +1,8 @@
 """A placebo for overlaps with attributes' bases: what a basis with shuffled labels would give.
 
-Layers have preferred directions, so that the subspaces of any two fits overlap far beyond Haar-random ones. Bases whose
-columns are drawn from those of all attributes together have these directions, too, but belong to no attribute.
+Layers have preferred directions, so that the subspaces of any two fits overlap far beyond Haar-random ones. A basis
+whose first column is the first of a random attribute, its second the second of another, and so on, has these
+directions, too, and the strongest of them first, but belongs to no attribute.
 """
 
 from __future__ import annotations
@@ -44,7 +45,7 @@ def shuffled_labels(
     draws: int = 200,
     seed: int = 0,
 ) -> dict[str, Placebo]:
-    """Measures overlaps of a subspace with bases whose columns are drawn from those of all references together.
+    """Measures overlaps of a subspace with bases each of whose columns is that of a random reference.
 
     Args:
         own: what is compared with the references.
@@ -63,18 +64,18 @@ def shuffled_labels(
     if len(references) < 2 or not paths:
         return {}
     found: dict[str, list[Tensor]] = {name: [] for name in references}
+    names = list(references)
     with one_thread():
         for path in paths:
             pool = torch.cat([layers[path] for layers in columns.values()], dim=1)
             basis, coordinates = torch.linalg.qr(pool)  # (192, 64) -> (192, 64), (64, 64)
             inside = torch.linalg.qr(mine[path]).Q.T @ basis
-            by_width: dict[int, Tensor] = {}
-            for name, layers in columns.items():
-                width = layers[path].shape[1]
-                if width not in by_width:
-                    rng = generator(seed, "shuffled labels", side, path, width)
-                    by_width[width] = _overlaps(inside, coordinates, width, draws, rng)
-                found[name].append(by_width[width])
+            widths = [columns[name][path].shape[1] for name in names]
+            rng = generator(seed, "shuffled labels", side, path)
+            chosen = _choices(widths, draws, rng)
+            for name, width in zip(names, widths, strict=True):
+                drawn = torch.linalg.qr(coordinates.T[chosen[:, :width]].mT).Q  # (draws, 64, 16)
+                found[name].append((inside @ drawn).square().sum((1, 2)) / min(width, len(inside)))
     means = {name: torch.stack(layers).mean(0) for name, layers in found.items()}
     return {name: Placebo(float(values.mean()), float(values.std())) for name, values in means.items()}
 
@@ -84,9 +85,11 @@ def _columns(basis: SubspaceBasis, side: str) -> dict[str, Tensor]:
     return {path: columns.detach().to("cpu", torch.float64) for path, columns in layers.items() if columns.shape[1]}
 
 
-def _overlaps(inside: Tensor, coordinates: Tensor, width: int, draws: int, rng: np.random.Generator) -> Tensor:
-    """``(draws,)`` phi of what lies ``inside`` the pool with the span of ``width`` columns drawn from it."""
-    chosen = torch.from_numpy(rng.permuted(np.tile(np.arange(coordinates.shape[1]), (draws, 1)), axis=1)[:, :width])
-    drawn = torch.linalg.qr(coordinates.T[chosen].mT).Q  # (draws, 64, 16)
-    overlap: Tensor = (inside @ drawn).square().sum((1, 2)) / min(width, len(inside))
-    return overlap
+def _choices(widths: list[int], draws: int, rng: np.random.Generator) -> Tensor:
+    """``(draws, widest)``: for every place the index in the pool of that column of a random reference that has it."""
+    firsts = np.concatenate([[0], np.cumsum(widths)[:-1]])
+    places = []
+    for place in range(max(widths)):
+        having = [first for first, width in zip(firsts, widths, strict=True) if width > place]
+        places.append(rng.choice(having, size=draws) + place)
+    return torch.from_numpy(np.stack(places, axis=1))

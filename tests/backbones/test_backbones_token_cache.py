@@ -39,6 +39,15 @@ def test_each_image_is_encoded_once_and_answers_stay(tiny: VGGT, images: Tensor,
     assert encoded[-1] == 8  # outside of the block nothing is kept
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_it_works_under_autocast(tiny: VGGT, images: Tensor, encoded: list[int], dtype: torch.dtype) -> None:
+    """Autocast to bfloat16 on a CPU refuses to stack float16 tensors, which is what the cache keeps."""
+    with torch.autocast("cpu", dtype), tiny.cached_encoder():
+        first, again = tiny(images), tiny(images)
+    assert encoded == [8]
+    assert torch.equal(first.depth, again.depth)
+
+
 def test_gradients_of_what_trains_stay(tiny: VGGT, images: Tensor, encoded: list[int]) -> None:
     weight = tiny.aggregator.frame_blocks[0].attn.qkv.weight
 
