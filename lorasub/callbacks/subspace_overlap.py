@@ -43,7 +43,7 @@ class SubspaceOverlap(Callback):
     """Compares the adapter's own subspace with reference bases, against chance and against shuffled labels.
 
     Layers have preferred directions, so that any two fits overlap far beyond Haar-random subspaces. What speaks of an
-    attribute is the distance from bases each of whose columns was taken from a random reference. References that were
+    attribute is a z against shuffled labels that is clearly above those of the other references. References that were
     made from this very adapter, or from one with the same start, are named. A projected fit is confined to its basis;
     for it the table says which of the basis's columns it uses.
 
