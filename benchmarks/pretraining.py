@@ -15,8 +15,8 @@ backward
 optimiser    clipping, the update, averaged weights, and everything else around the step
 
 On a GPU the clock waits for the device at every boundary, so that phases add up; a fit without a clock overlaps them.
-``describing`` is what one process takes to describe a scene, wherever that happens. ``--clock cpu`` counts CPU time of the
-process, which other work on the machine disturbs less; it means something on a CPU, with one thread and no workers.
+``describing`` is what one process takes to describe a scene, wherever that happens. ``--clock cpu`` counts the CPU time
+of the process, which other work on the machine disturbs less: for a CPU, with one thread and no workers.
 """
 
 from __future__ import annotations
