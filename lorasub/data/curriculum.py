@@ -1,4 +1,4 @@
-"""What is seen in each step of pre-training: stages, kinds of scenes, and when scenes come into a pool and leave it.
+"""The scenes of each step of pre-training: stages, kinds, and a timetable of the pool that they are kept in.
 
 Everything here is a pure function of the seed and the step's number.
 """
@@ -18,7 +18,7 @@ Described = tuple[SceneDescription | None, ...]
 
 @dataclass(frozen=True, kw_only=True)
 class Stage:
-    """What training steps see from a certain step on.
+    """Settings of the training steps from a certain step on.
 
     Attributes:
         from_step: the first step of the stage; it lasts until the next one begins.
@@ -56,7 +56,7 @@ class Stage:
 
 @dataclass(frozen=True, slots=True)
 class PoolPlan:
-    """When scenes come into the pool of a stage and leave it; all in numbers of batches.
+    """Timetable of a stage's pool, in numbers of batches.
 
     A block of ``renewed`` batches enters after every ``renewed * reuse`` steps, when the oldest block leaves. A pass
     over the pool takes ``size`` steps, each of which takes another part of a random order of its places.

@@ -34,7 +34,7 @@ from lorasub.structures import SceneBatch
 
 
 class StepScenes(NamedTuple):
-    """What workers prepare for a step.
+    """A step's number, and the new scenes that loader processes have described for it.
 
     Attributes:
         step: its number.
@@ -145,7 +145,7 @@ class PretrainingScenes(SyntheticScenes):
         return StepLoader(steps, functools.partial(trained_batches, self.trainer), self.training_workers)
 
     def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> SceneBatch:
-        """Render what is to be trained or validated on, on the device that trains."""
+        """Render training and held-out scenes on the device that trains."""
         if isinstance(batch, StepScenes):
             assert self.trainer is not None
             device, ranks = self.trainer.strategy.root_device, (self.trainer.global_rank, self.trainer.world_size)
@@ -162,7 +162,7 @@ class PretrainingScenes(SyntheticScenes):
         world_size: int = 1,
         described: Described | None = None,
     ) -> SceneBatch:
-        """What one process is trained on in one step; the same whenever it is asked for.
+        """Make one process's batch of one step; it is the same whenever it is asked for.
 
         Args:
             step: number of the step.
