@@ -75,7 +75,7 @@ PRESETS: dict[str, Preset] = {
             dense_channels=(24, 48, 96, 96),
         ),
         packaged="nano.safetensors",
-        sha256="cee51126b580023a4d1c1984c20e7bec15f827b81cd808bb25da74362e4f746a",
+        sha256="8fa954e46dade38c9018fef5c95b8a62009fec67b0d85df1d495513f27ae3efd",
     ),
 }
 
