@@ -169,7 +169,8 @@ class _RotatedQueriesKeys(torch.autograd.Function):
     def backward(ctx: Any, to_q: Tensor, to_k: Tensor, to_v: Tensor) -> tuple[Tensor | None, ...]:
         qkv, mean, rstd, q_weight, k_weight, cos, signed_sin = ctx.saved_tensors
         both = qkv[:, :, :2]
-        gradient = _rotate_back(torch.stack((to_q.transpose(1, 2), to_k.transpose(1, 2)), dim=2), cos, signed_sin)
+        gradient = torch.stack((to_q.transpose(1, 2), to_k.transpose(1, 2)), dim=2)
+        gradient = _rotate(gradient, cos, signed_sin, back=True)
         affine = _affine_gradients(gradient, both, mean, rstd, ctx.needs_input_grad[1:5])
         for index, weight in enumerate((q_weight, k_weight)):
             gradient[:, :, index].mul_(weight)
@@ -179,24 +180,19 @@ class _RotatedQueriesKeys(torch.autograd.Function):
         return torch.cat((to_both, to_v.transpose(1, 2)[:, :, None]), dim=2), *affine, None, None, None
 
 
-def _rotate(x: Tensor, cos: Tensor, signed_sin: Tensor) -> Tensor:
-    """Rotate ``[B, N, 2, heads, head_dim]`` by tables ``[N, head_dim]``, as ``apply_rotary`` does."""
+def _rotate(x: Tensor, cos: Tensor, signed_sin: Tensor, *, back: bool = False) -> Tensor:
+    """Rotate ``[B, N, 2, heads, head_dim]`` by tables ``[N, head_dim]``, as ``apply_rotary`` does.
+
+    ``back`` is the transpose, a rotation by the opposite angle: the sines of a pair change places.
+    """
     rotated = x * _over_heads(cos)
     (first, second), (to_first, to_second) = _pairs(x), _pairs(rotated)
     sin_first, sin_second = _pairs(_over_heads(signed_sin))
+    if back:
+        sin_first, sin_second = sin_second, sin_first
     to_first.addcmul_(second, sin_first)
     to_second.addcmul_(first, sin_second)
     return rotated
-
-
-def _rotate_back(gradient: Tensor, cos: Tensor, signed_sin: Tensor) -> Tensor:
-    """The transpose of :func:`_rotate`: the sines change sides."""
-    back = gradient * _over_heads(cos)
-    (first, second), (to_first, to_second) = _pairs(gradient), _pairs(back)
-    sin_first, sin_second = _pairs(_over_heads(signed_sin))
-    to_first.addcmul_(second, sin_second)
-    to_second.addcmul_(first, sin_first)
-    return back
 
 
 def _over_heads(table: Tensor) -> Tensor:
