@@ -129,11 +129,12 @@ def test_combined_basis_is_fitted_in_and_exported(
     assert main(fit) == 0
     run_folder = tmp_path / "runs" / "geometry" / "0"
     overlap = read_json(run_folder / "overlap.json")
-    assert [(report["first"], report["second"]) for report in overlap["reports"]] == [
-        ("this fit", "geometry"),
-        ("this fit", "texture"),
-    ]
-    assert (run_folder / "figures" / "overlap.png").is_file()
+    # it is confined to its basis: not where it lies is told, but which columns it uses
+    assert {(row["origin"], row["side"]) for row in overlap["used_columns"]} == {
+        (attribute, side) for attribute in "gt" for side in ("output", "input")
+    }
+    assert (run_folder / "figures" / "used_columns.png").is_file()
+    assert "reports" not in overlap
 
     told = run(["inspect", run_folder], capsys)
     assert told["kind"] == "adapter (projected)"
