@@ -14,6 +14,7 @@ from lorasub.adapters.attention import AdaptedAttention, take_adapter
 from lorasub.adapters.fused import FactorCasts
 from lorasub.adapters.layer import AdapterLayer
 from lorasub.adapters.lora import LoRALinear
+from lorasub.adapters.projected import ProjectedLinear
 from lorasub.adapters.saving import load_into, save_adapters
 from lorasub.adapters.table import ParameterTable, count_parameters
 from lorasub.adapters.targets import base_modules, base_parameters, shorten
@@ -57,7 +58,8 @@ class AdapterSet:
         self.base_model_hash = base_model_hash
         self.bases: dict[str, SubspaceBasis] = {}
         self._trained_before = trained_before
-        self._casts = FactorCasts(model, [layer for layer in layers.values() if isinstance(layer, LoRALinear)])
+        factored = [layer for layer in layers.values() if isinstance(layer, LoRALinear | ProjectedLinear)]
+        self._casts = FactorCasts(model, factored)
         setattr(model, _ATTRIBUTE, self)
 
     def __repr__(self) -> str:

@@ -7,16 +7,14 @@ from collections.abc import Iterable
 import torch
 from torch import nn
 
-from lorasub.adapters.projected import ProjectedLayer
-
 
 @torch.no_grad()
 def cast_frozen_weights(modules: Iterable[nn.Module], dtype: torch.dtype = torch.bfloat16) -> int:
     """Store the frozen weights of matrix products in a lower precision, for good.
 
     Under autocast results stay the same bit for bit, since autocast casts the same values anew in every step; half of
-    the memory and one cast a step and weight are saved. Linear and Conv2d layers are cast, and the bases of projected
-    layers; normalisations, LayerScales, tokens and everything that is trained stay as they are.
+    the memory and one cast a step and weight are saved. Linear and Conv2d layers are cast; normalisations, LayerScales,
+    tokens, the bases of projected layers (they are exported) and everything that is trained stay as they are.
 
     Call it after adapters are injected: their starting values and the base model's hash are taken from the full
     precision. Merging into a cast model would round the merged weights; merge into the model as it is loaded.
@@ -31,10 +29,7 @@ def cast_frozen_weights(modules: Iterable[nn.Module], dtype: torch.dtype = torch
     count = 0
     for module in modules:
         for layer in module.modules():
-            tensors = list(layer.parameters(recurse=False)) if isinstance(layer, nn.Linear | nn.Conv2d) else []
-            if isinstance(layer, ProjectedLayer):
-                tensors += [layer.Q_out, layer.Q_in]  # type: ignore[list-item]
-            for tensor in tensors:
+            for tensor in layer.parameters(recurse=False) if isinstance(layer, nn.Linear | nn.Conv2d) else ():
                 if not tensor.requires_grad and tensor.dtype != dtype:
                     tensor.data = tensor.data.to(dtype)
                     count += tensor.numel()

@@ -19,7 +19,7 @@ from torch.autograd.function import once_differentiable
 from torch.nn import functional as F  # noqa: N812
 from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 
-#: A (r, in) and B (out, r).
+#: Two matrices that a layer's update is made of, such as A (r, in) and B (out, r).
 Factors = tuple[Tensor, Tensor]
 
 
@@ -58,12 +58,18 @@ def linear_with_update(
         ``(..., out)``.
     """
     dtype = product_dtype(x)
-    if cast is None or cast[0].dtype != dtype or cast[0].device != x.device:
-        cast = A.detach().to(dtype), B.detach().to(dtype)
+    cast = factors_for(dtype, x.device, (A.detach(), B.detach()), cast)
     result: Tensor = _LinearWithUpdate.apply(  # type: ignore[no-untyped-call]
         x.to(dtype), base.weight, base.bias, A, B, *cast, scale
     )
     return result
+
+
+def factors_for(dtype: torch.dtype, device: torch.device, factors: Factors, cast: Factors | None) -> Factors:
+    """Both factors in a dtype: those that were cast together, if they fit, else cast now."""
+    if cast is not None and cast[0].dtype == dtype and cast[0].device == device:
+        return cast
+    return factors[0].to(dtype), factors[1].to(dtype)
 
 
 class _LinearWithUpdate(torch.autograd.Function):
@@ -117,12 +123,12 @@ def _without_autocast(device_type: str) -> contextlib.AbstractContextManager[obj
 
 
 class FactoredLayer(Protocol):
-    """A layer whose factors :class:`FactorCasts` casts for it."""
+    """A layer with two matrices that :class:`FactorCasts` casts for it."""
 
     cast_factors: Factors | None
 
     def factors(self) -> Factors:
-        """A and B as they are trained."""
+        """The matrices in full precision: A and B as they are trained, or the two frozen bases."""
         ...
 
 

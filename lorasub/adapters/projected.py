@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
-from lorasub.adapters.fused import can_fuse, linear_with_update, product_dtype
+from lorasub.adapters.fused import Factors, can_fuse, factors_for, linear_with_update, product_dtype
 from lorasub.adapters.layer import AdapterLayer, adapter_dtype, add_product, conv_with
 from lorasub.errors import ArtefactError, ConfigError
 from lorasub.subspaces.basis import LayerSubspace
@@ -95,14 +95,20 @@ class ProjectedLinear(ProjectedLayer):
     """Projected-subspace LoRA on a Linear layer."""
 
     base_layer: nn.Linear
+    cast_factors: Factors | None = None
 
     def forward(self, x: Tensor) -> Tensor:
         """See :meth:`AdapterLayer.forward`; base layer and update in one operation where that is possible."""
         if self.merged or not self.enabled or self.lora_dropout is not None or not can_fuse(self.base_layer):
             return super().forward(x)
         dtype = product_dtype(x)
-        B = self.Q_out.to(dtype) @ self.M.to(dtype)  # (3072, 64) @ (64, 64)
-        return linear_with_update(x, self.base_layer, self.Q_in.T, B, self.scale)
+        Q_out, Q_in = factors_for(dtype, x.device, self.factors(), self.cast_factors)
+        B = Q_out @ self.M.to(dtype)  # (3072, 64) @ (64, 64)
+        return linear_with_update(x, self.base_layer, Q_in.T, B, self.scale)
+
+    def factors(self) -> Factors:
+        """``Q_out`` and ``Q_in``."""
+        return self.Q_out, self.Q_in
 
     def add_update(self, x: Tensor, result: Tensor) -> Tensor:
         """See :meth:`AdapterLayer.add_update`."""
