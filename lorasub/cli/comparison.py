@@ -12,7 +12,7 @@ from lorasub.files import write_csv
 from lorasub.metrics.comparison import Difference, compare_results
 from lorasub.metrics.results import Results, plain_number
 
-_EXAMPLE = "lorasub compare lora=runs/lora/0 ours=runs/projected/0"
+_EXAMPLE = "lorasub compare lora=runs/lora/0_test ours=runs/projected/0_test"
 
 
 def run(verb: str, arguments: Sequence[str]) -> None:

@@ -119,7 +119,9 @@ def _naming(configs: Sequence[str], words: Sequence[str]) -> Iterator[None]:
         yield
     except ConfigError as error:
         wrong = re.search(r"'(?:--)?([^']+)'", str(error))
-        typed = wrong is not None and any(wrong[1] in word for word in words if word not in configs)
+        typed = wrong is not None and any(
+            re.search(rf"(^|[.=-]){re.escape(wrong[1])}($|[.=])", word) for word in words if word not in configs
+        )
         if not configs or typed:
             raise
         raise ConfigError(f"{error} (read: {', '.join(configs)})") from None
