@@ -24,4 +24,5 @@ def show_log_lines(*, always: bool = False) -> None:
     """
     if not (_log.handlers if always else _log.hasHandlers()):
         _log.addHandler(CurrentStderr())
+    if _log.level == logging.NOTSET and (always or not _log.isEnabledFor(logging.INFO)):
         _log.setLevel(logging.INFO)
