@@ -147,8 +147,9 @@ def test_peft_reads_what_is_exported(make: Callable[[], Backbone], images: Tenso
 
 def test_subspaces_are_mined_compared_and_trained_in(make: Callable[[], Backbone], tmp_path: Path) -> None:
     for index in range(2):
-        torch.manual_seed(10 + index)
-        moved(ls.inject_adapters(make(), SPECS["lora"]()), seed=index).save(tmp_path / str(index))
+        model = make()
+        torch.manual_seed(10 + index)  # adapters that start alike are refused
+        moved(ls.inject_adapters(model, SPECS["lora"]()), seed=index).save(tmp_path / str(index))
     basis = ls.mine_subspace([tmp_path / "0", tmp_path / "1"], dim=2)
     report = ls.subspace_overlap(basis, basis)
     assert report.layers
