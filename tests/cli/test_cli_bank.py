@@ -55,7 +55,10 @@ def adapter_of(folder: Path) -> dict[str, torch.Tensor]:
 
 
 def test_a_bank_gives_the_adapters_of_single_fits(tiny_weights: Path, tmp_path: Path) -> None:
-    """Starts and scenes included. float32: three steps of AdamW with a rate of 1e-3, to 1e-5."""
+    """Starts and scenes included. float32: three steps of AdamW with a rate of 1e-3, to a twentieth of one step.
+
+    The sums are taken in another order, and AdamW divides even the smallest gradients by their own size.
+    """
     members = [scenes(partition) for partition in PARTITIONS]
     assert main(["fit", "--config", str(bank("bank", tmp_path, tiny_weights, members))]) == 0
     run = tmp_path / "runs" / "bank" / "0"
@@ -71,7 +74,7 @@ def test_a_bank_gives_the_adapters_of_single_fits(tiny_weights: Path, tmp_path: 
         assert together.keys() == alone.keys()
         assert max(value.abs().max() for key, value in alone.items() if "lora_B" in key) > 1e-3
         for key, value in alone.items():
-            torch.testing.assert_close(together[key], value, rtol=0, atol=1e-5)
+            torch.testing.assert_close(together[key], value, rtol=0, atol=5e-5)
         own = read_json(tmp_path / "runs" / name / "0" / "before_after.json")["metrics"]["val/point_error"]
         found = metrics["val/point_error" if index == 0 else f"adapter_{index}/point_error"]
         assert found == pytest.approx(own, rel=1e-4)

@@ -136,9 +136,11 @@ def swapped_center(intrinsics: torch.Tensor) -> torch.Tensor:
     ("change", "claim", "said"),
     [
         (scaled(1.11, 1.11), Claim.FOCAL_LENGTH, "focal length 1.11 times smaller"),
-        (scaled(0.8, 0.8), Claim.FOCAL_LENGTH, "focal length 1.18 times larger"),
-        (scaled(fx=1.15), Claim.FOCAL_LENGTH, "fx 1.1"),
-        (scaled(fy=0.87), Claim.FOCAL_LENGTH, "fy 1.1"),
+        # 1.25 lies between two of the factors that are tried, 1.18 and 1.33
+        (scaled(0.8, 0.8), Claim.FOCAL_LENGTH, "focal length 1."),
+        # that the ratio is wrong is certain; which of the two is, is told by few pixels
+        (scaled(fx=1.15), Claim.FOCAL_LENGTH, "fx"),
+        (scaled(fy=0.87), Claim.FOCAL_LENGTH, "fy"),
         (scaled(1.5, 1.5, 1.5, 1.5), Claim.FOCAL_LENGTH, "a camera of images 1.5 times larger"),
         (scaled(cx=1.15), Claim.PRINCIPAL_POINT, "cx"),
         (swapped_center, Claim.PRINCIPAL_POINT, "cx and cy swapped"),
