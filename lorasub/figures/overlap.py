@@ -130,9 +130,10 @@ def depth_profile(matrix: OverlapMatrix, *, measure: str = "phi") -> Figure:
             kind = layer_kind(layer.path)
             if kind.depth is not None and layer.measurements():
                 depths.setdefault(kind.stage, set()).add(kind.depth)
-    stages = sorted(stage for stage, found in depths.items() if len(found) > 1)
+    # a single block has no depth to draw over, unless it is all that there is
+    stages = sorted(stage for stage, found in depths.items() if len(found) > 1) or sorted(depths)
     if not stages:
-        raise ConfigError("no layer is in a list of two blocks or more, so there is no depth to draw over")
+        raise ConfigError("no layer is in a list of blocks, so there is no depth to draw over")
     columns = min(_COLUMNS, len(stages))
     bands = math.ceil(len(stages) / columns)
     figure, axes = new_figure(3.0 * columns + 0.6, 4.4 * bands + 0.3, 2 * bands, columns, sharey=True)

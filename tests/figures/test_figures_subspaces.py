@@ -150,7 +150,7 @@ def test_profile_has_within_and_between_lines(matrix: OverlapMatrix) -> None:
 
 def test_profile_needs_blocks() -> None:
     bases = {name: random_basis({"head": (30, 20)}, 2, seed=i) for i, name in enumerate("ab")}
-    with pytest.raises(ConfigError, match="no layer is in a list of two blocks or more"):
+    with pytest.raises(ConfigError, match="no layer is in a list of blocks"):
         depth_profile(overlap_matrix(bases))
 
 

@@ -48,7 +48,9 @@ FITTED = tuple(fitted(attribute, partition) for attribute in ATTRIBUTES for part
 def root(tmp_path: Path) -> Path:
     """A store with four adapters of each attribute: its own direction, strong, and something else."""
     for adapter in FITTED:
-        adapters = inject_adapters(network(), LoRA(r=3, targets="all"))
+        model = network()
+        torch.manual_seed(100 + 10 * adapter.partition + ATTRIBUTES.index(adapter.attribute))  # starts of their own
+        adapters = inject_adapters(model, LoRA(r=3, targets="all"))
         generator = torch.Generator().manual_seed(10 * adapter.partition + ATTRIBUTES.index(adapter.attribute))
         with torch.no_grad():
             for name, factor in adapters.trainable_parameters().items():
