@@ -31,10 +31,16 @@ def product_dtype(x: Tensor) -> torch.dtype:
     return x.dtype
 
 
-def can_fuse(base: nn.Module) -> bool:
-    """Whether a layer is a plain frozen Linear; others (quantised, trained, compiled) go the usual way."""
+def can_fuse(base: nn.Module, x: Tensor) -> bool:
+    """Returns whether a layer is a plain frozen Linear whose fused form is the faster one for an input.
+
+    Others (quantised, trained, compiled) go the usual way, and so does evaluation in float32 on a CPU, which has no
+    launches to save.
+    """
+    evaluated = x.device.type == "cpu" and not torch.is_grad_enabled() and product_dtype(x) == torch.float32
     return (
-        type(base) is nn.Linear
+        not evaluated
+        and type(base) is nn.Linear
         and not base.weight.requires_grad
         and (base.bias is None or not base.bias.requires_grad)
         and not torch.compiler.is_compiling()

@@ -128,7 +128,7 @@ class LoRALinear(LoRALayer):
     def forward(self, x: Tensor) -> Tensor:
         """See :meth:`AdapterLayer.forward`; base layer and update in one operation where that is possible."""
         plain = self.merged or not self.enabled or self.lora_dropout is not None or self.start_A is not None
-        if plain or not can_fuse(self.base_layer):
+        if plain or not can_fuse(self.base_layer, x):
             return super().forward(x)
         return linear_with_update(x, self.base_layer, *self.factors(), self.scale, self.cast_factors)
 

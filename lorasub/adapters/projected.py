@@ -99,7 +99,7 @@ class ProjectedLinear(ProjectedLayer):
 
     def forward(self, x: Tensor) -> Tensor:
         """See :meth:`AdapterLayer.forward`; base layer and update in one operation where that is possible."""
-        if self.merged or not self.enabled or self.lora_dropout is not None or not can_fuse(self.base_layer):
+        if self.merged or not self.enabled or self.lora_dropout is not None or not can_fuse(self.base_layer, x):
             return super().forward(x)
         dtype = product_dtype(x)
         Q_out, Q_in = factors_for(dtype, x.device, self.factors(), self.cast_factors)

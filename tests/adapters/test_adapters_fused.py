@@ -40,7 +40,7 @@ def test_output_and_gradients_are_those_of_the_formula(shape: tuple[int, ...]) -
     x = torch.randn(shape, dtype=torch.float64, requires_grad=True)
     A = torch.randn(3, 12, dtype=torch.float64, requires_grad=True)
     B = torch.randn(20, 3, dtype=torch.float64, requires_grad=True)
-    assert can_fuse(base)
+    assert can_fuse(base, x)
     found = linear_with_update(x, base, A, B, 0.5)
     expected = x @ base.weight.T + base.bias + 0.5 * (x @ A.T) @ B.T
     assert torch.allclose(found, expected)
@@ -56,11 +56,15 @@ def test_only_plain_frozen_layers_are_fused() -> None:
     class Quantised(nn.Linear):
         pass
 
-    frozen = nn.Linear(3, 3).requires_grad_(False)
-    assert can_fuse(frozen)
-    assert not can_fuse(nn.Linear(3, 3))
-    assert not can_fuse(Quantised(3, 3).requires_grad_(False))
-    assert not can_fuse(nn.Conv2d(3, 3, 1).requires_grad_(False))
+    frozen, x = nn.Linear(3, 3).requires_grad_(False), torch.ones(2, 3)
+    assert can_fuse(frozen, x)
+    assert not can_fuse(nn.Linear(3, 3), x)
+    assert not can_fuse(Quantised(3, 3).requires_grad_(False), x)
+    assert not can_fuse(nn.Conv2d(3, 3, 1).requires_grad_(False), x)
+    with torch.no_grad():
+        assert not can_fuse(frozen, x)
+        with torch.autocast("cpu", torch.bfloat16):
+            assert can_fuse(frozen, x)
 
 
 @pytest.mark.parametrize("spec", SPECS)

@@ -29,14 +29,21 @@ def config(name: str, folder: Path, weights: Path, adapter: str, data: dict[str,
     content = {
         "seed_everything": 3,
         "run": {"folder": str(folder / "runs"), "name": name},
-        "trainer": {"accelerator": "cpu", "max_steps": 3, "val_check_interval": 3, "enable_progress_bar": False},
+        "trainer": {
+            "accelerator": "cpu",
+            "precision": "32-true",
+            "max_steps": 3,
+            "val_check_interval": 3,
+            "enable_progress_bar": False,
+        },
         "panels": {"scenes": 0},
         "model": {
             "class_path": "GeometryTask",
             "init_args": {
                 "backbone": {"class_path": "lorasub.VGGT.from_pretrained", "init_args": {"source": str(weights)}},
                 "adapter": {"class_path": adapter, "init_args": options},
-                "optimizer": {"class_path": "torch.optim.AdamW", "init_args": {"lr": 1e-3, "weight_decay": 0.05}},
+                # not AdamW: it makes a whole step of a gradient that is nothing but rounding
+                "optimizer": {"class_path": "torch.optim.SGD", "init_args": {"lr": 0.05, "weight_decay": 0.05}},
             },
         },
         "data": data,
@@ -55,10 +62,7 @@ def adapter_of(folder: Path) -> dict[str, torch.Tensor]:
 
 
 def test_a_bank_gives_the_adapters_of_single_fits(tiny_weights: Path, tmp_path: Path) -> None:
-    """Starts and scenes included. float32: three steps of AdamW with a rate of 1e-3, to a twentieth of one step.
-
-    The sums are taken in another order, and AdamW divides even the smallest gradients by their own size.
-    """
+    """Starts and scenes included: three steps of SGD in float32, to 1e-5."""
     members = [scenes(partition) for partition in PARTITIONS]
     assert main(["fit", "--config", str(bank("bank", tmp_path, tiny_weights, members))]) == 0
     run = tmp_path / "runs" / "bank" / "0"
@@ -74,7 +78,7 @@ def test_a_bank_gives_the_adapters_of_single_fits(tiny_weights: Path, tmp_path: 
         assert together.keys() == alone.keys()
         assert max(value.abs().max() for key, value in alone.items() if "lora_B" in key) > 1e-3
         for key, value in alone.items():
-            torch.testing.assert_close(together[key], value, rtol=0, atol=5e-5)
+            torch.testing.assert_close(together[key], value, rtol=0, atol=1e-5)
         own = read_json(tmp_path / "runs" / name / "0" / "before_after.json")["metrics"]["val/point_error"]
         found = metrics["val/point_error" if index == 0 else f"adapter_{index}/point_error"]
         assert found == pytest.approx(own, rel=1e-4)

@@ -128,7 +128,9 @@ def rotated_queries_keys(
     Returns:
         ``[B, heads, N, head_dim]`` each, in the dtype of ``qkv``.
     """
-    if torch.compiler.is_compiling():
+    # without gradients a CPU has neither launches nor saved tensors to spare, and contiguous copies are faster there
+    evaluated = qkv.device.type == "cpu" and not torch.is_grad_enabled() and compute_dtype(qkv) == torch.float32
+    if torch.compiler.is_compiling() or evaluated:
         q, k, v = qkv.permute(2, 0, 3, 1, 4).unbind(0)
         return apply_rotary(q_norm(q), table).to(v.dtype), apply_rotary(k_norm(k), table).to(v.dtype), v
     cos, signed_sin = (half.to(qkv.dtype) for half in table)
