@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from depth_models import depth_anything
 from torch import Tensor
 
 import lorasub as ls
@@ -14,64 +15,24 @@ from lorasub import Backbone, Predictions
 from lorasub.adapters import load_adapters
 
 
-def vggt() -> Backbone:
-    return ls.VGGT(
-        ls.VGGTConfig(
-            image_size=28,
-            embed_dim=16,
-            num_heads=2,
-            encoder_depth=1,
-            num_pairs=4,
-            taps=(0, 1, 2, 3),
-            camera_heads=2,
-            camera_depth=1,
-            camera_iterations=2,
-            dense_features=8,
-            dense_channels=(8, 8, 8, 8),
-        )
-    )
+def depth_model() -> Backbone:
+    """Metric, so that its depth needs no inverse."""
+    return ls.TransformersDepth(depth_anything("metric"), model_id="tiny-depth-anything")
 
 
-def depth_anything() -> Backbone:
-    """Depth Anything of ``transformers``, metric, with random weights."""
-    transformers = pytest.importorskip("transformers")
-    encoder = transformers.Dinov2Config(
-        hidden_size=16,
-        num_hidden_layers=4,
-        num_attention_heads=2,
-        mlp_ratio=2,
-        image_size=28,
-        patch_size=14,
-        out_features=["stage1", "stage2", "stage3", "stage4"],
-        reshape_hidden_states=False,
-    )
-    config = transformers.DepthAnythingConfig(
-        backbone_config=encoder,
-        reassemble_hidden_size=16,
-        patch_size=14,
-        neck_hidden_sizes=[8, 8, 8, 8],
-        fusion_hidden_size=8,
-        head_hidden_size=8,
-        depth_estimation_type="metric",
-        max_depth=4,
-    )
-    return ls.TransformersDepth(transformers.DepthAnythingForDepthEstimation(config), model_id="tiny-depth-anything")
-
-
-BACKBONES: dict[str, Callable[[], Backbone]] = {"vggt": vggt, "depth_anything": depth_anything}
 SPECS: dict[str, Callable[[], ls.AdapterSpec]] = {
     "lora": lambda: ls.LoRA(r=2, targets="blocks"),
     "projected": lambda: ls.RandomBasis(dim=4, targets="blocks"),
 }
 
 
-@pytest.fixture(params=BACKBONES)
-def make(request: pytest.FixtureRequest) -> Callable[[], Backbone]:
+@pytest.fixture(params=["vggt", "depth_anything"])
+def make(request: pytest.FixtureRequest, tiny_config: ls.VGGTConfig) -> Callable[[], Backbone]:
     """The same weights whenever it is called."""
 
     def build() -> Backbone:
         torch.manual_seed(0)
-        model = BACKBONES[request.param]().eval()
+        model = (ls.VGGT(tiny_config) if request.param == "vggt" else depth_model()).eval()
         if not next(model.parameters()).is_meta:
             with torch.no_grad():  # initial weights are so small that gradients vanish
                 for parameter in model.parameters():

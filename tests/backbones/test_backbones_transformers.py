@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import torch
+from depth_models import NECK, depth_anything
 
 from lorasub import TransformersDepth
 from lorasub.cli.main import main
@@ -17,30 +18,6 @@ from lorasub.errors import ConfigError
 from lorasub.files import read_json
 
 transformers = pytest.importorskip("transformers")
-NECK: dict[str, Any] = {"neck_hidden_sizes": [8, 8, 8, 8], "fusion_hidden_size": 8}
-
-
-def depth_anything(kind: str) -> Any:
-    encoder = transformers.Dinov2Config(
-        hidden_size=16,
-        num_hidden_layers=4,
-        num_attention_heads=2,
-        mlp_ratio=2,
-        image_size=28,
-        patch_size=14,
-        out_features=["stage1", "stage2", "stage3", "stage4"],
-        reshape_hidden_states=False,
-    )
-    config = transformers.DepthAnythingConfig(
-        backbone_config=encoder,
-        reassemble_hidden_size=16,
-        patch_size=14,
-        head_hidden_size=8,
-        depth_estimation_type=kind,
-        max_depth=20,
-        **NECK,
-    )
-    return transformers.DepthAnythingForDepthEstimation(config).eval()
 
 
 def dpt() -> Any:

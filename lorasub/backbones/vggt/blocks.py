@@ -14,15 +14,15 @@ from lorasub.backbones.vggt.rope import RotaryTable, apply_rotary
 
 
 class LayerScale(nn.Module):
-    """Multiplies each channel by a learnt factor (Touvron et al. 2021)."""
+    """Adds a branch to the residual stream, each channel times a learnt factor (Touvron et al. 2021)."""
 
     def __init__(self, dim: int, init: float) -> None:
         super().__init__()
         self.gamma = nn.Parameter(torch.full((dim,), init))
 
-    def forward(self, x: Tensor) -> Tensor:
-        """``[..., dim]`` to the same."""
-        return x * self.gamma
+    def forward(self, x: Tensor, branch: Tensor) -> Tensor:
+        """``x + gamma * branch``, both ``[..., dim]``; as ``x``."""
+        return add_scaled(x, branch, self.gamma)
 
 
 class Mlp(nn.Module):
@@ -104,8 +104,8 @@ class Block(nn.Module):
 
     def forward(self, x: Tensor, rope: RotaryTable | None = None) -> Tensor:
         """``[B, N, dim]`` to the same."""
-        x = add_scaled(x, self.attn(self.norm1(x), rope), self.ls1.gamma)
-        return add_scaled(x, self.mlp(self.norm2(x)), self.ls2.gamma)
+        x = self.ls1(x, self.attn(self.norm1(x), rope))
+        return self.ls2(x, self.mlp(self.norm2(x)))  # type: ignore[no-any-return]
 
 
 def run_block(block: nn.Module, x: Tensor, rope: RotaryTable | None = None, *, checkpointing: bool) -> Tensor:
