@@ -62,7 +62,7 @@ class PosedRGBD(SceneDataModule):
     def __init__(
         self,
         root: str | list[str | CaptureSource],
-        format: str | Reader = "auto",
+        format: Reader | str = "auto",
         base_folder: str = "",
         batch_size: int = 1,
         num_views: int = 4,

@@ -140,22 +140,29 @@ PROTOCOLS: dict[str, Protocol] = {
 }
 
 
-def protocol_metrics(ids: Sequence[str]) -> MetricCollection:
-    """The metrics of several protocols, each result under its protocol's id (those of ``default`` under none).
+def protocol_metrics(protocols: Sequence[str | SceneMetric]) -> MetricCollection:
+    """Makes the metrics of several protocols, each result under its protocol's id (those of ``default`` under none).
 
     Args:
-        ids: keys of :data:`PROTOCOLS`.
+        protocols: keys of :data:`PROTOCOLS`, and metrics of your own.
 
     Raises:
-        ConfigError: an id is unknown or comes twice.
+        ConfigError: an id is unknown, or a protocol or class of metric comes twice.
     """
-    if unknown := [name for name in ids if name not in PROTOCOLS]:
-        raise ConfigError(f"unknown protocol {unknown[0]!r}; choose from {', '.join(PROTOCOLS)}")
-    if len(set(ids)) < len(ids):
-        raise ConfigError(f"a protocol is named twice: {', '.join(ids)}")
     metrics: dict[str, SceneMetric] = {}
-    for name in ids:
-        for metric in PROTOCOLS[name].metrics():
-            metric.protocol_id = None if name == DEFAULT else name
-            metrics["_".join(filter(None, (metric.protocol_id, type(metric).__name__)))] = metric
+    for each in protocols:
+        for metric in [each] if isinstance(each, SceneMetric) else _metrics_of(each):
+            name = "_".join(filter(None, (metric.protocol_id, type(metric).__name__)))
+            if name in metrics:
+                raise ConfigError(f"{name} would be measured twice: name each protocol and each metric once")
+            metrics[name] = metric
     return MetricCollection(dict(metrics), compute_groups=False)
+
+
+def _metrics_of(protocol: str) -> list[SceneMetric]:
+    if protocol not in PROTOCOLS:
+        raise ConfigError(f"unknown protocol {protocol!r}; choose from {', '.join(PROTOCOLS)}, or give a SceneMetric")
+    metrics = PROTOCOLS[protocol].metrics()
+    for metric in metrics:
+        metric.protocol_id = None if protocol == DEFAULT else protocol
+    return metrics

@@ -8,7 +8,7 @@ import torch
 from lorasub.errors import ConfigError
 from lorasub.scenes.description import FIRST_OBJECT, Geometry, Primitive
 from lorasub.scenes.ranges import LAYOUT_RADIUS, GeometryRanges
-from lorasub.scenes.shapes import MAX_PIECES, RECIPES, recipe_table
+from lorasub.scenes.shapes import MAX_PIECES, shape_table
 from lorasub.scenes.streams import Array, BoolArray, Draws, IntArray
 
 MAX_OBJECTS = 25
@@ -19,14 +19,13 @@ _GOLDEN_ANGLE = np.pi * (3.0 - np.sqrt(5.0))
 
 
 def draw_geometry(draws: Draws, ranges: GeometryRanges) -> Geometry:
-    """Objects on the floor of a room, none inside another.
+    """Draws objects on the floor of a room, none inside another.
 
     Raises:
-        ConfigError: an unknown shape, or more objects than there is room for.
+        ConfigError: no shape, an unknown shape, or more objects than there is room for.
     """
-    unknown = sorted(set(ranges.shapes) - set(RECIPES))
-    if unknown or not ranges.shapes:
-        raise ConfigError(f"unknown shapes {unknown}; choose from {sorted(RECIPES)}")
+    if not ranges.shapes:
+        raise ConfigError("shapes is empty; name at least one")
     if not 1 <= ranges.count[0] <= ranges.count[1] <= MAX_OBJECTS:
         raise ConfigError(f"count is {ranges.count}; it is a range of object numbers within 1 to {MAX_OBJECTS}")
     many = MAX_OBJECTS
@@ -49,7 +48,7 @@ def draw_geometry(draws: Draws, ranges: GeometryRanges) -> Geometry:
     # where no wish fits, everything shrinks a little rather than being thrown again: small changes stay small
     spot, shrink = _layout(radius, jitter, spin, present)
     radius = radius * shrink
-    table = {name: values[recipe] for name, values in recipe_table(ranges.shapes).items()}  # [B, M, P, ...]
+    table = {name: values[recipe] for name, values in shape_table(ranges.shapes).items()}  # [B, M, P, ...]
     single = (table["kind"] != Primitive.NONE).sum(-1) == 1
     rotation = _rotation(yaw, np.where(single, tilt, 0.0), axis)  # [B, M, 3, 3]
     half = np.stack([radius, radius * elongation, radius * aspect], axis=-1)  # [B, M, 3]

@@ -141,7 +141,8 @@ class SceneSampler:
                 raise ConfigError(f"{name} is {getattr(self, name)}; it must not be negative")
         if self.bases is not None and self.bases < 1:
             raise ConfigError(f"bases is {self.bases}; the pool needs at least one draw")
-        opaque = sorted(set(self.drawn_from.geometry.shapes) - set(CLEAR_SHAPES))
+        names = [each if isinstance(each, str) else each.name for each in self.drawn_from.geometry.shapes]
+        opaque = sorted(set(names) - set(CLEAR_SHAPES))
         if self.drawn_from.texture.clear > 0 and opaque:
             raise ConfigError(
                 f"clear is {self.drawn_from.texture.clear}, but shapes has {opaque}, which cannot be of glass; take "

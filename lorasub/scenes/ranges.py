@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from lorasub.scenes.indoor.ranges import IndoorRanges
-from lorasub.scenes.shapes import RECIPES
+from lorasub.scenes.shapes import RECIPES, Shape
 
 Range = tuple[float, float]
 #: The four parts of a scene that are drawn independently; each is a field of :class:`SceneRanges`.
@@ -34,7 +34,7 @@ class GeometryRanges:
         aspect: height of an object over its width.
         elongation: depth of an object over its width.
         tilt: angle between an object's axis and the vertical, radians.
-        shapes: which objects occur.
+        shapes: which objects occur: names of :data:`~lorasub.scenes.shapes.RECIPES`, and shapes of your own.
         floating: share of objects that hang in the air, and how high they do.
         room: half width and half depth of the room.
         height: of the room.
@@ -46,7 +46,7 @@ class GeometryRanges:
     aspect: Range = (0.5, 1.8)
     elongation: Range = (0.6, 1.0)
     tilt: Range = (0.0, 0.6)
-    shapes: tuple[str, ...] = tuple(RECIPES)
+    shapes: tuple[str | Shape, ...] = tuple(RECIPES)
     floating: float = 0.15
     elevation: Range = (0.2, 1.0)
     room: Range = (3.7, 5.5)

@@ -1,25 +1,54 @@
 """The objects that occur in scenes: single primitives, and compositions of several into one thing.
 
-Every recipe fits into the cylinder x^2 + y^2 <= 1, |z| <= 1 and stands on z = -1.
+Every shape fits into the cylinder x^2 + y^2 <= 1, |z| <= 1 and stands on z = -1.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
+from lorasub.errors import ConfigError
 from lorasub.scenes.description import Primitive
 
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """One primitive of a recipe, in the object's frame."""
+    """One primitive of a shape, in the object's frame.
+
+    Attributes:
+        kind: which primitive.
+        center: its position.
+        size: its half extents.
+        shape: numbers of the primitive's own, see :class:`~lorasub.scenes.description.Primitive`.
+    """
 
     kind: Primitive
     center: tuple[float, float, float] = (0.0, 0.0, 0.0)
     size: tuple[float, float, float] = (1.0, 1.0, 1.0)
     shape: tuple[float, float, float, float] = (0.0, 0.0, 0.0, 0.0)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shape:
+    """An object of your own, for :attr:`~lorasub.scenes.ranges.GeometryRanges.shapes`.
+
+    Attributes:
+        name: for error messages.
+        pieces: what it is made of. Together they fit into the cylinder x^2 + y^2 <= 1, |z| <= 1.
+
+    Raises:
+        ConfigError: it has no piece, or more than :data:`MAX_PIECES`.
+    """
+
+    name: str
+    pieces: tuple[Piece, ...]
+
+    def __post_init__(self) -> None:
+        if not 1 <= len(self.pieces) <= MAX_PIECES:
+            raise ConfigError(f"shape '{self.name}' has {len(self.pieces)} pieces; it may have 1 to {MAX_PIECES}")
 
 
 _BOX = (0.7, 0.7, 1.0)  # its corners on the unit circle
@@ -79,20 +108,33 @@ RECIPES: dict[str, tuple[Piece, ...]] = {
     ),
 }
 
-#: Primitives of the largest recipe.
+#: Primitives of the largest shape.
 MAX_PIECES = max(len(pieces) for pieces in RECIPES.values())
 
 
-def recipe_table(names: tuple[str, ...]) -> dict[str, np.ndarray]:
-    """Recipes as arrays ``[len(names), MAX_PIECES, ...]``: kind, center, size, shape; unused pieces are NONE."""
+def pieces_of(shape: str | Shape) -> tuple[Piece, ...]:
+    """Returns what a shape is made of.
+
+    Raises:
+        ConfigError: there is none of this name.
+    """
+    if isinstance(shape, Shape):
+        return shape.pieces
+    if shape not in RECIPES:
+        raise ConfigError(f"unknown shape '{shape}'; choose from {', '.join(sorted(RECIPES))}, or give a Shape")
+    return RECIPES[shape]
+
+
+def shape_table(shapes: Sequence[str | Shape]) -> dict[str, np.ndarray]:
+    """Shapes as arrays ``[len(shapes), MAX_PIECES, ...]``: kind, center, size, shape; unused pieces are NONE."""
     table = {
-        "kind": np.full((len(names), MAX_PIECES), int(Primitive.NONE)),
-        "center": np.zeros((len(names), MAX_PIECES, 3)),
-        "size": np.full((len(names), MAX_PIECES, 3), 0.01),
-        "shape": np.zeros((len(names), MAX_PIECES, 4)),
+        "kind": np.full((len(shapes), MAX_PIECES), int(Primitive.NONE)),
+        "center": np.zeros((len(shapes), MAX_PIECES, 3)),
+        "size": np.full((len(shapes), MAX_PIECES, 3), 0.01),
+        "shape": np.zeros((len(shapes), MAX_PIECES, 4)),
     }
-    for row, name in enumerate(names):
-        for column, piece in enumerate(RECIPES[name]):
+    for row, shape in enumerate(shapes):
+        for column, piece in enumerate(pieces_of(shape)):
             for field, array in table.items():
                 array[row, column] = getattr(piece, field)
     return table

@@ -11,7 +11,7 @@ from torchmetrics import MetricCollection
 from lorasub.adapters import AdapterSpec
 from lorasub.backbones import Backbone
 from lorasub.losses import LossTerms, VGGTLoss
-from lorasub.metrics import protocol_metrics
+from lorasub.metrics import SceneMetric, protocol_metrics
 from lorasub.metrics.protocols import DEFAULT
 from lorasub.structures import Predictions, SceneBatch
 from lorasub.tasks.base import OptimizerFactory, SceneTask
@@ -26,7 +26,7 @@ class GeometryTask(SceneTask):
         loss: weights and details of the loss; VGGT's published ones by default.
         optimizer: called with the trainable parameters.
         warmup: share of all steps in which the learning rate rises; a cosine follows.
-        protocols: what validation and test measure: ids of :data:`lorasub.metrics.PROTOCOLS`.
+        protocols: what validation and test measure: ids of :data:`lorasub.metrics.PROTOCOLS`, and metrics of your own.
     """
 
     def __init__(
@@ -36,7 +36,7 @@ class GeometryTask(SceneTask):
         loss: VGGTLoss | None = None,
         optimizer: OptimizerFactory = lambda parameters: AdamW(parameters, lr=1e-3, weight_decay=0.05),
         warmup: float = 0.05,
-        protocols: Sequence[str] = (DEFAULT,),
+        protocols: Sequence[str | SceneMetric] = (DEFAULT,),
     ) -> None:
         super().__init__(backbone, adapter, loss, optimizer, warmup)
         self.protocols = tuple(protocols)

@@ -262,7 +262,7 @@ def test_views_overlap(views: int) -> None:
 @pytest.mark.parametrize(
     ("ranges", "message"),
     [
-        (SceneRanges(geometry=GeometryRanges(shapes=("cube",))), r"unknown shapes \['cube'\]; choose from"),
+        (SceneRanges(geometry=GeometryRanges(shapes=("cube",))), "unknown shape 'cube'; choose from"),
         (SceneRanges(geometry=GeometryRanges(count=(5, 40))), "within 1 to 25"),
         (SceneRanges(texture=TextureRanges(patterns=("fur",))), r"unknown patterns \['fur'\]"),
         (SceneRanges(camera=CameraRanges(paths=("zigzag",))), r"unknown camera paths \['zigzag'\]"),

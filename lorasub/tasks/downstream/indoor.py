@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from lorasub.errors import ConfigError
+from lorasub.metrics import SceneMetric
 from lorasub.structures import SceneBatch
 from lorasub.tasks.geometry import GeometryTask
 
@@ -30,7 +31,7 @@ class IndoorTask(GeometryTask):
     def __init__(
         self,
         max_depth: float = 5.0,
-        protocols: Sequence[str] = ("default", "evo_sim3", "recons_eval_points"),
+        protocols: Sequence[str | SceneMetric] = ("default", "evo_sim3", "recons_eval_points"),
         **arguments: Any,
     ) -> None:
         if not max_depth > 0:
