@@ -128,6 +128,7 @@ def study_job(workplace: Path) -> Job:
     content["methods"]["mined"] |= {"sweep": {"basis": ["combined"]}, "learning_rates": [1.0e-2]}
     content |= {"bases": {"combined": {}}, "ablations": {}, "seeds": [0], "folder": "study"}
     content.pop("removal")
+    content.pop("primary")
     content["adapters"]["data"]["init_args"] |= {**SCENES, "num_scenes": 4}
     content["adapters"]["steps"] = 2
     room = content["downstream"]["transparent"]

@@ -69,17 +69,31 @@ def write_csv(path: str | os.PathLike[str], rows: Sequence[Mapping[str, Any]]) -
 
 
 def read_json(path: str | os.PathLike[str]) -> Any:
-    """Read a JSON file.
+    """Read a JSON file, with or without a byte order mark.
 
     Raises:
         ArtefactError: the file is missing or is not JSON.
     """
     try:
-        return json.loads(Path(path).read_text(encoding="utf-8"))
+        text = Path(path).read_text(encoding="utf-8-sig")
     except OSError as error:
         raise ArtefactError(f"{path} cannot be read: {error.strerror}") from error
-    except (UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise ArtefactError(f"{path} is not valid JSON ({error}); it may be truncated") from error
+    except UnicodeDecodeError as error:
+        raise ArtefactError(f"{path} is not valid JSON (byte {error.start} is not UTF-8)") from error
+    try:
+        return json.loads(text)
+    except RecursionError as error:
+        raise ArtefactError(f"{path} is not valid JSON (nested too deeply)") from error
+    except json.JSONDecodeError as error:
+        raise ArtefactError(f"{path} is not valid JSON ({json_fault(error)})") from error
+
+
+def json_fault(error: json.JSONDecodeError) -> str:
+    """Say what is wrong with a JSON text; that it ends too early only if it does."""
+    if not error.doc.strip():
+        return "the file is empty"
+    cut = error.pos >= len(error.doc.rstrip()) or error.msg.startswith("Unterminated")
+    return f"{error}; it ends too early: is the file truncated?" if cut else str(error)
 
 
 def write_tensors(

@@ -87,3 +87,29 @@ def test_csv_has_every_name_once_and_leaves_gaps_empty(tmp_path: Path) -> None:
     write_csv(tmp_path / "deep" / "rows.csv", [{"a": 1, "b": "x, y"}, {"c": 2.5, "a": 3}])
     with (tmp_path / "deep" / "rows.csv").open(newline="", encoding="utf-8") as file:
         assert list(csv.reader(file)) == [["a", "b", "c"], ["1", "x, y", ""], ["3", "", "2.5"]]
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig"])
+def test_json_of_every_editor_is_read(tmp_path: Path, encoding: str) -> None:
+    (tmp_path / "a.json").write_bytes('{"é": 1}'.encode(encoding))
+    assert read_json(tmp_path / "a.json") == {"é": 1}
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        (b'{"a": [1, 2', "is the file truncated"),
+        (b'{"a": "b', "is the file truncated"),
+        (b"", "the file is empty"),
+        (b" \n", "the file is empty"),
+        (b"{'a': 1}", "Expecting property name"),
+        (b'{"a": 1} 2', "Extra data"),
+        (b'{"a": \xff}', "byte 6 is not UTF-8"),
+        (b"[" * 100_000, "nested too deeply"),
+    ],
+)
+def test_json_is_called_truncated_only_if_it_ends_too_early(tmp_path: Path, content: bytes, says: str) -> None:
+    (tmp_path / "a.json").write_bytes(content)
+    with pytest.raises(ArtefactError, match=says) as told:
+        read_json(tmp_path / "a.json")
+    assert ("file truncated?" in str(told.value)) == ("truncated" in says)

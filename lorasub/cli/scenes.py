@@ -14,6 +14,7 @@ from lorasub.data.synthetic import SyntheticScenes
 from lorasub.errors import ConfigError
 from lorasub.exports.scene_folders import LAYOUTS, Layout
 from lorasub.training.packaged_configs import find_config
+from lorasub.training.sources import read_yaml
 
 
 def run(arguments: Sequence[str]) -> None:
@@ -45,11 +46,7 @@ def _data_of_configs(arguments: Sequence[str], folder: Path) -> list[str]:
     words = [part for word in arguments for part in (word.split("=", 1) if word.startswith("--config=") else [word])]
     for place in [index + 1 for index, word in enumerate(words[:-1]) if word == "--config"]:
         given = find_config(words[place])
-        try:
-            content = yaml.safe_load(given.read_text(encoding="utf-8"))
-        except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-            raise ConfigError(f"{given} cannot be read as YAML: {error}") from error
-        data = content.get("data") if isinstance(content, dict) else None
+        data = read_yaml(given).get("data")
         if not isinstance(data, dict):
             raise ConfigError(f"{given} has no section 'data'")
         kind = str(data.get("class_path", "SyntheticScenes"))

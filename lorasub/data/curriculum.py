@@ -6,7 +6,7 @@ Everything here is a pure function of the seed and the step's number.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from lorasub.data.scene_mixture import SceneKind, SceneMixture
 from lorasub.errors import ConfigError
@@ -27,7 +27,7 @@ class Stage:
         batch_size: scenes per process and step.
         rendered_views: views that are rendered of a scene, among which each use of it picks; the most of ``views`` by
             default. Views stand in the order of the camera's path.
-        scenes: kinds of scenes and their shares.
+        scenes: kinds of scenes and their shares; one kind, with its defaults, by default.
     """
 
     from_step: int
@@ -35,7 +35,7 @@ class Stage:
     views: tuple[int, int]
     batch_size: int
     rendered_views: int | None = None
-    scenes: list[SceneKind] = field(default_factory=lambda: [SceneKind()])
+    scenes: list[SceneKind] | None = None
 
     def __post_init__(self) -> None:
         for name in ("image_size", "batch_size"):
@@ -47,6 +47,11 @@ class Stage:
                 f"stage from step {self.from_step}: views {list(self.views)} must be the least and the most views, at "
                 f"least 1 and at most the {self.num_rendered} that are rendered"
             )
+
+    @property
+    def kinds(self) -> list[SceneKind]:
+        """Kinds of scenes that the stage draws."""
+        return [SceneKind()] if self.scenes is None else self.scenes
 
     @property
     def num_rendered(self) -> int:
@@ -116,7 +121,7 @@ class Curriculum:
         self.stages = tuple(stages)
         self.plan = plan
         self.mixtures = tuple(
-            SceneMixture(stage.scenes, seed=seed, num_views=stage.num_rendered, stream=f"train/stage{number}")
+            SceneMixture(stage.kinds, seed=seed, num_views=stage.num_rendered, stream=f"train/stage{number}")
             for number, stage in enumerate(self.stages)
         )
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +39,7 @@ class DepthFile:
         invalid: stored values that mean "unknown", beside NaN, infinity and everything not above 0.
         rotate_bits: 16-bit words are rotated right by so many bits before ``unit`` applies (some RealSense recorders).
         farthest: drop depth beyond this many world units; sensors are useless beyond their range.
+        channel: of an EXR file, where its names do not tell which one is depth; other files have one channel.
     """
 
     path: Path
@@ -45,6 +47,7 @@ class DepthFile:
     invalid: tuple[float, ...] = (0.0, 65535.0)
     rotate_bits: int = 0
     farthest: float = float("inf")
+    channel: str = ""
 
     def __post_init__(self) -> None:
         if not 0 < self.unit < float("inf"):
@@ -56,7 +59,7 @@ class DepthFile:
         Raises:
             DataError: the file is missing or damaged, or its aspect ratio differs from the image's.
         """
-        stored = decode_depth(self.path)
+        stored = decode_depth(self.path, self.channel)
         if image_size is not None:
             _check_aspect(stored.shape, image_size, self.path)
         if self.rotate_bits:
@@ -114,6 +117,43 @@ class SparseDepth:
         return splat_points(self.points.float(), self.intrinsics.float(), image_size)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StereoDepth:
+    """A dense depth map of COLMAP's multi-view stereo, made from the poses and images of its own model.
+
+    Attributes:
+        path: ``stereo/depth_maps/IMAGE.geometric.bin`` or ``.photometric.bin``.
+    """
+
+    path: Path
+
+    def load(self, image_size: tuple[int, int]) -> Tensor:
+        """Decode the file; see :class:`lorasub.data.frames.DepthSource`.
+
+        The format: ``width&height&channels&``, then float32 numbers row by row (COLMAP, ``src/colmap/mvs/mat.h``).
+
+        Raises:
+            DataError: the file is missing, is no such map, or its aspect ratio differs from the image's.
+        """
+        try:
+            content = self.path.read_bytes()
+        except OSError as error:
+            raise DataError(f"{self.path}: the depth map cannot be read ({reason(error, self.path)})") from error
+        *header, pixels = content.split(b"&", 3)
+        if len(header) != 3 or not all(word.isdigit() for word in header):
+            fault = content_fault(self.path) or "it does not begin with width&height&channels&"
+            raise DataError(f"{self.path}: the file is no depth map of COLMAP ({fault})")
+        width, height, channels = (int(word) for word in header)
+        if channels != 1 or len(pixels) != 4 * width * height or not pixels:
+            raise DataError(
+                f"{self.path}: {width} x {height} pixels of {channels} channels are {4 * width * height * channels} "
+                f"bytes, and depth has one channel; {len(pixels)} bytes are there. Is the file truncated?"
+            )
+        stored = np.frombuffer(pixels, "<f4").reshape(height, width)
+        _check_aspect(stored.shape, image_size, self.path)
+        return torch.from_numpy(np.where(np.isfinite(stored) & (stored > 0), stored, 0).astype(np.float32))
+
+
 def splat_points(points: Tensor, intrinsics: Tensor, image_size: tuple[int, int]) -> Tensor:
     """Depth image of points, each on the one pixel that it falls on; the nearest wins.
 
@@ -136,8 +176,12 @@ def splat_points(points: Tensor, intrinsics: Tensor, image_size: tuple[int, int]
     return torch.where(depth.isinf(), 0.0, depth).reshape(height, width).float()
 
 
-def decode_depth(path: Path) -> npt.NDArray[Any]:
+def decode_depth(path: Path, channel: str = "") -> npt.NDArray[Any]:
     """The numbers in a depth file, as stored: ``[H, W]``, integer or float.
+
+    Args:
+        path: one of :data:`DEPTH_SUFFIXES`.
+        channel: of an EXR file; empty to find it by its name.
 
     Raises:
         DataError: the file is missing, damaged, of an unknown kind or not one channel.
@@ -148,7 +192,10 @@ def decode_depth(path: Path) -> npt.NDArray[Any]:
     if not path.is_file():
         raise DataError(f"{path}: the depth file does not exist")
     try:
-        stored = _DECODERS.get(suffix, _decode_with_pillow)(path)
+        decode = (
+            partial(_decode_exr, wanted=channel) if suffix == ".exr" else _DECODERS.get(suffix, _decode_with_pillow)
+        )
+        stored = decode(path)
     # Pillow reports damage as OSError, SyntaxError or EOFError, numpy as ValueError, OpenEXR as RuntimeError
     except (OSError, SyntaxError, EOFError, ValueError, RuntimeError, TypeError, OverflowError, MemoryError) as error:
         fault = content_fault(path) or f"it is damaged or truncated: {reason(error, path)}"
@@ -204,7 +251,7 @@ def _decode_npy(path: Path) -> npt.NDArray[Any]:
     return stored
 
 
-def _decode_exr(path: Path) -> npt.NDArray[Any]:
+def _decode_exr(path: Path, wanted: str) -> npt.NDArray[Any]:
     try:
         import OpenEXR
     except ModuleNotFoundError as error:
@@ -216,7 +263,9 @@ def _decode_exr(path: Path) -> npt.NDArray[Any]:
         channels |= {prefix + name: np.array(channel.pixels) for name, channel in part.channels.items()}
     if not channels:
         raise ValueError("no channel can be decoded")
-    return channels[_depth_channel(channels, path)]
+    if wanted and wanted not in channels:
+        raise DataError(f"{path}: there is no channel '{wanted}'; there are {', '.join(channels)}")
+    return channels[wanted or _depth_channel(channels, path)]
 
 
 def _equal(a: npt.NDArray[Any], b: npt.NDArray[Any]) -> bool:
@@ -243,14 +292,17 @@ def _depth_channel(channels: Mapping[str, npt.NDArray[Any]], path: Path) -> str:
         if found and all(_equal(channels[found[0]], channels[name]) for name in found[1:]):
             return found[0]
         if found:
-            raise DataError(f"{path}: several channels may be depth: {', '.join(found)}; keep one of them")
+            raise DataError(
+                f"{path}: several channels may be depth: {', '.join(found)}; name one with the reader's option "
+                "depth_channel"
+            )
     raise DataError(
         f"{path}: none of its channels is depth by its name: {', '.join(channels)}. Depth is called Z, or stands in a "
-        "layer Depth, or is the only channel"
+        "layer Depth, or is the only channel; another one is named with the reader's option depth_channel"
     )
 
 
-_DECODERS = {".pgm": _decode_pgm, ".npy": _decode_npy, ".exr": _decode_exr}
+_DECODERS = {".pgm": _decode_pgm, ".npy": _decode_npy}
 
 
 def _check_aspect(depth_size: tuple[int, ...], image_size: tuple[int, int], path: Path) -> None:

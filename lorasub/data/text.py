@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from lorasub.errors import DataError
+from lorasub.files import json_fault
 
 _MARKS = (
     (codecs.BOM_UTF32_LE, "utf-32"),  # before UTF-16: its mark begins with that one's
@@ -104,8 +105,7 @@ def read_json_object(path: Path) -> dict[str, Any]:
     except RecursionError as error:
         raise DataError(f"{path} is not valid JSON (nested too deeply)") from error
     except json.JSONDecodeError as error:
-        cut = error.pos >= len(text.rstrip()) or error.msg.startswith("Unterminated")
-        raise DataError(f"{path} is not valid JSON ({error})" + ("; it may be truncated" if cut else "")) from error
+        raise DataError(f"{path} is not valid JSON ({json_fault(error)})") from error
     if not isinstance(content, dict):
         raise DataError(f"{path}: expected a JSON object, got a {type(content).__name__}")
     return content

@@ -53,10 +53,10 @@ def _content(path: Path, before: tuple[Path, ...]) -> Any:
     if path.resolve() in before:
         raise ConfigError(f"{path} is based on itself")
     try:
-        content = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)
+        content = yaml.load(path.read_text(encoding="utf-8-sig"), Loader=_Loader)
     except OSError as error:
         raise ConfigError(f"the study {path} cannot be read: {error.strerror}") from error
-    except yaml.YAMLError as error:
+    except (UnicodeDecodeError, yaml.YAMLError) as error:
         raise ConfigError(f"{path} is no YAML: {error}") from error
     if not isinstance(content, Mapping):
         raise ConfigError(f"{path} should hold settings by name, not {content!r}")

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from lightning.fabric.plugins import TorchCheckpointIO
 
+from lorasub.data.text import content_fault
 from lorasub.errors import ArtefactError, ConfigError
 from lorasub.files import atomic_path
 
@@ -90,6 +91,17 @@ def find_checkpoint(wanted: str, runs: Path, version: str | None = None) -> Path
     raise ArtefactError(f"{path} is a folder without {CHECKPOINTS}/{LAST}{hint}")
 
 
+def _other_kind(path: Path) -> str:
+    """What a file is that is whole, but no checkpoint; empty if it may be one."""
+    with path.open("rb") as file:
+        head = file.read(9)
+    if path.suffix == ".safetensors" or head[8:] == b"{":
+        return "it is a safetensors file: weights or an adapter, without a run; give the run's folder or its last.ckpt"
+    if head[:1] == b"\x80":
+        return "it has torch's format from before version 1.6, which no run of lorasub has written"
+    return ""
+
+
 def read_checkpoint(path: Path) -> CheckpointInfo:
     """Read what a checkpoint says of itself; its tensors stay on disk.
 
@@ -98,6 +110,8 @@ def read_checkpoint(path: Path) -> CheckpointInfo:
     """
     if not path.is_file():
         raise ArtefactError(f"there is no checkpoint at {path}")
+    if fault := content_fault(path) or _other_kind(path):
+        raise ArtefactError(f"{path} is no checkpoint of a run: {fault}")
     try:
         # torch does not compare the checksums that it wrote: flipped bits would pass for weights
         with zipfile.ZipFile(path) as archive:

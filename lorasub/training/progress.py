@@ -16,7 +16,7 @@ class StepProgress(TQDMProgressBar):
         """Begin at the step that the fit begins with, so that the remaining time is right after resuming, too."""
         bar = self.init_train_tqdm()
         total = trainer.estimated_stepping_batches
-        bar.reset(None if math.isinf(total) else total)
+        bar.total = None if math.isinf(total) else total
         bar.initial = bar.n = bar.last_print_n = trainer.global_step
         bar.set_description("fit")
         self.train_progress_bar = bar

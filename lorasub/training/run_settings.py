@@ -48,16 +48,18 @@ class RunFolder:
     Attributes:
         path: of it.
         resumed: whether it is that of the run whose checkpoint is resumed.
+        replaces: whether what is there is removed before the run starts.
         made: whether this process has made it.
     """
 
     path: Path
     resumed: bool = False
+    replaces: bool = False
     made: bool = False
 
     @classmethod
     def choose(cls, verb: Verb, settings: RunSettings, checkpoint: Path | None, *, named: bool = False) -> RunFolder:
-        """Choose and make the folder.
+        """Choose the folder; nothing is made or removed.
 
         A fit that resumes goes on in the folder of its checkpoint's run. A test of a checkpoint lies beside that run:
         ``runs/geometry/0_test`` beside ``runs/geometry/0``. Both hold unless the folder was given.
@@ -74,20 +76,34 @@ class RunFolder:
         own = None if checkpoint is None else run_of(checkpoint)
         if settings.version is not None:
             path = settings.versions / settings.version
-            resumed = verb == "fit" and own is not None and own.resolve() == path.resolve()
-            found = cls(path, resumed)
-            if not resumed:
-                found._refuse_what_is_there(overwrite=settings.overwrite)
-        elif own is not None and not named and verb == "fit":
-            found = cls(own, resumed=True)
-        elif own is not None and not named:
-            found = cls(_next(own.parent, f"{own.name}_{verb}"))
-        elif verb == "fit" or named:
-            found = cls(settings.versions / str(_next_number(settings.versions)))
-        else:
-            found = cls(_next(settings.versions, verb))
-        found._make()
-        return found
+            if verb == "fit" and own is not None and own.resolve() == path.resolve():
+                return cls(path, resumed=True)
+            replaces = _first_process() and path.is_dir() and any(path.iterdir())
+            if replaces and not settings.overwrite:
+                raise ConfigError(
+                    f"{path} holds a run already: choose another --run.version, resume it with --ckpt_path {path}, or "
+                    "give --run.overwrite true to begin anew in its place"
+                )
+            return cls(path, replaces=replaces)
+        if own is not None and not named and verb == "fit":
+            return cls(own, resumed=True)
+        if own is not None and not named:
+            return cls(_next(own.parent, f"{own.name}_{verb}"))
+        if verb == "fit" or named:
+            return cls(settings.versions / str(_next_number(settings.versions)))
+        return cls(_next(settings.versions, verb))
+
+    def reserve(self) -> None:
+        """Make the folder if it is not there, so that no other run takes its name."""
+        if _first_process() and not self.path.is_dir():
+            self.path.mkdir(parents=True)
+            self.made = True
+
+    def begin(self) -> None:
+        """Make the folder for a run that starts now; what it replaces is removed."""
+        if self.replaces and not self.made:
+            shutil.rmtree(self.path)
+        self.reserve()
 
     def discard(self) -> None:
         """Remove the folder if this process has made it and a failed run left nothing in it that is worth keeping."""
@@ -102,21 +118,6 @@ class RunFolder:
         while parent.is_dir() and not any(parent.iterdir()) and parent.resolve() != Path.cwd():
             parent.rmdir()
             parent = parent.parent
-
-    def _make(self) -> None:
-        if _first_process() and not self.path.is_dir():
-            self.path.mkdir(parents=True)
-            self.made = True
-
-    def _refuse_what_is_there(self, *, overwrite: bool) -> None:
-        if not _first_process() or not self.path.is_dir() or not any(self.path.iterdir()):
-            return
-        if not overwrite:
-            raise ConfigError(
-                f"{self.path} holds a run already: choose another --run.version, resume it with "
-                f"--ckpt_path {self.path}, or give --run.overwrite true to begin anew in its place"
-            )
-        shutil.rmtree(self.path)
 
 
 def _first_process() -> bool:

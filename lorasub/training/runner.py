@@ -60,11 +60,12 @@ def run(verb: Verb, arguments: Sequence[str]) -> None:
     if sources.settings.estimate:
         print(estimate(parser, sources.settings))  # noqa: T201
     else:
-        make_run(verb, parser, sources).start()
+        made = make_run(verb, parser, sources, reserve=True)
+        made.start()
 
 
 def prepare(verb: Verb, arguments: Sequence[str]) -> Run:
-    """Make task, data and trainer from command-line words; nothing runs yet.
+    """Make task, data and trainer from command-line words; nothing runs yet, and no folder is made.
 
     Args:
         verb: ``fit``, ``validate``, ``test`` or ``predict``.
@@ -114,6 +115,8 @@ class Run:
             LorasubError: whatever went wrong. A run that failed before anything was worth keeping leaves no folder.
         """
         with self._folder_or_nothing():
+            if self.folder is not None:
+                self.folder.begin()
             if self.verb == "fit":
                 self._announce()
                 if self.trainer.is_global_zero:
@@ -216,13 +219,14 @@ class Run:
         return [*([f"next: {following}"] if following else []), f"run: {path}"]
 
 
-def make_run(verb: Verb, parser: SettingsParser, sources: Sources) -> Run:
+def make_run(verb: Verb, parser: SettingsParser, sources: Sources, *, reserve: bool = False) -> Run:
     """Make task, data and trainer from settings.
 
     Args:
         verb: what is to be run.
         parser: of the verb, see :func:`~lorasub.training.parser.training_parser`.
         sources: settings, and the checkpoint they belong to.
+        reserve: whether the run's folder is made now and not when the run starts.
     """
     show_log_lines(always=True)
     silence_libraries()
@@ -245,6 +249,8 @@ def make_run(verb: Verb, parser: SettingsParser, sources: Sources) -> Run:
     if not made.trainer.fast_dev_run:
         path = None if checkpoint is None else checkpoint.path
         folder = RunFolder.choose(verb, made.run, path, named=sources.named)
+        if reserve:
+            folder.reserve()
     try:
         trainer = _trainer(verb, parser, settings, made, arithmetic, folder, checkpoint)
     except BaseException:

@@ -104,7 +104,7 @@ def _defaults(verb: Verb) -> dict[str, Any]:
 def _settings_of_run(verb: Verb, checkpoint: CheckpointInfo, *, with_config: bool, with_data: bool) -> dict[str, Any]:
     """What a checkpoint and its run say, for what the command line leaves open."""
     run = run_of(checkpoint.path)
-    whole = _read_yaml(run / SETTINGS) if run is not None and not with_config else {}
+    whole = read_yaml(run / SETTINGS) if run is not None and not with_config else {}
     taken = set(whole) if verb == "fit" else set() if with_data else {"data"}
     found = {key: value for key, value in whole.items() if key in taken - {"ckpt_path", "config", "run", "estimate"}}
     if checkpoint.recipe is not None:
@@ -154,7 +154,7 @@ def _first_look(configs: Sequence[str], words: Sequence[str]) -> dict[str, Any]:
     """The run, the checkpoint and the sections that files and words name, before anything is parsed."""
     found: dict[str, Any] = {}
     for config in configs:
-        content = _read_yaml(Path(config))
+        content = read_yaml(Path(config))
         run = {**(found.get("run") or {}), **(content.get("run") or {})}
         found |= {**content, "run": run}
     for name, value in _options(words):
@@ -177,7 +177,12 @@ def _options(words: Sequence[str]) -> Iterator[tuple[str, str]]:
             yield name, value if equals else following
 
 
-def _read_yaml(path: Path) -> dict[str, Any]:
+def read_yaml(path: Path) -> dict[str, Any]:
+    """The sections of a config file, with or without a byte order mark.
+
+    Raises:
+        ConfigError: the file is missing, empty, or no YAML with sections.
+    """
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8-sig"))
     except OSError as error:

@@ -195,6 +195,15 @@ def test_exr_without_a_plausible_channel_lists_them(tmp_path: Path, channels: tu
         decode_depth(tmp_path / "d.exr")
 
 
+def test_a_channel_of_exr_can_be_named(tmp_path: Path) -> None:
+    exr = pytest.importorskip("OpenEXR")
+    values = {name: np.full((4, 6), depth, np.float32) for name, depth in (("left.Depth.Z", 1.5), ("right.Depth.Z", 2))}
+    exr.File({"compression": exr.ZIP_COMPRESSION}, values).write(str(tmp_path / "d.exr"))
+    assert (DepthFile(path=tmp_path / "d.exr", unit=1.0, channel="right.Depth.Z").load() == 2).all()
+    with pytest.raises(DataError, match=r"no channel 'depth'; there are left\.Depth\.Z, right\.Depth\.Z"):
+        decode_depth(tmp_path / "d.exr", "depth")
+
+
 def test_whole_files_that_are_not_supported_are_not_called_truncated(tmp_path: Path) -> None:
     np.save(tmp_path / "pickled.npy", np.array([[None, 1.0]], object), allow_pickle=True)
     np.save(tmp_path / "scalar.npy", np.float32(3.0))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import tempfile
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis.extra import numpy as arrays
 from PIL import Image
 
+from lorasub.data import images
 from lorasub.data.images import image_size, read_header, read_image
 from lorasub.errors import DataError
 
@@ -146,3 +148,18 @@ def test_a_cut_image_says_so(tmp_path: Path) -> None:
     (tmp_path / "a.jpg").write_bytes((tmp_path / "a.jpg").read_bytes()[:2000])
     with pytest.raises(DataError, match=r"a\.jpg: the image cannot be decoded.*truncated"):
         read_image(tmp_path / "a.jpg")
+
+
+@pytest.mark.parametrize("name", ["IMG_1.HEIC", "a.heif"])
+def test_photos_of_phones_without_the_package_for_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    # the head of an HEIC file; Pillow may have been taught to read it by another test
+    (tmp_path / name).write_bytes(b"\x00\x00\x00\x24ftypheic" + bytes(64))
+    monkeypatch.setitem(sys.modules, "pillow_heif", None)
+    monkeypatch.setattr(images, "_register_heif", images._register_heif.__wrapped__)
+    known = {extension: kind for extension, kind in Image.EXTENSION.items() if kind != "HEIF"}
+    monkeypatch.setattr(Image, "EXTENSION", known)
+    monkeypatch.setattr(Image, "ID", [kind for kind in Image.ID if kind not in ("HEIF", "AVIF")])
+    with pytest.raises(DataError, match=rf"{name}: .*pillow-heif: pip install 'lorasub\[heic\]'"):
+        read_image(tmp_path / name)

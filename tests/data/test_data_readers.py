@@ -24,6 +24,7 @@ from capture_layouts import (
 from PIL import Image
 from scipy.spatial.transform import Rotation
 
+from lorasub.data.check.observations import decode, observe
 from lorasub.data.decoding import load_view
 from lorasub.data.readers.clearpose import ClearPose
 from lorasub.data.readers.discovery import find_captures
@@ -412,3 +413,58 @@ def test_captures_are_found_below_a_folder(tmp_path: Path, world) -> None:
     assert [capture.format for capture in captures] == ["nerfstudio", "redwood"]
     assert [capture.name for capture in captures] == [f"{tmp_path.name}/a", f"{tmp_path.name}/b/deep/er"]
     assert [capture.format for capture in find_captures(tmp_path, "redwood")] == ["redwood"]
+
+
+def write_depth_map(path: Path, depth: np.ndarray) -> None:
+    """As COLMAP's own ``scripts/python/read_write_dense.py`` does."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    height, width = depth.shape
+    path.write_bytes(f"{width}&{height}&1&".encode() + depth.T.flatten(order="F").astype("<f4").tobytes())
+
+
+@pytest.mark.parametrize("kind", ["geometric", "photometric"])
+def test_colmaps_dense_depth_is_read(tmp_path: Path, world, kind: str) -> None:
+    write_colmap(tmp_path, world, binary=True)
+    maps = tmp_path / "stereo" / "depth_maps"
+    for i in indices(world):
+        write_depth_map(maps / f"{i}.png.{kind}.bin", world.depth(i))
+    write_depth_map(maps / "0.png.photometric.bin", world.depth(0))  # the geometric one wins
+    capture = one(tmp_path)
+    world.check(capture, indices(world), share=1)
+    (note,) = capture.notes
+    assert note.startswith("depth of 6 of 6 frames is COLMAP's own, from stereo/depth_maps")
+    assert ("photometric" in note) == (kind == "photometric")
+    # what poses were made from cannot prove them, nor can what was made from poses
+    decoded = {index: decode(frame, 64) for index, frame in enumerate(capture.frames)}
+    assert observe(capture, decoded).sparse
+
+
+@pytest.mark.parametrize("content", [b"", b"4&3&1&", b"4&3&1&" + b"0" * 47, b"4&3&2&" + b"0" * 96, b"PNG", b"x&3&1&"])
+def test_a_dense_depth_map_that_is_none_is_named(tmp_path: Path, world, content: bytes) -> None:
+    write_colmap(tmp_path, world, binary=True)
+    path = tmp_path / "stereo" / "depth_maps" / "1.png.geometric.bin"
+    path.parent.mkdir(parents=True)
+    path.write_bytes(content)
+    with pytest.raises(DataError, match=r"1\.png\.geometric\.bin: "):
+        load_view(one(tmp_path).frames[1])
+
+
+def test_dense_depth_that_is_not_of_these_images_is_noted(tmp_path: Path, world) -> None:
+    write_colmap(tmp_path, world, binary=True)
+    write_depth_map(tmp_path / "stereo" / "depth_maps" / "other.png.geometric.bin", world.depth(0))
+    write_depth_map(tmp_path / "dense" / "stereo" / "depth_maps" / "0.png.geometric.bin", world.depth(0))
+    assert one(tmp_path).notes[0] == "stereo/depth_maps holds no depth map of any of these images"
+    assert "not read: dense/stereo/depth_maps" in one(tmp_path).notes[1]
+
+
+def test_a_reader_can_name_the_channel_of_depth(tmp_path: Path, world) -> None:
+    exr = pytest.importorskip("OpenEXR")
+    content = write_nerfstudio(tmp_path, world)
+    for i, frame in enumerate(content["frames"]):
+        depth = world.depth(i).astype(np.float32)
+        exr.File({}, {"left.Depth.Z": depth, "right.Depth.Z": depth + 1}).write(str(tmp_path / "images" / f"{i}.exr"))
+        frame["depth_file_path"] = f"images/{i}.exr"
+    (tmp_path / "transforms.json").write_text(json.dumps(content))
+    with pytest.raises(DataError, match=r"several channels may be depth: .*depth_channel"):
+        load_view(one(tmp_path).frames[0])
+    world.check(one(tmp_path, Nerfstudio(depth_channel="left.Depth.Z")), indices(world))

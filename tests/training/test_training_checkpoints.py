@@ -66,3 +66,24 @@ def test_a_failed_write_leaves_the_old_file(checkpoint: Path) -> None:
         WholeFiles().save_checkpoint({"state_dict": lambda: 0}, checkpoint)
     assert checkpoint.read_bytes() == before
     assert [path.name for path in checkpoint.parent.iterdir()] == ["last.ckpt"]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "says"),
+    [
+        ("a.safetensors", b"\x10\0\0\0\0\0\0\0{}", "it is a safetensors file"),
+        ("a.ckpt", b"\x10\0\0\0\0\0\0\0{}", "it is a safetensors file"),
+        ("a.ckpt", b"\x80\x02\x8a\x0al\xfc", "before version 1.6"),
+        ("a.ckpt", b"", "the file is empty"),
+        ("a.ckpt", b"version https://git-lfs.github.com/spec/v1", "git lfs pull"),
+        ("a.ckpt", b"<!DOCTYPE html>", "web page"),
+    ],
+)
+def test_a_whole_file_of_another_kind_is_not_called_damaged(
+    tmp_path: Path, name: str, content: bytes, says: str
+) -> None:
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(ArtefactError, match=says) as told:
+        read_checkpoint(tmp_path / name)
+    assert name in str(told.value)
+    assert "damaged" not in str(told.value)

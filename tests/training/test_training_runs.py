@@ -14,7 +14,9 @@ import yaml
 
 from lorasub.cli.main import main
 from lorasub.files import read_json
-from tests.training.small_runs import QUIET, adapter, fit, same_bits
+from lorasub.training import prepare
+from lorasub.training.progress import StepProgress
+from tests.training.small_runs import QUIET, adapter, fit, same_bits, words
 
 AVERAGING = [
     "--trainer.callbacks+=lorasub.callbacks.WarmWeightAveraging",
@@ -168,3 +170,45 @@ def test_evaluation_does_not_depend_on_the_machines_precision(
     after = read_json("runs/geometry/0/before_after.json")["metrics"]["val/abs_rel"]["after"]
     close = 1e-6 if forced == "32-true" else 2e-2
     assert results["sets"]["test"]["overall"]["abs_rel"] == pytest.approx(after, rel=close)
+
+
+def test_what_is_prepared_and_never_started_leaves_no_folder(tiny_weights: Path) -> None:
+    prepared = prepare("test", words(tiny_weights, "--run.name=mine"))
+    assert list(Path().iterdir()) == []
+    prepared.start()
+    assert Path("runs/mine/0/results.json").is_file()
+
+
+def test_what_a_run_replaces_is_there_until_it_starts(tiny_weights: Path) -> None:
+    given = ["--run.version=mine", "--trainer.max_steps=1"]
+    assert fit(tiny_weights, *given) == 0
+    before = Path("runs/geometry/mine/adapter/adapter_model.safetensors").read_bytes()
+    assert fit(tiny_weights, *given, "--run.overwrite=true", "--trainer.devices=-3") != 0
+    assert fit(tiny_weights, *given, "--run.overwrite=true", "--model.adapter.targets=[nowhere]") == 2
+    assert Path("runs/geometry/mine/adapter/adapter_model.safetensors").read_bytes() == before
+    Path("runs/geometry/mine/mine.txt").write_text("of the first run")
+    assert fit(tiny_weights, *given, "--run.overwrite=true") == 0
+    assert not Path("runs/geometry/mine/mine.txt").exists()
+
+
+def test_the_bar_of_a_resumed_run_begins_at_its_step(
+    tiny_weights: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    seen: list[tuple[float, float, float]] = []
+    usual = StepProgress.on_train_start
+
+    def watched(bar: StepProgress, *arguments: Any) -> None:
+        usual(bar, *arguments)
+        shown = bar.train_progress_bar
+        seen.append((shown.n, shown.initial, shown.total))
+
+    monkeypatch.setattr(StepProgress, "on_train_start", watched)
+    shown = ["--trainer.enable_progress_bar=true", "--checkpoint.every_n_train_steps=2"]
+    assert fit(tiny_weights, *shown, "--trainer.max_steps=4") == 0
+    capsys.readouterr()
+    assert fit(tiny_weights, *shown, "--trainer.max_steps=7", "--ckpt_path=runs/geometry/0") == 0
+    assert seen == [(0, 0, 4), (4, 4, 7)]
+    on_screen = capsys.readouterr().out
+    assert "4/7" in on_screen
+    assert "7/7" in on_screen
+    assert "0/7" not in on_screen

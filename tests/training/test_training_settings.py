@@ -66,6 +66,26 @@ def test_a_damaged_config_is_named(tmp_path: Path, capsys: pytest.CaptureFixture
     assert "mine.yaml" in line
 
 
+def test_a_config_may_begin_with_a_byte_order_mark(tmp_path: Path) -> None:
+    marked = tmp_path / "mine.yaml"
+    marked.write_bytes((CONFIGS / "geometry.yaml").read_text().encode("utf-8-sig"))
+    plain, other = (
+        read_sources("fit", training_parser("fit"), [f"--config={path}"])
+        for path in (CONFIGS / "geometry.yaml", marked)
+    )
+    assert plain.settings == other.settings
+
+
+def test_settings_of_pretraining_can_be_read_again(tmp_path: Path, recwarn: pytest.WarningsRecorder) -> None:
+    parser = training_parser("fit")
+    settings = read_sources("fit", parser, [f"--config={CONFIGS / 'pretrain_nano.yaml'}"]).settings
+    text = parser.dump(settings, skip_none=False)
+    assert not [str(warning.message) for warning in recwarn if "serialize" in str(warning.message)]
+    (tmp_path / "config.yaml").write_text(text)
+    again = read_sources("fit", parser, [f"--config={tmp_path / 'config.yaml'}"]).settings
+    assert parser.dump(again, skip_none=False) == text
+
+
 @pytest.mark.parametrize(
     ("content", "says"),
     [

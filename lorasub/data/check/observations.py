@@ -13,7 +13,7 @@ from torch import Tensor
 from lorasub.data.check.matching import Features, Matches, find_features, match_features, without_static
 from lorasub.data.check.residuals import DepthPairs, MatchedPairs
 from lorasub.data.decoding import View, frame_size, load_view
-from lorasub.data.depth import SparseDepth
+from lorasub.data.depth import SparseDepth, StereoDepth
 from lorasub.data.frames import Capture, Frame
 
 #: Views are compared at about this many pixels along the longer side; smaller images are enlarged for features.
@@ -46,7 +46,7 @@ class Observations:
         matched: all matches of every pair of views.
         pairs: pairs with enough matches, without what stays in place.
         depth_pairs: pairs (either order) whose depth is compared.
-        sparse: whether depth is that of points from structure from motion, made from these poses.
+        sparse: whether depth was made from these poses, by structure from motion or multi-view stereo.
     """
 
     views: Sequence[View]
@@ -124,7 +124,7 @@ def observe(
         frames=frames,
         poses=poses_of(capture),
         matched=matched,
-        sparse=any(isinstance(frame.depth, SparseDepth) for frame in capture.frames),
+        sparse=any(isinstance(frame.depth, SparseDepth | StereoDepth) for frame in capture.frames),
     )
 
 

@@ -1,13 +1,15 @@
-"""COLMAP reconstructions: posed images with sparse points as sparse depth.
+"""COLMAP reconstructions: posed images with dense depth maps, or with sparse points as sparse depth.
 
 The model (``cameras``, ``images``, ``points3D``; ``.txt`` or ``.bin``) stands in ``sparse/0``, ``sparse``, the folder
 itself or any folder directly in it; the images in ``images`` or the folder itself. Poses are camera-from-world already,
-pixel centres at half integers, the scale is open.
+pixel centres at half integers, the scale is open. A dense workspace has depth maps in ``stereo/depth_maps``: geometric
+ones, which agree between views, or else photometric ones.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
@@ -15,8 +17,8 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from lorasub.data.depth import SparseDepth
-from lorasub.data.frames import Capture, Frame, pinhole
+from lorasub.data.depth import SparseDepth, StereoDepth
+from lorasub.data.frames import Capture, DepthSource, Frame, pinhole
 from lorasub.data.images import IMAGE_SUFFIXES
 from lorasub.data.paths import find_file, inside, natural_order, subfolders
 from lorasub.data.readers.base import Reader, missing_images, pose_from_quaternion
@@ -32,6 +34,8 @@ from lorasub.geometry import invert_pose, world_to_camera
 
 #: Folders of resized copies, as Gaussian splatting and nerfstudio make them.
 _COPIES = re.compile(r"images_\d+")
+#: Where dense depth maps lie, and which of them, the better first.
+_STEREO, _MAPS = Path("stereo/depth_maps"), ("geometric", "photometric")
 #: OpenCV's order of coefficients.
 DISTORTION = ("k1", "k2", "p1", "p2", "k3", "k4", "k5", "k6")
 #: Parameters of COLMAP's perspective camera models, in its order.
@@ -78,7 +82,7 @@ class Colmap(Reader):
         for entry in sorted(model.images, key=lambda entry: natural_order(entry.name)):
             image = find_file(root, (image_folder / entry.name).relative_to(root).as_posix(), IMAGE_SUFFIXES)
             if image is not None:
-                frames.append(_frame(entry, model, image, folder))
+                frames.append(_frame(entry, model, image, folder, _stereo_depth(root, entry.name)))
             else:
                 missing.append(entry.name)
         return Capture(
@@ -87,7 +91,7 @@ class Colmap(Reader):
             frames=tuple(frames),
             metric=self.metric,
             format=self.format,
-            notes=missing_images(missing, len(model.images)),
+            notes=missing_images(missing, len(model.images)) + _stereo_notes(root, frames),
         )
 
     def _image_folder(self, root: Path) -> Path:
@@ -105,7 +109,33 @@ class Colmap(Reader):
         return next((folder for folder in candidates if is_colmap_model(folder)), None)
 
 
-def _frame(entry: ColmapImage, model: ColmapModel, image: Path, folder: Path) -> Frame:
+def _stereo_depth(root: Path, name: str) -> StereoDepth | None:
+    """The dense depth map of an image; None if there is none."""
+    folder = inside(root, _STEREO)
+    paths = (inside(folder, f"{name}.{kind}.bin") for kind in _MAPS)
+    return next((StereoDepth(path=path) for path in paths if path.is_file()), None)
+
+
+def _stereo_notes(root: Path, frames: Sequence[Frame]) -> tuple[str, ...]:
+    """What was made of dense depth maps; nothing if there are none."""
+    read = [frame.depth.path for frame in frames if isinstance(frame.depth, StereoDepth)]
+    photometric = sum(path.name.endswith(".photometric.bin") for path in read)
+    notes = []
+    if read:
+        kinds = f" ({photometric} of them photometric: they have outliers)" if photometric else ""
+        notes.append(f"depth of {len(read)} of {len(frames)} frames is COLMAP's own, from {_STEREO}{kinds}")
+    elif (root / _STEREO).is_dir():
+        notes.append(f"{_STEREO} holds no depth map of any of these images")
+    others = [folder.name for folder in subfolders(root) if (folder / _STEREO).is_dir()]
+    if others:
+        notes.append(
+            f"not read: {others[0]}/{_STEREO}, which belongs to the images of {others[0]}; give {root / others[0]} "
+            "to read these with their depth"
+        )
+    return tuple(notes)
+
+
+def _frame(entry: ColmapImage, model: ColmapModel, image: Path, folder: Path, dense: StereoDepth | None) -> Frame:
     camera = model.cameras.get(entry.camera_id)
     if camera is None:
         raise DataError(f"{folder}: image {entry.name} belongs to camera {entry.camera_id}, which is not there")
@@ -115,8 +145,8 @@ def _frame(entry: ColmapImage, model: ColmapModel, image: Path, folder: Path) ->
     inverse = pose_from_quaternion(entry.translation, (x, y, z, w), folder / f"images ({entry.name})")
     pose = None if inverse is None else invert_pose(inverse)
     seen = [model.points[i] for i in entry.point_ids.tolist() if i in model.points]
-    depth = None
-    if seen and pose is not None:
+    depth: DepthSource | None = dense
+    if depth is None and seen and pose is not None:
         points = world_to_camera(torch.tensor(seen, dtype=torch.float64), pose)
         depth = SparseDepth(points=points, intrinsics=intrinsics)
     return Frame(

@@ -61,6 +61,7 @@ class Nerfstudio(Reader):
         metric: whether the world unit is the metre; structure from motion leaves the scale open.
         depth_unit: world units per stored unit of integer depth files, where the file does not say
             (``depth_unit_scale_factor``). Depth in NPY and EXR is in world units.
+        depth_channel: of EXR depth, where channels' names do not tell which one is depth.
     """
 
     format: ClassVar[str] = "nerfstudio"
@@ -69,6 +70,7 @@ class Nerfstudio(Reader):
     file: str = ""
     metric: bool = False
     depth_unit: float = 0.001
+    depth_channel: str = ""
 
     def can_read(self, root: Path) -> bool:
         """See :class:`Reader`."""
@@ -152,7 +154,8 @@ class Nerfstudio(Reader):
         path = find_file(root, stated) if stated else None
         if path is None:
             return None
-        depth = DepthFile(path=path, unit=unit if path.suffix.lower() in INTEGER_SUFFIXES else 1.0)
+        unit = unit if path.suffix.lower() in INTEGER_SUFFIXES else 1.0
+        depth = DepthFile(path=path, unit=unit, channel=self.depth_channel)
         if not any(distortion):
             return depth
         return UndistortedDepth(depth=depth, intrinsics=intrinsics, distortion=distortion)

@@ -38,12 +38,14 @@ class OpenCVCameras(Reader):
 
     Attributes:
         metric: whether the world unit is the metre.
+        depth_channel: of the EXR files, where channels' names do not tell which one is depth.
     """
 
     format: ClassVar[str] = "opencv_cameras"
     layout: ClassVar[tuple[str, ...]] = (FILE,)
 
     metric: bool = False
+    depth_channel: str = ""
 
     def can_read(self, root: Path) -> bool:
         """See :class:`Reader`."""
@@ -88,7 +90,9 @@ class OpenCVCameras(Reader):
             intrinsics=pinhole(fx, fy, cx, cy),
             cam_from_world=None if pose is None else _without_scale(pose),
             camera_size=size,
-            depth=DepthFile(path=depth, unit=1.0, farthest=FARTHEST) if depth.is_file() else None,
+            depth=DepthFile(path=depth, unit=1.0, farthest=FARTHEST, channel=self.depth_channel)
+            if depth.is_file()
+            else None,
         )
 
 

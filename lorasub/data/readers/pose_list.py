@@ -38,6 +38,7 @@ class PoseList(Reader):
         depth_unit: world units per stored unit.
         rotate_bits: see :class:`lorasub.data.depth.DepthFile`.
         farthest: see :class:`lorasub.data.depth.DepthFile`.
+        depth_channel: of EXR depth, where channels' names do not tell which one is depth.
         masks: glob pattern of the object masks, one for each image in the same order; empty if there are none.
         poses: text file with a line ``[id] tx ty tz qx qy qz qw`` for each image, relative to the folder or absolute;
             empty if there are none. With an id, it is the number in the image's file name; without, lines go with
@@ -57,6 +58,7 @@ class PoseList(Reader):
     depth_unit: float = 0.001
     rotate_bits: int = 0
     farthest: float = float("inf")
+    depth_channel: str = ""
     masks: str = ""
     poses: str = ""
     cam_from_world: bool = False
@@ -84,9 +86,8 @@ class PoseList(Reader):
         ]
         if self.depth:
             files = self._one_for_each(root, images, self.depth, "depth files")
-            options = {"unit": self.depth_unit, "rotate_bits": self.rotate_bits, "farthest": self.farthest}
             frames = [
-                dataclasses.replace(frame, depth=DepthFile(path=file, **options))  # type: ignore[arg-type]
+                dataclasses.replace(frame, depth=self._depth_file(file))
                 for frame, file in zip(frames, files, strict=True)
             ]
         if self.masks:
@@ -96,6 +97,15 @@ class PoseList(Reader):
                 for frame, file in zip(frames, files, strict=True)
             ]
         return Capture(name=root.name, root=root, frames=tuple(frames), metric=self.metric, format=self.format)
+
+    def _depth_file(self, path: Path) -> DepthFile:
+        return DepthFile(
+            path=path,
+            unit=self.depth_unit,
+            rotate_bits=self.rotate_bits,
+            farthest=self.farthest,
+            channel=self.depth_channel,
+        )
 
     def _one_for_each(self, root: Path, images: list[Path], pattern: str, what: str) -> list[Path]:
         files = numbered(root, pattern)
