@@ -2,6 +2,7 @@
 
 from lorasub.adapters.adapter_bank import AdapterBank
 from lorasub.adapters.adapter_set import AdapterSet, attached_adapters
+from lorasub.adapters.bitfit import BitFit
 from lorasub.adapters.carried import bases_of_checkpoint, parts_of
 from lorasub.adapters.config import PSV, AdapterSpec, FullFineTuning, LayerSpec, LoRA, ProjectedLoRA, RandomBasis
 from lorasub.adapters.folder import AdapterInfo, load_adapter_updates
@@ -9,8 +10,12 @@ from lorasub.adapters.frozen import cast_frozen_weights
 from lorasub.adapters.inject import inject_adapters, load_adapters
 from lorasub.adapters.layer import AdapterLayer
 from lorasub.adapters.lora_bank import LoRABank
+from lorasub.adapters.lora_xs import LoRAXS
+from lorasub.adapters.mean_adapter import MeanAdapter
 from lorasub.adapters.peft_layer import PEFT
 from lorasub.adapters.table import ParameterTable, count_parameters
+from lorasub.adapters.truncated import TruncatedFineTuning
+from lorasub.adapters.vera import VeRA
 
 __all__ = [
     "PEFT",
@@ -20,13 +25,18 @@ __all__ = [
     "AdapterLayer",
     "AdapterSet",
     "AdapterSpec",
+    "BitFit",
     "FullFineTuning",
     "LayerSpec",
     "LoRA",
     "LoRABank",
+    "LoRAXS",
+    "MeanAdapter",
     "ParameterTable",
     "ProjectedLoRA",
     "RandomBasis",
+    "TruncatedFineTuning",
+    "VeRA",
     "attached_adapters",
     "bases_of_checkpoint",
     "cast_frozen_weights",

@@ -9,7 +9,7 @@ from it in the same language.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -26,7 +26,7 @@ from lorasub.adapters.projected import ProjectedLayer, projected_layer
 from lorasub.adapters.targets import ALL, shorten
 from lorasub.errors import ConfigError
 from lorasub.subspaces.baseline_bases import random_basis
-from lorasub.subspaces.basis import LayerSubspace, SubspaceBasis
+from lorasub.subspaces.basis import LayerSubspace, SubspaceBasis, is_basis_folder
 from lorasub.subspaces.paper_format import read_paper_format
 from lorasub.subspaces.updates import LowRankUpdate
 
@@ -56,6 +56,22 @@ class AdapterSpec(ABC):
             raise ConfigError(
                 f"{name}: targets={self.targets!r}, exclude={self.exclude!r}: use names of groups, 'all', or patterns"
             )
+
+    def _check_dropout(self, dropout: float) -> None:
+        if not 0 <= dropout < 1:
+            raise ConfigError(f"{type(self).__name__}: dropout must be in [0, 1), not {dropout!r}")
+
+
+class ParameterSpec(AdapterSpec):
+    """Base of the kinds that wrap nothing and train parameters of the targets themselves."""
+
+    def trains(self, name: str) -> bool:
+        """Whether a parameter of the targets is trained.
+
+        Args:
+            name: of the parameter, such as ``blocks.0.attn.qkv.bias``.
+        """
+        return True
 
 
 class LayerSpec(AdapterSpec):
@@ -126,7 +142,7 @@ class LoRA(LayerSpec):
         for name, alpha in (("lora_alpha", self.lora_alpha), *self.alpha_pattern.items()):
             if alpha is not None and not alpha > 0:
                 raise ConfigError(f"LoRA: lora_alpha must be above 0, not {name}={alpha!r}")
-        _check_dropout("LoRA", self.dropout)
+        self._check_dropout(self.dropout)
         if self.init not in get_args(Init):
             raise ConfigError(f"LoRA: init={self.init!r}; it can be {', '.join(get_args(Init))}")
 
@@ -168,7 +184,7 @@ class ProjectedSpec(LayerSpec):
         self._check_targets()
         if not self.scale > 0:
             raise ConfigError(f"{type(self).__name__}: scale must be above 0, not {self.scale!r}")
-        _check_dropout(type(self).__name__, self.dropout)
+        self._check_dropout(self.dropout)
 
     @abstractmethod
     def subspace(self, path: str, base_layer: nn.Linear | nn.Conv2d) -> LayerSubspace:
@@ -180,8 +196,49 @@ class ProjectedSpec(LayerSpec):
         return projected_layer(base_layer, subspace, scale=self.scale, dropout=self.dropout)
 
 
+class BasisSpec(LayerSpec):
+    """Base of the kinds that rest on a basis from a file.
+
+    Attributes:
+        basis: the basis, the folder of one, or a space file of the paper's released code.
+    """
+
+    basis: SubspaceBasis | str | Path
+
+    @cached_property
+    def loaded_basis(self) -> SubspaceBasis:
+        """The basis, read if need be."""
+        return _read_basis(self.basis)
+
+    @cached_property
+    def basis_hash(self) -> str:
+        """Identity of the basis, which the adapter remembers."""
+        return self.loaded_basis.hash()
+
+    def carried_bases(self) -> dict[str, SubspaceBasis]:
+        """See :meth:`LayerSpec.carried_bases`."""
+        return {self.basis_hash if isinstance(self.basis, SubspaceBasis) else str(self.basis): self.loaded_basis}
+
+    def check_layers(self, paths: list[str], base_model_hash: str | None) -> None:
+        """The basis must have every layer and belong to the same base model.
+
+        Raises:
+            ConfigError: layers are missing.
+            ArtefactError: it belongs to another base model.
+        """
+        check_same("the basis", "base model", self.loaded_basis.base_model_hash, base_model_hash)
+        self._check_has("basis", self.loaded_basis.layers, paths)
+
+    def _check_has(self, name: str, layers: Collection[str], paths: list[str]) -> None:
+        if lacking := [path for path in paths if path not in layers]:
+            raise ConfigError(
+                f"{type(self).__name__}: {name} lacks {len(lacking)} of the {len(paths)} layers that targets="
+                f"{self.targets!r} asks for: {shorten(lacking)}. Narrow targets, or use another adapter there"
+            )
+
+
 @dataclass(frozen=True, kw_only=True, eq=False)
-class ProjectedLoRA(ProjectedSpec):
+class ProjectedLoRA(ProjectedSpec, BasisSpec):
     """Train only M in ``W + scale * Q_out M Q_in^T``, with the columns of a mined or combined basis as Q.
 
     Attributes:
@@ -191,8 +248,9 @@ class ProjectedLoRA(ProjectedSpec):
         exclude: what to leave out.
         scale: factor of the update; 2 is what LoRA has with lora_alpha = 2 r.
         dropout: probability in [0, 1) of dropping an input feature.
-        init_from: updates, or the folder of a LoRA adapter (of lorasub or PEFT), that are projected into the subspace
-            for the first M. None: M is zero, so that the first step is the base model.
+        init_from: updates, the folder of a LoRA adapter (of lorasub or PEFT), or that of a basis with singular values,
+            such as the mean of the adapters that ``basis`` was mined from; they are projected into the subspace for
+            the first M. None: M is zero, so that the first step is the base model.
     """
 
     basis: SubspaceBasis | str | Path
@@ -206,49 +264,30 @@ class ProjectedLoRA(ProjectedSpec):
         self._check_projected()
 
     @cached_property
-    def loaded_basis(self) -> SubspaceBasis:
-        """The basis, read if need be."""
-        if isinstance(self.basis, SubspaceBasis):
-            return self.basis
-        if (carried := basis_at_hand(str(self.basis))) is not None:
-            return carried
-        return read_paper_format(self.basis) if Path(self.basis).is_file() else SubspaceBasis.load(self.basis)
+    def _start(self) -> tuple[Mapping[str, LowRankUpdate] | None, str | None]:
+        """The updates to start from and the hash of the base model that they were fitted on."""
+        if not isinstance(self.init_from, str | Path):
+            return self.init_from, None
+        if basis_at_hand(str(self.init_from)) is not None or is_basis_folder(self.init_from):
+            basis = _read_basis(self.init_from)
+            return basis.updates(), basis.base_model_hash
+        updates, info = load_adapter_updates(self.init_from)
+        return updates, info.base_model_hash
 
     def carried_bases(self) -> dict[str, SubspaceBasis]:
         """See :meth:`LayerSpec.carried_bases`."""
-        return {self.basis_hash if isinstance(self.basis, SubspaceBasis) else str(self.basis): self.loaded_basis}
-
-    @cached_property
-    def basis_hash(self) -> str:
-        """Identity of the basis, which the adapter remembers."""
-        return self.loaded_basis.hash()
-
-    @cached_property
-    def _start(self) -> tuple[Mapping[str, LowRankUpdate] | None, str | None]:
-        """The updates to start from and the hash of the base model that they were fitted on."""
-        if isinstance(self.init_from, str | Path):
-            updates, info = load_adapter_updates(self.init_from)
-            return updates, info.base_model_hash
-        return self.init_from, None
+        carried = super().carried_bases()
+        if isinstance(self.init_from, str | Path) and is_basis_folder(self.init_from):
+            carried[str(self.init_from)] = _read_basis(self.init_from)
+        return carried
 
     def check_layers(self, paths: list[str], base_model_hash: str | None) -> None:
-        """The basis must have every layer and belong to the same base model; likewise ``init_from``.
-
-        Raises:
-            ConfigError: layers are missing.
-            ArtefactError: it belongs to another base model.
-        """
-        basis = self.loaded_basis
-        check_same("the basis", "base model", basis.base_model_hash, base_model_hash)
+        """See :meth:`BasisSpec.check_layers`; likewise ``init_from``."""
+        super().check_layers(paths, base_model_hash)
         start, start_hash = self._start
-        check_same(f"the adapter {self.init_from}", "base model", start_hash, base_model_hash)
-        for name, layers in (("basis", basis.layers), ("init_from", start)):
-            lacking = [path for path in paths if layers is not None and path not in layers]
-            if lacking:
-                raise ConfigError(
-                    f"ProjectedLoRA: {name} lacks {len(lacking)} of the {len(paths)} layers that targets="
-                    f"{self.targets!r} asks for: {shorten(lacking)}. Narrow targets, or use another adapter there"
-                )
+        check_same(f"the start {self.init_from}", "base model", start_hash, base_model_hash)
+        if start is not None:
+            self._check_has("init_from", start, paths)
 
     def subspace(self, path: str, base_layer: nn.Linear | nn.Conv2d) -> LayerSubspace:
         """See :meth:`ProjectedSpec.subspace`."""
@@ -288,7 +327,7 @@ class PSV(ProjectedSpec):
 
     def __post_init__(self) -> None:
         self._check_projected()
-        _check_dim("PSV", self.dim)
+        _check_dim(type(self).__name__, self.dim)
 
     def subspace(self, path: str, base_layer: nn.Linear | nn.Conv2d) -> LayerSubspace:
         """See :meth:`ProjectedSpec.subspace`."""
@@ -332,7 +371,7 @@ class RandomBasis(ProjectedSpec):
 
 
 @dataclass(frozen=True, kw_only=True)
-class FullFineTuning(AdapterSpec):
+class FullFineTuning(ParameterSpec):
     """Train the parameters of the targets themselves, biases and norms included. Nothing is wrapped.
 
     Attributes:
@@ -352,6 +391,9 @@ def _check_dim(name: str, dim: int) -> None:
         raise ConfigError(f"{name}: dim must be a whole number of at least 1, not {dim!r}")
 
 
-def _check_dropout(name: str, dropout: float) -> None:
-    if not 0 <= dropout < 1:
-        raise ConfigError(f"{name}: dropout must be in [0, 1), not {dropout!r}")
+def _read_basis(basis: SubspaceBasis | str | Path) -> SubspaceBasis:
+    if isinstance(basis, SubspaceBasis):
+        return basis
+    if (carried := basis_at_hand(str(basis))) is not None:
+        return carried
+    return read_paper_format(basis) if Path(basis).is_file() else SubspaceBasis.load(basis)

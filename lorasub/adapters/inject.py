@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from lorasub.adapters.adapter_bank import AdapterBank
 from lorasub.adapters.adapter_set import AdapterSet, attached_adapters
 from lorasub.adapters.attention import in_projection, is_fused_attention, put_adapter
-from lorasub.adapters.config import AdapterSpec, LayerSpec, LoRA, ProjectedLoRA, as_tuple
+from lorasub.adapters.config import AdapterSpec, LayerSpec, LoRA, ParameterSpec, ProjectedLoRA, as_tuple
 from lorasub.adapters.folder import AdapterInfo, check_same, load_adapter_updates, read_info, read_native
 from lorasub.adapters.layer import AdapterLayer
 from lorasub.adapters.lora_bank import LoRABank
@@ -73,8 +73,11 @@ def inject_adapters(model: nn.Module, specs: AdapterSpec | Sequence[AdapterSpec]
                 layer.record_start()
             layers |= wrapped
         else:
-            full |= {name: parameters[name] for name in parameters if name in chosen}
-            paths = list(dict.fromkeys(name.rpartition(".")[0] for name in parameters if name in chosen))
+            trained = [
+                name for name in parameters if name in chosen and isinstance(spec, ParameterSpec) and spec.trains(name)
+            ]
+            full |= {name: parameters[name] for name in trained}
+            paths = list(dict.fromkeys(name.rpartition(".")[0] for name in trained))
         if not paths:
             raise ConfigError(
                 f"{type(spec).__name__}: targets={spec.targets!r} mean {len(chosen)} names "
@@ -125,7 +128,8 @@ def load_adapters(
     info = replace(info, layers={f"{shift}{path}": layer for path, layer in info.layers.items()})
     if lacking := sorted(path for path in updates if not _is_adaptable(modules.get(path))):
         raise ArtefactError(f"{folder} adapts layers that {type(model).__name__} does not have: {shorten(lacking)}")
-    projected = {path for path, layer in info.layers.items() if layer.basis_hash is not None} if basis else set()
+    bound = {path for path, layer in info.layers.items() if layer.kind == "projected" and layer.basis_hash is not None}
+    projected = bound if basis else set()
     adapters = inject_adapters(model, _specs_for(updates, info, projected, basis))
     try:
         check_same(f"the adapter {folder}", "base model", info.base_model_hash, adapters.base_model_hash)
@@ -168,7 +172,7 @@ def _wrap(spec: LayerSpec, path: str, modules: Mapping[str, nn.Module]) -> Adapt
             "without calling a layer; there an adapter can have no dropout, and can be no bank and none of PEFT's. "
             "Exclude it"
         )
-    return layer
+    return layer.train(module.training)
 
 
 def _put_in_place(model: nn.Module, layers: dict[str, AdapterLayer], full: dict[str, nn.Parameter]) -> None:

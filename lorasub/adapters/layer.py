@@ -32,6 +32,8 @@ class AdapterLayer(nn.Module, ABC):
         scale: factor of the update.
         enabled: with False the layer computes what ``base_layer`` alone computes.
         start: hash of the random numbers that training started from; None where there were none, or it is not known.
+        basis_hash: hash of frozen matrices that the update is relative to and that files of the adapter do not hold;
+            None where there are none.
     """
 
     #: Name of the kind of adapter in files and tables.
@@ -51,6 +53,7 @@ class AdapterLayer(nn.Module, ABC):
         self.lora_dropout = nn.Dropout(dropout) if dropout else None
         self.enabled = True
         self.start: str | None = None
+        self.basis_hash: str | None = None
         self._original: Tensor | None = None
         self._merge_deviation = 0.0
 

@@ -1,4 +1,4 @@
-"""Layers of the PEFT package behind lorasub's own interface: DoRA, LoHa, LoKr, and LoRA as PEFT computes it.
+"""Layers of the PEFT package behind lorasub's own interface: DoRA, LoHa, LoKr, OFT, and LoRA as PEFT computes it.
 
 They are here to be compared with. Each layer is made by PEFT alone, for this layer alone. AdaLoRA moves its rank budget
 between all layers after every step and adds a term to the loss: see :class:`lorasub.tasks.rank_budget.RankBudget` and
@@ -22,7 +22,7 @@ from lorasub.errors import ConfigError
 from lorasub.subspaces.updates import LowRankUpdate
 
 #: Kinds of PEFT whose layers stand on their own, and AdaLoRA.
-SUPPORTED = ("LORA", "LOHA", "LOKR", "ADALORA")
+SUPPORTED = ("LORA", "LOHA", "LOKR", "OFT", "ADALORA")
 
 
 class PeftLayer(AdapterLayer):
@@ -93,8 +93,9 @@ class PEFT(LayerSpec):
 
     Attributes:
         config: PEFT's configuration, without ``target_modules``. ``{"peft_type": "LORA", "r": 16, "lora_alpha": 32,
-            "use_dora": True}`` is DoRA (Liu et al. 2024, arXiv 2402.09353). ``{"peft_type": "ADALORA", "init_r": 24,
-            "target_r": 16, "lora_alpha": 32, "tinit": 20, "tfinal": 40}`` is AdaLoRA; the fit knows ``total_step``.
+            "use_dora": True}`` is DoRA (Liu et al. 2024, arXiv 2402.09353), ``{"peft_type": "OFT", "oft_block_size":
+            32}`` is OFT (Qiu et al. 2023, arXiv 2306.07280). ``{"peft_type": "ADALORA", "init_r": 24, "target_r": 16,
+            "lora_alpha": 32, "tinit": 20, "tfinal": 40}`` is AdaLoRA; the fit knows ``total_step``.
         targets: what to adapt.
         exclude: what to leave out.
     """

@@ -23,7 +23,6 @@ from lorasub.adapters.folder import (
 from lorasub.adapters.lora import LoRALayer
 from lorasub.adapters.lora_bank import LoRABankLinear
 from lorasub.adapters.peft_format import WEIGHTS_FILE, lora_state, peft_config, peft_tensors
-from lorasub.adapters.projected import ProjectedLayer
 from lorasub.adapters.targets import base_modules, shorten
 from lorasub.adapters.wrappers import own_prefix
 from lorasub.errors import ArtefactError
@@ -36,11 +35,7 @@ def adapter_info(adapters: AdapterSet) -> AdapterInfo:
     """What a folder of these adapters says about itself."""
     return AdapterInfo(
         layers={
-            path: LayerInfo(
-                kind=layer.kind,
-                scale=layer.scale,
-                basis_hash=layer.basis_hash if isinstance(layer, ProjectedLayer) else None,
-            )
+            path: LayerInfo(kind=layer.kind, scale=layer.scale, basis_hash=layer.basis_hash)
             for path, layer in adapters.layers.items()
         },
         full_parameters=tuple(adapters.full_parameters),

@@ -113,11 +113,15 @@ def _without_basis(plan: Plan, choice: AdapterChoice) -> Mapping[str, Any]:
             if "seed" in choice.settings.get("init_args", {})
             else choice.settings
         )
-    dim = plan.dims[choice.basis.key]
+    if str(choice.settings["class_path"]).rpartition(".")[2] == "MeanAdapter":
+        dim: int | str = 1  # as many trained numbers: one a layer
+    else:
+        dim = plan.dims[choice.basis.key]
     if not isinstance(dim, int):
         raise ConfigError(f"how many dimensions '{dim}' gives is known only when adapters are there: use a number")
     arguments = {**choice.settings.get("init_args", {}), "dim": dim}
-    arguments.pop("basis", None)
+    for made in ("basis", "init_from"):
+        arguments.pop(made, None)
     return {"class_path": "RandomBasis", "init_args": arguments}
 
 

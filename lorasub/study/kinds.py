@@ -46,6 +46,7 @@ def _kind(function: Callable[[Any, Workplace], dict[str, Any]], spec: type[Any],
 KINDS: dict[str, Kind] = {
     "fit": _kind(training.fit_adapter, training.Fit, 0.5),
     "mine": _kind(subspaces.mine, subspaces.Mine, 10.0),
+    "mean": _kind(subspaces.mean, subspaces.Mean, 10.0),
     "split": _kind(subspaces.split, subspaces.Split, 60.0),
     "combine": _kind(subspaces.combine, subspaces.Combine, 5.0),
     "gradients": _kind(gradients.gradient_basis, gradients.Gradients, 0.5),

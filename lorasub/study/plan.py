@@ -17,6 +17,7 @@ from lorasub.study.specs import (
     ClassSettings,
     Downstream,
     GradientBasis,
+    MeanBasis,
     Study,
     drawn_again,
     replaced,
@@ -27,7 +28,7 @@ from lorasub.study.steps.comparison import Compare
 from lorasub.study.steps.constant import MeanScene
 from lorasub.study.steps.gradients import Gradients
 from lorasub.study.steps.removal import RANDOM, Remove
-from lorasub.study.steps.subspaces import Combine, Mine, Split
+from lorasub.study.steps.subspaces import Combine, Mean, Mine, Split
 from lorasub.study.steps.training import AdapterChoice, FineTune, Fit, RateTrial, Scoring, SelectRate, Training
 
 #: What stands in a row of a table: a fine-tuned method, the model as it is, or one that does not look at the images.
@@ -246,6 +247,11 @@ class _Planner:
         if isinstance(wanted, GradientBasis):
             found = self._gradient_basis(name, wanted, attributes, draw)
             self.plan.dims[found.key] = wanted.dim
+        elif isinstance(wanted, MeanBasis):
+            adapters = tuple(adapter for each in attributes for adapter in self.fits(each, draw))
+            spec = Mean(adapters=adapters, layers=self.layers, dim=wanted.dim)
+            found = self._add("mean", self._named(name, draw), spec)
+            self.plan.dims[found.key] = wanted.dim
         else:
             found = self._combined(name, wanted, attributes, draw)
             dim = self.study.mining.dim if wanted.dim is None else wanted.dim
@@ -384,10 +390,13 @@ class _Planner:
 
     def _adapters(self, adapters: Sequence[ClassSettings], draw: int) -> Iterator[AdapterChoice]:
         for settings in adapters:
-            name = settings.get("init_args", {}).get("basis")
-            known = isinstance(name, str) and name in self.study.bases
-            basis = self.basis(str(name), draw) if known else None
-            yield AdapterChoice(settings=drawn_again(settings, draw), basis=basis)
+            basis, start = (self._named_basis(settings, argument, draw) for argument in ("basis", "init_from"))
+            yield AdapterChoice(settings=drawn_again(settings, draw), basis=basis, start=start)
+
+    def _named_basis(self, settings: ClassSettings, argument: str, draw: int) -> Output | None:
+        """The step that makes the basis whose name an adapter's argument is; None where it is none."""
+        name = settings.get("init_args", {}).get(argument)
+        return self.basis(name, draw) if isinstance(name, str) and name in self.study.bases else None
 
 
 def _tests(task: Downstream) -> dict[str, ClassSettings]:

@@ -20,8 +20,8 @@ from lorasub.errors import ConfigError
 
 #: ``class_path`` and ``init_args``, as in a config of ``lorasub fit``.
 ClassSettings = dict[str, Any]
-#: Adapters whose basis is random: class -> argument that draws it.
-RANDOM_BASES = {"RandomBasis": "seed"}
+#: Adapters with frozen random matrices: class -> argument that draws them.
+RANDOM_BASES = {"RandomBasis": "seed", "VeRA": "seed"}
 
 
 class Spec:
@@ -159,6 +159,21 @@ class GradientBasis(Spec):
             _at_least(f"{name} of a basis from gradients", getattr(self, name), 1)
 
 
+@dataclass(frozen=True, kw_only=True)
+class MeanBasis(Spec):
+    """The mean of adapters, as U S V^T: for ``MeanAdapter``, or as ``init_from`` of a ``ProjectedLoRA``.
+
+    Attributes:
+        source: ``mean``.
+        attributes: whose adapters; None for those of all of the study's attributes.
+        dim: dimensions that are kept; all by default.
+    """
+
+    source: Literal["mean"]
+    attributes: list[str] | None = None
+    dim: int | str = "energy:1"
+
+
 def _source(basis: Any) -> str:
     """Which kind of basis settings are of."""
     return str(basis.get("source", "adapters")) if isinstance(basis, Mapping) else str(basis.source)
@@ -166,7 +181,8 @@ def _source(basis: Any) -> str:
 
 #: Where a basis is from; another source is one more dataclass here, and a step that makes it.
 AnyBasis = Annotated[
-    Annotated[Basis, Tag("adapters")] | Annotated[GradientBasis, Tag("gradients")], Discriminator(_source)
+    Annotated[Basis, Tag("adapters")] | Annotated[GradientBasis, Tag("gradients")] | Annotated[MeanBasis, Tag("mean")],
+    Discriminator(_source),
 ]
 
 
@@ -176,7 +192,7 @@ class Method(Spec):
 
     Attributes:
         adapter: adapters as in a config of ``lorasub fit``; none at all is the model without fine-tuning (zero-shot).
-            The ``basis`` of a ``ProjectedLoRA`` may be the name of one of the study's bases.
+            ``basis`` and ``init_from`` may be names of the study's bases.
         sweep: argument of the first adapter -> its values; each combination is a method of its own.
         learning_rates: the grid to choose from; None for the study's.
         optimizer: ``class_path`` and ``init_args``; the learning rate is filled in.

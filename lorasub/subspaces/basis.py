@@ -17,6 +17,7 @@ from lorasub.errors import ArtefactError, ConfigError
 from lorasub.files import atomic_path, hash_tensors, read_json, read_tensors, write_json, write_tensors
 from lorasub.structures import shapes_of
 from lorasub.subspaces.card import basis_card
+from lorasub.subspaces.updates import LowRankUpdate
 
 #: Version of the folder format. A reader refuses what it does not know rather than guess.
 FORMAT_VERSION = 1
@@ -194,6 +195,22 @@ class SubspaceBasis:
             {f"{path}.{side}": getattr(layer, side) for path, layer in self.layers.items() for side in "UV"}
         )
 
+    def updates(self) -> dict[str, LowRankUpdate]:
+        """Layer path -> the update U S V^T that was mined.
+
+        Raises:
+            ConfigError: a layer has no singular values, as in bases that stand for no update.
+        """
+        found = {}
+        for path, layer in self.layers.items():
+            if layer.S is None:
+                raise ConfigError(
+                    f"layer '{path}' of the basis '{self.name}' has no singular values, so it stands for no update; "
+                    "take a basis that was mined from adapters"
+                )
+            found[path] = LowRankUpdate(B=layer.U * layer.S.to(layer.U), A=layer.V.T)
+        return found
+
     def to_dict(self) -> dict[str, Any]:
         """Everything but the columns themselves, as plain JSON values: the content of ``basis.json``."""
         return {
@@ -304,6 +321,11 @@ class SubspaceBasis:
                 "was interrupted; make the basis again"
             )
         return basis
+
+
+def is_basis_folder(path: str | os.PathLike[str]) -> bool:
+    """Returns whether a folder holds a basis."""
+    return (Path(path) / DESCRIPTION_FILE).is_file()
 
 
 def _read_description(path: Path) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ClassVar
@@ -104,6 +105,12 @@ class Toy:
     def input(self) -> Tensor:
         return torch.randn(self.input_shape, generator=torch.Generator().manual_seed(5))
 
+    def mean(self) -> ls.SubspaceBasis:
+        """Updates of rank 2 as a basis with singular values."""
+        layers = self.basis(2, 2).layers
+        S = torch.tensor([3.0, 0.5])
+        return ls.SubspaceBasis(layers={path: dataclasses.replace(layer, S=S) for path, layer in layers.items()})
+
     def basis(self, d_out: int = 2, d_in: int = 3) -> ls.SubspaceBasis:
         generator = torch.Generator().manual_seed(3)
         weights = {path: self.model().get_submodule(path).weight.flatten(1) for path in self.layers}
@@ -139,6 +146,10 @@ KINDS: dict[str, Callable[[Toy], Specs]] = {
     "projected": lambda toy: ls.ProjectedLoRA(basis=toy.basis(), targets="all"),
     "psv": lambda toy: ls.PSV(dim=3, targets="all"),
     "random": lambda toy: ls.RandomBasis(dim=2, seed=4, targets="all"),
+    "lora_xs": lambda toy: ls.LoRAXS(dim=3, targets="all"),
+    "vera": lambda toy: ls.VeRA(r=5, targets="all"),
+    "truncated": lambda toy: ls.TruncatedFineTuning(r=2, targets="all"),
+    "mean": lambda toy: ls.MeanAdapter(basis=toy.mean(), targets="all"),
     "mixed": lambda toy: [
         ls.ProjectedLoRA(basis=toy.basis(3, 2), targets=toy.layers[0], scale=1.5),
         ls.LoRA(r=2, targets=list(toy.layers[1:])),

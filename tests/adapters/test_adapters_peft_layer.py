@@ -21,6 +21,7 @@ KINDS = {
     "lora": {"peft_type": "LORA", "r": 3, "lora_alpha": 6},
     "loha": {"peft_type": "LOHA", "r": 3, "alpha": 6},
     "lokr": {"peft_type": "LOKR", "r": 3, "alpha": 6},
+    "oft": {"peft_type": "OFT", "oft_block_size": 2},
     "adalora": {"peft_type": "ADALORA", "init_r": 4, "target_r": 2, "lora_alpha": 6},
 }
 

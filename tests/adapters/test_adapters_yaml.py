@@ -27,6 +27,23 @@ def test_one_by_class_path():
     assert parse("--model.adapter", "lorasub.PSV", "--model.adapter.dim", "3") == ls.PSV(dim=3)
 
 
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (["lorasub.LoRAXS", "--model.adapter.dim", "4"], ls.LoRAXS(dim=4)),
+        (["lorasub.BitFit", "--model.adapter.targets", "all"], ls.BitFit(targets="all")),
+        (["lorasub.VeRA", "--model.adapter.r", "8", "--model.adapter.seed", "2"], ls.VeRA(r=8, seed=2)),
+        (["lorasub.TruncatedFineTuning", "--model.adapter.r", "2"], ls.TruncatedFineTuning(r=2)),
+    ],
+)
+def test_one_by_words(words, expected):
+    assert parse("--model.adapter", *words) == expected
+
+
+def test_a_mean_adapter_by_words():
+    assert parse("--model.adapter", "lorasub.MeanAdapter", "--model.adapter.basis", "runs/mean").basis == "runs/mean"
+
+
 def test_several():
     text = yaml.safe_dump(
         [

@@ -18,6 +18,7 @@ from lorasub.study import (
     Downstream,
     GradientBasis,
     Graph,
+    MeanBasis,
     Method,
     Output,
     Plan,
@@ -106,6 +107,31 @@ def test_a_basis_from_gradients_needs_no_adapters() -> None:
     assert not first.inputs
     (fits,) = {len(step.inputs) for step in plan.graph if step.kind == "lr_trial"}
     assert fits == 1
+
+
+def test_the_mean_of_adapters_is_an_adapter_or_a_start() -> None:
+    bases = {"mean": MeanBasis(source="mean"), "combined": Basis()}
+    start = {"class_path": "ProjectedLoRA", "init_args": {"basis": "combined", "init_from": "mean"}}
+    methods = {
+        "none": Method(),
+        "mean": Method(adapter=[{"class_path": "MeanAdapter", "init_args": {"basis": "mean"}}]),
+        "from_mean": Method(adapter=[start]),
+        "from_zero": Method(adapter=[projected("combined")]),
+    }
+    plan = plan_study(small_study(bases=bases, methods=methods))
+    first, second = (step for step in plan.graph if step.kind == "mean")
+    assert [(each.attribute, each.partition) for each in first.spec.adapters] == [
+        (attribute, partition) for attribute in ("geometry", "texture") for partition in range(3)
+    ]
+    assert first.inputs != second.inputs  # drawn again with the seed
+    tunings = {}
+    for step in plan.graph:
+        if step.kind == "finetune" and "seed=0" in step.name:
+            tunings[step.name.split()[2]] = step.spec.training.adapters[0]
+    assert (tunings["mean"].basis.key, tunings["mean"].start) == (first.key, None)
+    assert tunings["from_mean"].start.key == first.key
+    assert tunings["from_mean"].basis == tunings["from_zero"].basis
+    assert [tunings[name].changes_nothing_at_first for name in methods if name != "none"] == [True, False, True]
 
 
 def test_bases_are_drawn_again_with_every_seed() -> None:

@@ -19,8 +19,10 @@ from lorasub.data import SyntheticScenes
 from lorasub.errors import ConfigError
 from lorasub.metrics.results import Results
 from lorasub.study import (
+    Basis,
     GradientBasis,
     Graph,
+    MeanBasis,
     Method,
     ProcessWorkers,
     RayWorkers,
@@ -80,6 +82,37 @@ def test_every_kind_of_step_and_the_report(tiny_study: Study) -> None:
     # two steps of fitting beat no plane
     assert "| *a plane* | 0 |" in text
     assert "no evidence here" in text
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_every_rival_is_one_line(tiny_study: Study) -> None:
+    def method(kind: str, **arguments: object) -> Method:
+        return Method(adapter=[{"class_path": kind, "init_args": arguments}], learning_rates=[1e-2])
+
+    oft = {"peft_type": "OFT", "oft_block_size": 8}
+    methods = {
+        "none": Method(),
+        "lora_xs": method("LoRAXS", dim=2),
+        "bitfit": method("BitFit"),
+        "vera": method("VeRA", r=8),
+        "truncated": method("TruncatedFineTuning", r=2),
+        "oft": method("PEFT", config=oft),
+        "mean": method("MeanAdapter", basis="mean"),
+        "from_mean": method("ProjectedLoRA", basis="combined", init_from="mean"),
+    }
+    bases = {"combined": Basis(), "mean": MeanBasis(source="mean")}
+    changed = {"bases": bases, "methods": methods, "references": [], "seeds": [0], "removal": None, "partitions": 2}
+    plan, store = plan_study(dataclasses.replace(tiny_study, **changed)), Store(tiny_study.folder)
+    outcome = run_graph(plan.graph, store, ThisProcess(), retries=0)
+    assert outcome.failed == {}
+    measured = {step.name.split()[2]: store.record(step).measured for step in plan.graph if step.kind == "finetune"}
+    assert set(measured) == set(methods) - {"none"}
+    # two adapters of two attributes, each moved little: the start from their mean is another model, but not far away
+    assert measured["from_mean"]["step_zero_difference"] > 1e-6
+    layers = len(SubspaceBasis.load(store.folder(next(s for s in plan.graph if s.kind == "mean")) / "basis").layers)
+    assert measured["mean"]["trainable"] == layers
+    assert measured["lora_xs"]["trainable"] == 4 * layers
 
 
 @pytest.mark.slow

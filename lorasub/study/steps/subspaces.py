@@ -33,6 +33,15 @@ class Mine:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Mean:
+    """Settings of :func:`mean`."""
+
+    adapters: tuple[FittedAdapter, ...]
+    layers: tuple[str, ...]
+    dim: int | str
+
+
+@dataclass(frozen=True, kw_only=True)
 class Split:
     """Settings of :func:`split`."""
 
@@ -70,6 +79,19 @@ def mine(spec: Mine, place: Workplace) -> dict[str, Any]:
     basis.save(place.folder / BASIS)
     explained = [float(layer.record.explained.mean()) for layer in basis.layers.values() if layer.record is not None]
     return _dimensions(basis) | {"explained": sum(explained) / len(explained)}
+
+
+def mean(spec: Mean, place: Workplace) -> dict[str, Any]:
+    """Takes the plain mean of adapters, of whatever attributes, as U S V^T."""
+    groups, sources = read_adapters(place, spec.adapters, spec.layers)
+    basis = mine_updates(
+        [adapter for group in groups.values() for adapter in group],
+        dim=spec.dim,
+        alpha=2.0,
+        sources=[source for group in sources.values() for source in group],
+    )
+    basis.save(place.folder / BASIS)
+    return _dimensions(basis)
 
 
 def split(spec: Split, place: Workplace) -> dict[str, Any]:

@@ -33,10 +33,21 @@ STEP_ZERO_TOLERANCE = 1e-3
 
 @dataclass(frozen=True, kw_only=True)
 class AdapterChoice:
-    """An adapter to inject, and the step that made its basis, if it has one."""
+    """An adapter to inject, and the steps that made its basis and its start, if it has them."""
 
     settings: ClassSettings
     basis: Output | None = None
+    start: Output | None = None
+
+    def resolved(self, place: Workplace) -> ClassSettings:
+        """Returns the settings with the folders that those steps have made."""
+        made = {"basis": self.basis, "init_from": self.start}
+        return with_arguments(self.settings, **{name: str(place.of(it) / BASIS) for name, it in made.items() if it})
+
+    @property
+    def changes_nothing_at_first(self) -> bool:
+        """Whether the model is the base model until the first step."""
+        return not self.settings.get("init_args", {}).get("init_from")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,10 +65,7 @@ class Training:
 
     def config(self, learning_rate: float, place: Workplace) -> dict[str, Any]:
         """Returns a config of ``lorasub fit``."""
-        adapters = [
-            with_arguments(each.settings, basis=str(place.of(each.basis) / BASIS)) if each.basis else each.settings
-            for each in self.adapters
-        ]
+        adapters = [each.resolved(place) for each in self.adapters]
         return {
             "seed_everything": self.seed,
             "trainer": {
@@ -177,11 +185,15 @@ def select_rate(spec: SelectRate, place: Workplace) -> dict[str, Any]:
 
 
 def finetune(spec: FineTune, place: Workplace) -> dict[str, Any]:
-    """Fine-tunes with the chosen rate, and checks that it began from the model without fine-tuning."""
+    """Fine-tunes with the chosen rate, and checks that it began from the model without fine-tuning.
+
+    Adapters with a start of their own (``init_from``) begin elsewhere; how far is in the record.
+    """
     rate = float(read_json(place.of(spec.rate) / CHOICE_FILE)["learning_rate"])
     run_verb("fit", spec.training.config(rate, place), place)
     difference = _step_zero(spec, place)
-    if not difference <= STEP_ZERO_TOLERANCE:
+    same = all(each.changes_nothing_at_first for each in spec.training.adapters)
+    if same and not difference <= STEP_ZERO_TOLERANCE:
         raise ArtefactError(
             f"before its first step the fit in {place.folder} differs from the model without fine-tuning by "
             f"{difference:.2g} of a result; an adapter has to start as no change at all"
