@@ -27,8 +27,11 @@ from .adapters.mining import mine_subspace as mine_subspace
 from .backbones import VGGT as VGGT
 from .backbones import Backbone as Backbone
 from .backbones import ConstantGeometry as ConstantGeometry
+from .backbones import DepthAnything3 as DepthAnything3
+from .backbones import DepthAnything3Config as DepthAnything3Config
 from .backbones import TransformersDepth as TransformersDepth
 from .backbones import VGGTConfig as VGGTConfig
+from .backbones import VGGTOmega as VGGTOmega
 from .callbacks import BackboneExport as BackboneExport
 from .callbacks import CompileBlocks as CompileBlocks
 from .callbacks import EncoderCache as EncoderCache

@@ -106,6 +106,13 @@ class NamedModel(Protocol):
 
 
 @runtime_checkable
+class LicensedModel(Protocol):
+    """A model that knows under which licence its weights are."""
+
+    weights_license: str | None
+
+
+@runtime_checkable
 class HashedModel(Protocol):
     """A model that keeps the hash of the weights that it was loaded with."""
 

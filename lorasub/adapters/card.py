@@ -8,13 +8,16 @@ from lorasub.adapters.folder import AdapterInfo
 from lorasub.adapters.table import ParameterTable
 
 
-def adapter_card(info: AdapterInfo, table: ParameterTable, *, for_peft: bool) -> str:
+def adapter_card(
+    info: AdapterInfo, table: ParameterTable, *, for_peft: bool, weights_license: str | None = None
+) -> str:
     """Markdown with the front matter of model cards.
 
     Args:
         info: what the adapter is.
         table: its parameter counts.
         for_peft: whether PEFT can load the folder.
+        weights_license: licence of the base model's weights; None if it is not known.
     """
     front = ["---", "library_name: peft" if for_peft else "library_name: lorasub", "pipeline_tag: image-to-3d"]
     if info.base_model_id:
@@ -31,6 +34,7 @@ def adapter_card(info: AdapterInfo, table: ParameterTable, *, for_peft: bool) ->
         ]
     facts = [
         f"- base model: {info.base_model_id or 'unnamed'}, weights hash `{info.base_model_hash or 'unknown'}`",
+        *([f"- licence of the base model's weights: {weights_license}"] if weights_license else []),
         *(f"- basis of the projected layers: hash `{basis}`" for basis in sorted(info.basis_hashes)),
         f"- adapted layers: {len(info.layers)}; fully fine-tuned parameters: {len(info.full_parameters)}",
     ]

@@ -99,6 +99,16 @@ class AdapterLayer(nn.Module, ABC):
         """That of the base layer."""
         return self.base_layer.bias
 
+    @property
+    def in_features(self) -> int:
+        """That of the base layer, which other people's modules read."""
+        return self.base_layer.in_features  # type: ignore[return-value]
+
+    @property
+    def out_features(self) -> int:
+        """That of the base layer."""
+        return self.base_layer.out_features  # type: ignore[return-value]
+
     def record_start(self) -> None:
         """Remembers a hash of the random numbers that were just drawn; nothing where the start is not random."""
 

@@ -24,7 +24,8 @@ from lorasub.adapters.lora import LoRALayer
 from lorasub.adapters.lora_bank import LoRABankLinear
 from lorasub.adapters.peft_format import WEIGHTS_FILE, lora_state, peft_config, peft_tensors
 from lorasub.adapters.targets import base_modules, shorten
-from lorasub.adapters.wrappers import own_prefix
+from lorasub.adapters.wrappers import own_prefix, unwrapped
+from lorasub.contracts import LicensedModel
 from lorasub.errors import ArtefactError
 
 if TYPE_CHECKING:
@@ -57,7 +58,9 @@ def save_adapters(adapters: AdapterSet, folder: str | os.PathLike[str]) -> Path:
         stored = _stored_as_peft(adapters)
         state = {name: tensor for name, tensor in state.items() if name not in stored}
         _warn_of_convolutions(adapters)
-    card = adapter_card(info, adapters.table(), for_peft=plain is not None)
+    model = unwrapped(adapters.model)
+    weights_license = model.weights_license if isinstance(model, LicensedModel) else None
+    card = adapter_card(info, adapters.table(), for_peft=plain is not None, weights_license=weights_license)
     return write_folder(folder, info, card=card, native=state, plain=plain)
 
 

@@ -35,11 +35,13 @@ class Backbone(nn.Module, ABC):
         groups: name of a group -> ``fnmatch`` patterns over module paths (as in ``named_modules``; ``*`` also spans
             dots). Users name adapters' targets by these. Expected names, where the model has such parts: ``encoder``,
             ``blocks``, ``frame_blocks``, ``global_blocks``, ``camera_head``, ``depth_head``, ``point_head``, ``heads``.
+        weights_license: licence of the weights where it is known; adapters' cards name it.
     """
 
     patch_size: int
     model_id: str
     groups: Mapping[str, tuple[str, ...]]
+    weights_license: str | None = None
 
     _weights_hash: str | None = None
 

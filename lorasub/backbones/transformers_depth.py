@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from lorasub.backbones.base import Backbone
 from lorasub.errors import ConfigError
+from lorasub.files import write_json
 from lorasub.structures import Predictions
 
 logger = logging.getLogger(__name__)
@@ -113,6 +114,23 @@ class TransformersDepth(Backbone):
         mean, std = _normalisation(place)
         name = local.resolve().name if local.exists() else str(source)
         return cls(model, depth_kind=depth_kind, mean=mean, std=std, model_id=name)
+
+    def save_pretrained(self, folder: str | os.PathLike[str], dtype: torch.dtype | None = None) -> Path:
+        """Write weights, configuration and the images' normalisation into ``folder``, as ``transformers`` reads them.
+
+        Args:
+            folder: made if missing.
+            dtype: of the tensors in the file; their own by default.
+
+        Returns:
+            The safetensors file.
+        """
+        tensors = {name: tensor.to(dtype or tensor.dtype) for name, tensor in self.model.state_dict().items()}
+        model: Any = self.model
+        model.save_pretrained(folder, state_dict=tensors)
+        normalisation = {"image_mean": self.mean.flatten().tolist(), "image_std": self.std.flatten().tolist()}
+        write_json(Path(folder) / "preprocessor_config.json", normalisation)
+        return Path(folder) / "model.safetensors"
 
     def forward(self, images: Tensor) -> Predictions:
         """Predict the depth of every view.

@@ -9,8 +9,9 @@ from typing import Any, Literal
 from lorasub.adapters import load_adapter_updates, load_adapters
 from lorasub.adapters.folder import trained_parameters
 from lorasub.adapters.mining import adapter_folder
-from lorasub.backbones import VGGT
+from lorasub.backbones.opening import open_backbone
 from lorasub.cli.arguments import add_out, check_out, show, table, verb_parser
+from lorasub.contracts import SavableModel
 from lorasub.errors import ArtefactError, ConfigError
 from lorasub.files import read_json, read_metadata
 from lorasub.subspaces import SubspaceBasis, write_paper_format
@@ -86,10 +87,12 @@ def merge(arguments: Sequence[str]) -> None:
     add_out(parser, "folder for the merged model")
     parsed = parser.parse_args(list(arguments))
     check_out(parsed)
-    backbone = VGGT.from_preset("nano") if parsed.base == "nano" else VGGT.from_pretrained(parsed.base)
+    backbone = open_backbone(parsed.base)
     adapters = load_adapters(backbone, adapter_folder(parsed.adapter))
     deviations = adapters.merge(safe=True)
     adapters.unload(merge=True)
+    if not isinstance(backbone, SavableModel):
+        raise ConfigError(f"{type(backbone).__name__} does not write its own weights")
     file = backbone.save_pretrained(parsed.out)
     worst = max(deviations, key=lambda path: deviations[path])
     result = {"file": str(file), "layers": len(deviations), "largest_rounding_error": deviations[worst], "layer": worst}

@@ -6,7 +6,7 @@ import logging
 
 from jsonargparse import Namespace
 
-from lorasub.backbones.vggt.presets import find_preset
+from lorasub.backbones.opening import preset_image_size
 
 log = logging.getLogger("lorasub")
 
@@ -21,7 +21,7 @@ def give_image_size(settings: Namespace) -> None:
     if not isinstance(backbone, Namespace) or not str(backbone.get("class_path")).endswith(".from_preset"):
         return
     given = settings.get("data.init_args.image_size")
-    size = find_preset(backbone.init_args.name).config.image_size
+    size = preset_image_size(backbone.init_args.name)
     if given is not None and given not in (size, (size, size), [size, size]):
         settings["data.init_args.image_size"] = size
         log.info(

@@ -13,7 +13,8 @@ from lightning.pytorch import Trainer
 from scene_examples import random_scenes
 from torch.utils.data import DataLoader
 
-from lorasub import VGGT, GeometryTask, LoRA, Predictions, SceneBatch, VGGTConfig
+from lorasub import VGGT, DepthAnything3, GeometryTask, LoRA, Predictions, SceneBatch, VGGTConfig
+from lorasub.backbones.depth_anything3.config import PRESETS as DEPTH_ANYTHING_3
 from lorasub.backbones.vggt import presets
 
 
@@ -58,6 +59,17 @@ def test_the_example_of_the_page_can_be_fitted(page: str, tmp_path: Path) -> Non
     trainer.fit(task, loader, loader)
     moved = [name for name, value in task.adapters.state_dict().items() if "lora_B" in name and value.abs().max() > 0]
     assert len(moved) == len(task.adapters.layers)
+
+
+@pytest.mark.parametrize("name", DEPTH_ANYTHING_3)
+def test_table_of_depth_anything_3_is_true(page: str, name: str) -> None:
+    with torch.device("meta"):
+        model = DepthAnything3.from_preset(name)  # type: ignore[arg-type]
+    (row,) = [line for line in page.splitlines() if line.startswith(f"| `{name}`")]
+    preset, count = DEPTH_ANYTHING_3[name], sum(p.numel() for p in model.parameters())
+    own, alternating = preset.config.alternate_from, preset.config.depth - preset.config.alternate_from
+    licence = preset.license.replace("-BY-NC-4", " BY-NC 4")
+    assert row == f"| `{name}` | `{preset.hub_id}` | {licence} | {count:,} | {own}, {alternating} |"
 
 
 @pytest.mark.parametrize(("name", "column"), [("nano", 1), ("vggt-1b", 2)])

@@ -223,10 +223,10 @@ def test_a_damaged_description_is_told_in_words(tiny: VGGT, folder: Path) -> Non
     description = json.loads((folder / "config.json").read_text()) | {"depth": 24}
     (folder / "config.json").write_text(json.dumps(description))
     write_pt(folder / "model.pt", tiny.state_dict())
-    with pytest.raises(ArtefactError, match=r"model\.pt does not make a VGGT: unknown VGGT setting\(s\) \['depth'\]"):
+    with pytest.raises(ArtefactError, match=r"model\.pt does not make a model: unknown VGGT setting\(s\) \['depth'\]"):
         VGGT.from_pretrained(folder / "model.pt")
     save_file(tiny.state_dict(), folder / "model.safetensors", metadata={"lorasub_vggt_config": "{"})
-    with pytest.raises(ArtefactError, match=r"model\.safetensors does not make a VGGT"):
+    with pytest.raises(ArtefactError, match=r"model\.safetensors does not make a model"):
         VGGT.from_pretrained(folder)
 
 

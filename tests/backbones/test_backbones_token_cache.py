@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from lorasub import VGGT
-from lorasub.backbones.vggt.token_cache import TokenCache
+from lorasub.backbones.token_cache import TokenCache
 from lorasub.errors import ConfigError
 
 

@@ -111,6 +111,8 @@ def test_a_wrong_config_is_told_in_one_line(
         ([], 112),
         (["--model.backbone.name=vggt-1b", "--model.backbone.weights=model.pt"], 518),
         (["--model.backbone.name=vggt-1b", "--data.image_size=224"], 224),
+        (["--model.backbone=lorasub.DepthAnything3.from_preset", "--model.backbone.name=da3-small"], 504),
+        (["--model.backbone=lorasub.VGGTOmega.from_preset", "--model.backbone.name=vggt-omega-1b-256"], 256),
     ],
 )
 def test_a_preset_brings_its_image_size_unless_one_is_given(words: list[str], size: int) -> None:

@@ -5,12 +5,12 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from lorasub.backbones.token_cache import TokenCache, encode_views
 from lorasub.backbones.vggt.blocks import Block, run_block
 from lorasub.backbones.vggt.config import VGGTConfig
 from lorasub.backbones.vggt.encoder import ImageEncoder
 from lorasub.backbones.vggt.fused import compute_dtype
 from lorasub.backbones.vggt.rope import RotaryTable, grid_positions, rotary_table
-from lorasub.backbones.vggt.token_cache import TokenCache
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -88,19 +88,14 @@ class Aggregator(nn.Module):
         An encoder that is frozen as a whole runs without recording gradients, and only on images that are not in the
         :attr:`token_cache`, if there is one.
         """
-        trains = images.requires_grad or self.encoder_trains
 
         def encoded(views: Tensor) -> Tensor:
             normalised = ((views - self.mean) / self.std).to(self.camera_token.dtype)
             return self.patch_embed(normalised, checkpointing=checkpointing)  # type: ignore[no-any-return]
 
-        views = images.flatten(0, 1)
-        with torch.set_grad_enabled(torch.is_grad_enabled() and trains):
-            if self.token_cache is None or trains:
-                tokens = encoded(views)
-            else:
-                tokens = self.token_cache.encode(views, encoded, self.camera_token.dtype)
-        return torch.unflatten(tokens, 0, images.shape[:2])
+        return encode_views(
+            images, encoded, trains=self.encoder_trains, cache=self.token_cache, dtype=self.camera_token.dtype
+        )
 
     def aggregate(self, patches: Tensor, grid: tuple[int, int], *, checkpointing: bool = False) -> tuple[Tensor, ...]:
         """The taps, from patch tokens ``[B, S, h * w, C]`` on a grid (h, w). See :meth:`forward`."""

@@ -38,6 +38,26 @@ class Mlp(nn.Module):
         return self.fc2(nn.functional.gelu(self.fc1(x)))  # type: ignore[no-any-return]
 
 
+class GatedMlp(nn.Module):
+    """Linear, SiLU of one half times the other, Linear (SwiGLU, Shazeer 2020), with DINOv2's names and widths.
+
+    Args:
+        dim: channels.
+        hidden: of the MLP that it stands for; two thirds of it, rounded up to a multiple of 8, are used.
+    """
+
+    def __init__(self, dim: int, hidden: int) -> None:
+        super().__init__()
+        hidden = (int(hidden * 2 / 3) + 7) // 8 * 8
+        self.w12 = nn.Linear(dim, 2 * hidden)
+        self.w3 = nn.Linear(hidden, dim)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """``[..., dim]`` to the same."""
+        gate, value = self.w12(x).chunk(2, dim=-1)
+        return self.w3(nn.functional.silu(gate) * value)  # type: ignore[no-any-return]
+
+
 class Attention(nn.Module):
     """Multi-head self-attention with one Linear for query, key and value.
 
@@ -82,6 +102,7 @@ class Block(nn.Module):
         layer_scale: initial value of both LayerScales.
         qk_norm: see :class:`Attention`.
         norm_eps: epsilon of the two LayerNorms.
+        gated: the MLP is a :class:`GatedMlp`.
     """
 
     def __init__(
@@ -93,13 +114,15 @@ class Block(nn.Module):
         layer_scale: float,
         qk_norm: bool = False,
         norm_eps: float = 1e-5,
+        gated: bool = False,
     ) -> None:
         super().__init__()
         self.norm1 = LayerNorm(dim, eps=norm_eps)
         self.attn = Attention(dim, num_heads, qk_norm=qk_norm)
         self.ls1 = LayerScale(dim, layer_scale)
         self.norm2 = LayerNorm(dim, eps=norm_eps)
-        self.mlp = Mlp(dim, int(dim * mlp_ratio), dim)
+        hidden = int(dim * mlp_ratio)
+        self.mlp = GatedMlp(dim, hidden) if gated else Mlp(dim, hidden, dim)
         self.ls2 = LayerScale(dim, layer_scale)
 
     def forward(self, x: Tensor, rope: RotaryTable | None = None) -> Tensor:

@@ -10,8 +10,6 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from lorasub.backbones.vggt.config import VGGTConfig
-
 logger = logging.getLogger(__name__)
 
 #: Channels between the last two convolutions; the same in every published size.
@@ -27,15 +25,28 @@ class DenseHead(nn.Module):
     """Predicts a map and its confidence for each view.
 
     Args:
-        config: the architecture.
+        dim: width of the taps.
         channels: of the map: 1 for depth, 3 for points.
         activation: from the last convolution's output to the map.
+        levels: channels of the pyramid's four levels, fine to coarse.
+        features: channels in which the levels are fused.
+        num_special_tokens: tokens that stand before a view's patches in the taps.
+        skip_rectified: see :class:`ResidualUnit`.
     """
 
-    def __init__(self, config: VGGTConfig, channels: int, activation: Callable[[Tensor], Tensor]) -> None:
+    def __init__(
+        self,
+        dim: int,
+        channels: int,
+        activation: Callable[[Tensor], Tensor],
+        *,
+        levels: Sequence[int],
+        features: int,
+        num_special_tokens: int = 0,
+        skip_rectified: bool = True,
+    ) -> None:
         super().__init__()
-        dim, levels = 2 * config.embed_dim, config.dense_channels
-        self.num_special_tokens = config.num_special_tokens
+        self.num_special_tokens = num_special_tokens
         self.activation = activation
         self.norm = nn.LayerNorm(dim)
         self.projects = nn.ModuleList(nn.Conv2d(dim, level, kernel_size=1) for level in levels)
@@ -48,7 +59,7 @@ class DenseHead(nn.Module):
                 nn.Conv2d(levels[3], levels[3], kernel_size=3, stride=2, padding=1),
             )
         )
-        self.scratch = PyramidFusion(levels, config.dense_features, channels + 1)
+        self.scratch = PyramidFusion(levels, features, channels + 1, skip_rectified=skip_rectified)
 
     def forward(
         self,
@@ -122,17 +133,18 @@ class PyramidFusion(nn.Module):
         levels: channels of the levels, fine to coarse.
         features: channels of the fused map.
         out: channels of the output convolution.
+        skip_rectified: see :class:`ResidualUnit`.
     """
 
-    def __init__(self, levels: Sequence[int], features: int, out: int) -> None:
+    def __init__(self, levels: Sequence[int], features: int, out: int, *, skip_rectified: bool = True) -> None:
         super().__init__()
         self.layer1_rn, self.layer2_rn, self.layer3_rn, self.layer4_rn = (
             nn.Conv2d(level, features, kernel_size=3, padding=1, bias=False) for level in levels
         )
-        self.refinenet1 = FusionBlock(features)
-        self.refinenet2 = FusionBlock(features)
-        self.refinenet3 = FusionBlock(features)
-        self.refinenet4 = FusionBlock(features, lateral=False)
+        self.refinenet1 = FusionBlock(features, skip_rectified=skip_rectified)
+        self.refinenet2 = FusionBlock(features, skip_rectified=skip_rectified)
+        self.refinenet3 = FusionBlock(features, skip_rectified=skip_rectified)
+        self.refinenet4 = FusionBlock(features, lateral=False, skip_rectified=skip_rectified)
         self.output_conv1 = nn.Conv2d(features, features // 2, kernel_size=3, padding=1)
         self.output_conv2 = nn.Sequential(
             nn.Conv2d(features // 2, LAST_CHANNELS, kernel_size=3, padding=1),
@@ -154,11 +166,11 @@ class PyramidFusion(nn.Module):
 class FusionBlock(nn.Module):
     """Adds a level to the fused map and enlarges the sum. The coarsest has no level to add (``lateral=False``)."""
 
-    def __init__(self, features: int, *, lateral: bool = True) -> None:
+    def __init__(self, features: int, *, lateral: bool = True, skip_rectified: bool = True) -> None:
         super().__init__()
         if lateral:
-            self.resConfUnit1 = ResidualUnit(features)
-        self.resConfUnit2 = ResidualUnit(features)
+            self.resConfUnit1 = ResidualUnit(features, skip_rectified=skip_rectified)
+        self.resConfUnit2 = ResidualUnit(features, skip_rectified=skip_rectified)
         self.out_conv = nn.Conv2d(features, features, kernel_size=1)
 
     def forward(self, fused: Tensor, level: Tensor | None, size: tuple[int, int]) -> Tensor:
@@ -170,18 +182,25 @@ class FusionBlock(nn.Module):
 
 
 class ResidualUnit(nn.Module):
-    """Two convolutions beside a skip. The skip starts after the first ReLU: so the published weights were trained."""
+    """Two convolutions beside a skip.
 
-    def __init__(self, features: int) -> None:
+    Args:
+        features: channels.
+        skip_rectified: the skip starts after the first ReLU, as VGGT's published weights were trained; else before it.
+    """
+
+    def __init__(self, features: int, *, skip_rectified: bool = True) -> None:
         super().__init__()
+        self.skip_rectified = skip_rectified
         self.conv1 = nn.Conv2d(features, features, kernel_size=3, padding=1)
         self.conv2 = nn.Conv2d(features, features, kernel_size=3, padding=1)
 
     def forward(self, x: Tensor) -> Tensor:
         """``[N, features, h, w]`` to the same."""
-        x = nn.functional.relu(x)
+        rectified = nn.functional.relu(x)
+        skip = rectified if self.skip_rectified else x
         # in place: the backward pass of a convolution does not ask for what it gave
-        return self.conv2(nn.functional.relu_(self.conv1(x))).add_(x)  # type: ignore[no-any-return]
+        return self.conv2(nn.functional.relu_(self.conv1(rectified))).add_(skip)  # type: ignore[no-any-return]
 
 
 def enlarge(x: Tensor, size: tuple[int, int]) -> Tensor:

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import warnings
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, Self
 
@@ -14,16 +13,16 @@ import torch
 from torch import Tensor, nn
 
 from lorasub.backbones.base import Backbone
-from lorasub.backbones.loading import WEIGHT_FILES, assign_weights, find_weights, read_weights
+from lorasub.backbones.loading import assign_weights, find_weights, read_weights
+from lorasub.backbones.stored import differences, random_numbers_from, stored_config, without_weights, write_pretrained
+from lorasub.backbones.token_cache import TokenCache, attached_cache
 from lorasub.backbones.vggt.aggregator import Aggregator
 from lorasub.backbones.vggt.camera_head import CameraHead
 from lorasub.backbones.vggt.config import ALL_HEADS, Head, VGGTConfig
 from lorasub.backbones.vggt.dense_head import DenseHead, inverse_log
 from lorasub.backbones.vggt.fused import without_autocast
 from lorasub.backbones.vggt.presets import PresetName, find_preset
-from lorasub.backbones.vggt.token_cache import TokenCache
 from lorasub.errors import ArtefactError, ConfigError
-from lorasub.files import hash_tensors, read_json, read_metadata, write_json, write_tensors
 from lorasub.structures import Predictions
 
 #: Key of the architecture in a safetensors file's metadata.
@@ -82,8 +81,18 @@ class VGGT(Backbone):
         # the camera head alone reads the last tap only
         self.aggregator = Aggregator(config, taps=config.taps if dense else config.taps[-1:])
         self.camera_head = CameraHead(config) if "camera" in config.heads else None
-        self.depth_head = DenseHead(config, 1, torch.exp) if "depth" in config.heads else None
-        self.point_head = DenseHead(config, 3, inverse_log) if "points" in config.heads else None
+        self.depth_head = self._dense_head(1, torch.exp) if "depth" in config.heads else None
+        self.point_head = self._dense_head(3, inverse_log) if "points" in config.heads else None
+
+    def _dense_head(self, channels: int, activation: Callable[[Tensor], Tensor]) -> DenseHead:
+        return DenseHead(
+            2 * self.config.embed_dim,
+            channels,
+            activation,
+            levels=self.config.dense_channels,
+            features=self.config.dense_features,
+            num_special_tokens=self.config.num_special_tokens,
+        )
 
     def forward(self, images: Tensor, *, dense_views: list[int] | None = None) -> Predictions:
         """Predict what the existing heads know.
@@ -142,29 +151,21 @@ class VGGT(Backbone):
         """Whether anything in the encoder requires gradients."""
         return self.aggregator.encoder_trains
 
-    @contextlib.contextmanager
     def cached_encoder(
         self, *, memory_mb: float = 1024.0, folder: str | os.PathLike[str] | None = None, disk_mb: float = 10240.0
-    ) -> Iterator[TokenCache]:
+    ) -> contextlib.AbstractContextManager[TokenCache]:
         """Within the block, the tokens of images that the frozen encoder has seen before are taken from a cache.
 
         They go through half precision, so that predictions change by its rounding. An encoder that trains is never
         cached.
 
         Args:
-            memory_mb: see :class:`~lorasub.backbones.vggt.token_cache.TokenCache`.
+            memory_mb: see :class:`~lorasub.backbones.token_cache.TokenCache`.
             folder: likewise.
             disk_mb: likewise.
         """
-        encoder = {name: tensor.float() for name, tensor in self.aggregator.patch_embed.state_dict().items()}
-        before = self.aggregator.token_cache
-        self.aggregator.token_cache = TokenCache(
-            hash_tensors(encoder), memory_mb=memory_mb, folder=folder, disk_mb=disk_mb
-        )
-        try:
-            yield self.aggregator.token_cache
-        finally:
-            self.aggregator.token_cache = before
+        encoder = self.aggregator.patch_embed.state_dict()
+        return attached_cache(self.aggregator, encoder, memory_mb=memory_mb, folder=folder, disk_mb=disk_mb)
 
     @classmethod
     def from_preset(
@@ -199,7 +200,7 @@ class VGGT(Backbone):
         }
         preset = find_preset(name)
         config = preset.config.replace(heads=heads)
-        if _without_weights():
+        if without_weights():
             model = cls(config, **options)
             model.model_id = name
             return model
@@ -215,7 +216,7 @@ class VGGT(Backbone):
                 UserWarning,
                 stacklevel=2,
             )
-            with _random_numbers_from(preset.seed):
+            with random_numbers_from(preset.seed):
                 model = cls(config, **options)
         model.model_id = name
         return model
@@ -252,9 +253,9 @@ class VGGT(Backbone):
             "dense_autocast": dense_autocast,
         }
         hub_id = isinstance(source, str) and not Path(source).expanduser().exists()
-        skeleton = _without_weights()
+        skeleton = without_weights()
         path = None if skeleton and hub_id else find_weights(source)
-        config = (_stored_config(path) if path is not None else None) or VGGTConfig()
+        config = (stored_config(path, CONFIG_KEY, VGGTConfig.from_dict) if path is not None else None) or VGGTConfig()
         if heads is not None:
             absent = [head for head in heads if head not in config.heads]
             if absent:
@@ -277,27 +278,20 @@ class VGGT(Backbone):
         Raises:
             ConfigError: layers are wrapped by adapters, so that names are no longer the model's own.
         """
-        tensors = self.state_dict()
         with torch.device("meta"):
             expected = type(self)(self.config).state_dict()
-        strange = sorted(tensors.keys() ^ expected.keys())
-        if strange:
-            raise ConfigError(
-                f"this model is not a plain VGGT ({len(strange)} tensors differ in name, such as {strange[0]}): "
-                "merge its adapters first, or save the adapters alone"
-            )
         config = self.config.to_dict()
-        path = Path(folder) / "model.safetensors"
-        tensors = {name: tensor.to(dtype or tensor.dtype) for name, tensor in tensors.items()}
-        write_tensors(path, tensors, metadata={CONFIG_KEY: json.dumps(config)})
-        write_json(Path(folder) / "config.json", config)
-        return path
+        return write_pretrained(
+            folder, self.state_dict(), expected=expected, key=CONFIG_KEY, config=config, dtype=dtype
+        )
 
     @classmethod
     def _load(cls, path: Path, config: VGGTConfig, options: dict[str, Any]) -> Self:
-        stored = _stored_config(path)
+        stored = stored_config(path, CONFIG_KEY, VGGTConfig.from_dict)
         if stored is not None and stored.replace(heads=config.heads) != config:
-            raise ArtefactError(f"{path} holds a VGGT of another size: {_differences(stored, config)}")
+            raise ArtefactError(
+                f"{path} holds a VGGT of another size: {differences(stored.to_dict(), config.to_dict())}"
+            )
         with torch.device("meta"):
             model = cls(config, **options)
         absent = {"camera": "camera_head.*", "depth": "depth_head.*", "points": "point_head.*"}
@@ -305,37 +299,3 @@ class VGGT(Backbone):
         assign_weights(model, read_weights(path), source=path, ignore=ignore)
         model.aggregator.reset_buffers()
         return model
-
-
-def _without_weights() -> bool:
-    """Whether tensors are made on the meta device now, where weights would be read for nothing."""
-    return torch.empty(0).is_meta
-
-
-@contextlib.contextmanager
-def _random_numbers_from(seed: int) -> Iterator[None]:
-    """Numbers drawn inside depend on nothing but the seed; the global random state is left as it was."""
-    with torch.random.fork_rng(devices=[]), torch.device("cpu"):
-        # not torch.manual_seed: that would also seed the accelerators, whose state is not saved here
-        torch.default_generator.manual_seed(seed)
-        yield
-
-
-def _stored_config(path: Path) -> VGGTConfig | None:
-    """The architecture that lies in or beside a weights file; None if neither."""
-    text = read_metadata(path).get(CONFIG_KEY) if path.suffix == ".safetensors" else None
-    beside = path.with_name("config.json")
-    try:
-        if text is not None:
-            return VGGTConfig.from_dict(json.loads(text))
-        if path.name in WEIGHT_FILES and beside.is_file():
-            return VGGTConfig.from_dict(read_json(beside))
-    except (ValueError, TypeError) as error:  # not JSON, not a mapping, unknown settings, impossible sizes
-        raise ArtefactError(f"what is said about the sizes of {path} does not make a VGGT: {error}") from error
-    return None
-
-
-def _differences(found: VGGTConfig, wanted: VGGTConfig) -> str:
-    """The settings in which two architectures differ, in words."""
-    theirs, ours = found.to_dict(), wanted.to_dict()
-    return ", ".join(f"{name} {theirs[name]} instead of {ours[name]}" for name in ours if theirs[name] != ours[name])

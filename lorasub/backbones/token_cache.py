@@ -9,17 +9,19 @@ the cache was warm, but for the rounding of the encoder itself, which sees image
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import logging
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from typing import Protocol
 
 import torch
 from torch import Tensor
 
 from lorasub.errors import ArtefactError, ConfigError
-from lorasub.files import read_tensors, write_tensors
+from lorasub.files import hash_tensors, read_tensors, write_tensors
 
 logger = logging.getLogger(__name__)
 
@@ -161,3 +163,62 @@ class TokenCache:
     @staticmethod
     def _path(folder: Path, key: str) -> Path:
         return folder / key[:2] / f"{key}.safetensors"
+
+
+class CachesTokens(Protocol):
+    """A module that looks an image's tokens up where a cache is attached to it."""
+
+    token_cache: TokenCache | None
+
+
+@contextlib.contextmanager
+def attached_cache(
+    module: CachesTokens,
+    encoder: Mapping[str, Tensor],
+    *,
+    memory_mb: float,
+    folder: str | os.PathLike[str] | None,
+    disk_mb: float,
+) -> Iterator[TokenCache]:
+    """Within the block, a module has a new cache.
+
+    Args:
+        module: has it.
+        encoder: the weights that tokens depend on.
+        memory_mb: see :class:`TokenCache`.
+        folder: likewise.
+        disk_mb: likewise.
+    """
+    weights = {name: tensor.float() for name, tensor in encoder.items()}
+    before = module.token_cache
+    module.token_cache = TokenCache(hash_tensors(weights), memory_mb=memory_mb, folder=folder, disk_mb=disk_mb)
+    try:
+        yield module.token_cache
+    finally:
+        module.token_cache = before
+
+
+def encode_views(
+    images: Tensor,
+    encode: Callable[[Tensor], Tensor],
+    *,
+    trains: bool,
+    cache: TokenCache | None,
+    dtype: torch.dtype,
+) -> Tensor:
+    """Tokens ``[B, S, P, C]`` of images ``[B, S, 3, H, W]``.
+
+    An encoder that is frozen as a whole runs without recording gradients, and only on images that are not in the cache.
+
+    Args:
+        images: in [0, 1].
+        encode: ``[N, 3, H, W]`` to ``[N, P, C]``.
+        trains: whether any parameter of the encoder, or of adapters in it, requires gradients.
+        cache: where tokens are looked up and kept; None for nowhere.
+        dtype: of the encoder's weights.
+    """
+    trains = images.requires_grad or trains
+    views = images.flatten(0, 1)
+    with torch.set_grad_enabled(torch.is_grad_enabled() and trains):
+        tokens = encode(views) if cache is None or trains else cache.encode(views, encode, dtype)
+    return torch.unflatten(tokens, 0, images.shape[:2])
