@@ -189,7 +189,9 @@ def _damaged(item: Input, other: Input, name: str, damage: str, place: Path, dra
     if _hashes(copy) != before:
         outcome = "changed the input"
     elif ended.code == 0:
-        noted = any("note" in line and name in line for line in ended.said.splitlines())
+        noted = any(
+            mark in line and name in line for line in ended.said.splitlines() for mark in ("note", "not provable")
+        )
         outcome = "told in a note" if noted else "read all the same"
     elif "Traceback" in ended.said or "--debug" in ended.said or ended.code not in (1, 2):
         outcome = "error without words"

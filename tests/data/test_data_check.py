@@ -20,6 +20,7 @@ from lorasub.data.check.hypotheses import POSE_MISTAKES
 from lorasub.data.check.matching import Features
 from lorasub.data.check.observations import features_of
 from lorasub.data.decoding import View
+from lorasub.data.depth import DepthFile
 from lorasub.data.frames import Capture, Frame
 
 INVERTED, OPENGL = list(POSE_MISTAKES)[:2]
@@ -312,3 +313,74 @@ def test_the_command_takes_a_reader_with_options(on_disk: Path, capsys: pytest.C
     assert code == 1
     assert report["claims"]["focal length"]["verdict"] == "contradicted"
     assert report["problems"]
+
+
+def other_world(folder: Path) -> Path:
+    """An image that looks as good as the others and shows another place."""
+    rng = np.random.default_rng(3)
+    blocks = np.kron(rng.integers(20, 235, (30, 40, 3)), np.ones((4, 4, 1)))
+    Image.fromarray((0.8 * blocks + 0.2 * rng.integers(0, 255, (*SIZE, 3))).astype(np.uint8)).save(folder / "other.png")
+    return folder / "other.png"
+
+
+def with_image(capture: Capture, index: int, image: Path) -> Capture:
+    frames = list(capture.frames)
+    frames[index] = dataclasses.replace(frames[index], image=image)
+    return dataclasses.replace(capture, frames=tuple(frames))
+
+
+@pytest.mark.parametrize(("count", "index"), [(3, 1), (6, 0)])
+def test_one_image_of_another_place_is_not_proved(
+    capture: Capture, find: Remembered, tmp_path: Path, count: int, index: int
+) -> None:
+    few = dataclasses.replace(capture, frames=capture.frames[:count])
+    finding = check_capture(with_image(few, index, other_world(tmp_path)), find=find).findings[
+        Claim.IMAGES_BELONG_TO_POSES
+    ]
+    assert finding.verdict == "not provable"
+    assert f"0{index}" in finding.measured
+
+
+@pytest.mark.parametrize(("first", "second"), [(2, 3), (0, 5)])
+def test_two_images_that_changed_places_are_found(capture: Capture, find: Remembered, first: int, second: int) -> None:
+    images = [frame.image for frame in capture.frames]
+    swapped = with_image(with_image(capture, first, images[second]), second, images[first])
+    finding = check_capture(swapped, find=find).findings[Claim.IMAGES_BELONG_TO_POSES]
+    assert finding.verdict == "contradicted"
+    assert f"frames {first} and {second} (from 0) have changed places" in finding.measured
+
+
+def test_one_pose_that_tracking_got_wrong_is_found(capture: Capture, find: Remembered) -> None:
+    def jump(poses: torch.Tensor) -> torch.Tensor:
+        poses = poses.clone()
+        poses[2, :, 3] += torch.tensor([0.1, 0.5, -0.2])
+        return poses
+
+    finding = check_capture(with_poses(capture, jump), find=find).findings[Claim.IMAGES_BELONG_TO_POSES]
+    assert finding.verdict == "contradicted"
+    assert "02" in finding.measured
+
+
+def test_a_copy_of_an_image_with_its_pose_stays_proved(capture: Capture, find: Remembered) -> None:
+    twin = dataclasses.replace(capture.frames[2], name="twin")
+    report = check_capture(dataclasses.replace(capture, frames=(*capture.frames, twin)), find=find)
+    assert report.findings[Claim.IMAGES_BELONG_TO_POSES].verdict == "proved"
+
+
+def test_depth_of_another_place_under_one_image_is_found(capture: Capture, find: Remembered, tmp_path: Path) -> None:
+    np.save(tmp_path / "other.npy", np.linspace(0.9, 5.0, 120 * 160, dtype=np.float32).reshape(SIZE))
+    frames = list(capture.frames)
+    frames[3] = dataclasses.replace(frames[3], depth=DepthFile(path=tmp_path / "other.npy", unit=1.0))
+    report = check_capture(dataclasses.replace(capture, frames=tuple(frames)), find=find)
+    finding = report.findings[Claim.DEPTH_REGISTERED]
+    assert finding.verdict == "contradicted"
+    assert "03" in finding.measured
+    # where no points tie images to poses, the pose may as well be wrong
+    blank = tmp_path / "blank.png"
+    Image.new("RGB", SIZE[::-1]).save(blank)
+    unseen = [dataclasses.replace(frame, image=blank) for frame in frames]
+    finding = check_capture(dataclasses.replace(capture, frames=tuple(unseen)), find=find).findings[
+        Claim.DEPTH_REGISTERED
+    ]
+    assert finding.verdict == "not provable"
+    assert "03" in finding.measured

@@ -8,6 +8,7 @@ proved, contradicted or not provable from these frames. The way it goes:
 - :mod:`~lorasub.data.check.residuals`: how far the observations are from what an interpretation predicts.
 - :mod:`~lorasub.data.check.statistics`: whether a difference between two interpretations is more than chance.
 - :mod:`~lorasub.data.check.registration`: do the edges of depth lie on edges of the image?
+- :mod:`~lorasub.data.check.single_frames`: is there one image or depth map that is not where its pose says?
 - :mod:`~lorasub.data.check.judging`: from comparisons to claims.
 """
 

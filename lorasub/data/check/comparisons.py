@@ -118,8 +118,9 @@ class Comparator:
         for kind in self.kinds:
             read, changed = (self.medians(kind, one).clamp(min=FLOORS[kind]).log() for one in (AS_READ, other))
             change = read - changed
-            if bool(change.isfinite().any()):
-                ratios.append(float(change[change.isfinite()].median()))
+            change = change[change.isfinite() & (change != 0)]  # some interpretations concern a few views alone
+            if len(change):
+                ratios.append(float(change.median()))
         return max(ratios)
 
     def residuals(self, kind: Kind, interpretation: Interpretation) -> Tensor:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
@@ -27,12 +27,15 @@ from lorasub.data.check.matching import shows_one_picture
 from lorasub.data.check.observations import LEAST_MATCHES, Observations
 from lorasub.data.check.registration import Outlines, outlines
 from lorasub.data.check.residuals import Kind
+from lorasub.data.check.single_frames import NAMED, Loose, loose_views, strange_depth, swaps, words
 from lorasub.data.check.verdicts import Weighed, weigh
 from lorasub.data.decoding import View
 from lorasub.geometry import camera_centers, rotation_angle
 
 #: If what was read leaves more than this part of the images' motion unexplained, nothing counts as proved,
 UNEXPLAINED = 0.15
+#: of a single image only this part, since an image has fewer points than a capture,
+TIED = 0.25
 #: and above this it is wrong, although no interpretation that was tried is better.
 WRONG = 0.35
 #: Cameras that turn by less (radians) and move by less (parts of the largest coordinate, or world units) stand still.
@@ -89,7 +92,8 @@ class _Judge:
     def judgement(self) -> Judgement:
         unexplained = self._unexplained()
         registered = self._registration()
-        findings = [registered]
+        loose = loose_views(self.seen, TIED)
+        findings = [self._with_strange_depth(registered, loose)]
         if why := self._nothing_to_compare():
             findings += [_not_provable(claim, why) for claim in Claim if claim != registered.claim]
         elif repeated := self._repeated_pictures():
@@ -98,7 +102,7 @@ class _Judge:
             others = [other for other in Claim if other not in (claim, registered.claim)]
             findings += [_not_provable(other, "the images do not belong to their poses") for other in others]
         else:
-            findings += self._geometry(registered, unexplained)
+            findings += self._geometry(registered, unexplained, loose)
         return Judgement(
             findings=Findings(tuple(sorted(findings, key=lambda finding: list(Claim).index(finding.claim)))),
             errors={
@@ -111,9 +115,9 @@ class _Judge:
             notes=tuple(self.notes),
         )
 
-    def _geometry(self, registered: Finding, unexplained: float) -> list[Finding]:
+    def _geometry(self, registered: Finding, unexplained: float, loose: Sequence[Loose]) -> list[Finding]:
         """All claims but that on registration."""
-        weighed = self._weigh_all(registered)
+        weighed = self._weigh_all(registered, loose)
         cause = self._cause(weighed, unexplained)
         if cause is not None:
             self.better.insert(0, cause)
@@ -128,6 +132,7 @@ class _Judge:
             findings = [w.without_preference().finding(limit) for w in weighed]
             if bad and (unexplained > WRONG or _no_better_than_chance(weighed)):
                 findings = _nothing_fits(findings, weighed, unexplained)
+        findings = [self._of_single_images(finding, loose) for finding in findings]
         if not any(bool((view.depth > 0).any()) for view in self.seen.views):
             findings = [_not_provable(f.claim, "no depth") if f.claim == Claim.UNIT else f for f in findings]
         return findings
@@ -142,7 +147,42 @@ class _Judge:
             preferred = [other for other in preferred if not self._unexplained(other) > UNEXPLAINED]
         return preferred[0] if preferred else None
 
-    def _weigh_all(self, registered: Finding) -> list[Weighed]:
+    def _of_single_images(self, finding: Finding, loose: Sequence[Loose]) -> Finding:
+        """The finding on images, which is proved only if each of those that were compared is tied to its pose."""
+        if finding.claim != Claim.IMAGES_BELONG_TO_POSES or finding.verdict == "contradicted":
+            return finding
+        few_are = 2 * len(loose) < len(self.seen.posed)  # of many, the mistake is in all of them
+        if few_are and (wrong := [found for found in loose if found.agrees and found.left > WRONG]):
+            measured = f"points match those of other images, but not from where the pose is: {words(wrong, self.seen)}"
+            return replace(finding, verdict="contradicted", measured=measured)
+        if loose:
+            proved = "proved of the other images" if finding.verdict == "proved" else finding.measured
+            measured = f"{proved}; nothing ties these to their poses: {words(loose, self.seen)}"
+            return replace(finding, verdict="not provable", measured=measured)
+        if finding.verdict != "proved":
+            return finding
+        compared, frames = len(self.seen.views), len(self.seen.poses)
+        few = f"; {compared} of {frames} images were compared" if compared < frames else ""
+        return replace(finding, measured=finding.measured + few)
+
+    def _with_strange_depth(self, finding: Finding, loose: Sequence[Loose]) -> Finding:
+        """The finding on depth, which is proved only if no single depth map disagrees with the others."""
+        strange = strange_depth(self.seen)
+        if not strange or finding.verdict == "contradicted":
+            return finding
+        tied = {found.view for found in strange} - {found.view for found in loose}
+        named = ", ".join(
+            f"{self.seen.views[found.view].name} ({found.error:.0%} off, others {found.usual:.1%})"
+            for found in sorted(strange, key=lambda found: found.view not in tied)[:NAMED]
+        )
+        return replace(
+            finding,
+            # without points that tie the image to its pose it may as well be the pose that is wrong
+            verdict="contradicted" if tied else "not provable",
+            measured=f"depth that agrees with that of no other view: {named}",
+        )
+
+    def _weigh_all(self, registered: Finding, loose: Sequence[Loose]) -> list[Weighed]:
         view = self.seen.views[self.seen.posed[0]]
         size = (view.image.shape[-2], view.image.shape[-1])
         frames = len(self.seen.poses)
@@ -157,7 +197,11 @@ class _Judge:
             (Claim.UNIT, list(unit_interpretations()), ("points", "depth")),
             (Claim.IMAGES_BELONG_TO_POSES, [*order_interpretations(frames), *random_orders(frames)], image_kinds),
         ]
-        return [weigh(claim, others, self.comparator.compare(others, kinds)) for claim, others, kinds in tests]
+        weighed = [weigh(claim, others, self.comparator.compare(others, kinds)) for claim, others, kinds in tests]
+        # images that may have changed places: nothing is proved by ruling one of these out
+        pairs = list(swaps(self.seen, loose))
+        swapped = weigh(Claim.IMAGES_BELONG_TO_POSES, pairs, self.comparator.compare(pairs, image_kinds))
+        return [*weighed[:-1], weighed[-1].preferring(swapped.preferred)]
 
     def _registration(self) -> Finding:
         claim = Claim.DEPTH_REGISTERED

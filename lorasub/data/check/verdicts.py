@@ -81,6 +81,10 @@ class Weighed:
         """With one interpretation first among those that fit better."""
         return replace(self, preferred=(cause, *(other for other in self.preferred if other is not cause)))
 
+    def preferring(self, others: Sequence[Interpretation]) -> Weighed:
+        """With further interpretations that fit better."""
+        return replace(self, preferred=(*self.preferred, *others))
+
     def finding(self, limit: str = "") -> Finding:
         """The verdict.
 
