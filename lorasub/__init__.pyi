@@ -1,3 +1,4 @@
+from .adapters import EVA as EVA
 from .adapters import PEFT as PEFT
 from .adapters import PSV as PSV
 from .adapters import AdapterBank as AdapterBank
@@ -17,12 +18,17 @@ from .adapters import ProjectedLoRA as ProjectedLoRA
 from .adapters import RandomBasis as RandomBasis
 from .adapters import TruncatedFineTuning as TruncatedFineTuning
 from .adapters import VeRA as VeRA
+from .adapters import activation_moments as activation_moments
 from .adapters import attached_adapters as attached_adapters
 from .adapters import cast_frozen_weights as cast_frozen_weights
 from .adapters import count_parameters as count_parameters
+from .adapters import curvature_moments as curvature_moments
+from .adapters import gradient_basis as gradient_basis
+from .adapters import gradient_moments as gradient_moments
 from .adapters import inject_adapters as inject_adapters
 from .adapters import load_adapter_updates as load_adapter_updates
 from .adapters import load_adapters as load_adapters
+from .adapters import weight_moments as weight_moments
 from .adapters.mining import mine_subspace as mine_subspace
 from .backbones import VGGT as VGGT
 from .backbones import Backbone as Backbone
@@ -79,6 +85,7 @@ from .structures import SceneBatch as SceneBatch
 from .subspaces import LayerGradients as LayerGradients
 from .subspaces import LayerSubspace as LayerSubspace
 from .subspaces import LowRankUpdate as LowRankUpdate
+from .subspaces import SideMoments as SideMoments
 from .subspaces import SubspaceBasis as SubspaceBasis
 from .subspaces import adapter_subspace as adapter_subspace
 from .subspaces import attribute_overlaps as attribute_overlaps
@@ -88,11 +95,13 @@ from .subspaces import combine_subspaces as combine_subspaces
 from .subspaces import common_subspace as common_subspace
 from .subspaces import explained_fraction as explained_fraction
 from .subspaces import held_out_explained as held_out_explained
+from .subspaces import moment_basis as moment_basis
 from .subspaces import overlap_matrix as overlap_matrix
 from .subspaces import principal_basis as principal_basis
 from .subspaces import random_basis as random_basis
 from .subspaces import read_paper_format as read_paper_format
 from .subspaces import shipped_bases as shipped_bases
+from .subspaces import specific_moments as specific_moments
 from .subspaces import split_common_specific as split_common_specific
 from .subspaces import subspace_overlap as subspace_overlap
 from .subspaces import write_paper_format as write_paper_format
@@ -103,6 +112,7 @@ from .tasks import PretrainingTask as PretrainingTask
 from .tasks import SceneTask as SceneTask
 from .tasks import Trainer as Trainer
 from .tasks import TransparentObjectsTask as TransparentObjectsTask
+from .tasks import scene_losses as scene_losses
 from .tasks import visit_gradients as visit_gradients
 from .training.memory import MemoryEstimate as MemoryEstimate
 from .training.memory import estimate_memory as estimate_memory

@@ -5,6 +5,7 @@ from lorasub.adapters.adapter_set import AdapterSet, attached_adapters
 from lorasub.adapters.bitfit import BitFit
 from lorasub.adapters.carried import bases_of_checkpoint, parts_of
 from lorasub.adapters.config import PSV, AdapterSpec, FullFineTuning, LayerSpec, LoRA, ProjectedLoRA, RandomBasis
+from lorasub.adapters.eva import EVA
 from lorasub.adapters.folder import AdapterInfo, load_adapter_updates
 from lorasub.adapters.frozen import cast_frozen_weights
 from lorasub.adapters.inject import inject_adapters, load_adapters
@@ -12,12 +13,20 @@ from lorasub.adapters.layer import AdapterLayer
 from lorasub.adapters.lora_bank import LoRABank
 from lorasub.adapters.lora_xs import LoRAXS
 from lorasub.adapters.mean_adapter import MeanAdapter
+from lorasub.adapters.model_bases import (
+    activation_moments,
+    curvature_moments,
+    gradient_basis,
+    gradient_moments,
+    weight_moments,
+)
 from lorasub.adapters.peft_layer import PEFT
 from lorasub.adapters.table import ParameterTable, count_parameters
 from lorasub.adapters.truncated import TruncatedFineTuning
 from lorasub.adapters.vera import VeRA
 
 __all__ = [
+    "EVA",
     "PEFT",
     "PSV",
     "AdapterBank",
@@ -37,12 +46,17 @@ __all__ = [
     "RandomBasis",
     "TruncatedFineTuning",
     "VeRA",
+    "activation_moments",
     "attached_adapters",
     "bases_of_checkpoint",
     "cast_frozen_weights",
     "count_parameters",
+    "curvature_moments",
+    "gradient_basis",
+    "gradient_moments",
     "inject_adapters",
     "load_adapter_updates",
     "load_adapters",
     "parts_of",
+    "weight_moments",
 ]

@@ -50,6 +50,7 @@ class LoRALayer(AdapterLayer):
     ) -> None:
         super().__init__(base_layer, scale=lora_alpha / r, dropout=dropout)
         self.r = r
+        self.drawn = True  # at random; other starts are kept
         self.lora_A, self.lora_B = self._make_factors()
         if init == "pissa":
             self._start_from_leading_components()
@@ -91,13 +92,21 @@ class LoRALayer(AdapterLayer):
             B = torch.cat([B, -self.start_B.flatten(1)], dim=1)
         return LowRankUpdate(B=B, A=A, scale=self.scale)
 
+    @torch.no_grad()
+    def start_from(self, A: Tensor) -> None:
+        """Sets ``lora_A`` to given numbers ``(r, in)``, which no fit draws anew."""
+        self.lora_A.weight.copy_(A.reshape(self.lora_A.weight.shape))
+        self.drawn = False
+
     def record_start(self) -> None:
         """See :meth:`AdapterLayer.record_start`. A PiSSA start is the same whenever it is made, and has a hash, too."""
         self.start = start_hash(self.lora_A.weight)
 
     def at_start(self) -> bool:
         """See :meth:`AdapterLayer.at_start`."""
-        return self.start is not None and self.start_A is None and start_hash(self.lora_A.weight) == self.start
+        if self.start is None or not self.drawn or self.start_A is not None:
+            return False
+        return start_hash(self.lora_A.weight) == self.start
 
     @torch.no_grad()
     def draw_start(self, *key: int | str) -> None:

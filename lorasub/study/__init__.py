@@ -1,6 +1,7 @@
 """The whole experiment: a plan of steps from one YAML, a runner that goes on where it was stopped, and a report."""
 
 from lorasub.study.artefacts import Output, Workplace
+from lorasub.study.basis_specs import ActivationBasis, Basis, GradientBasis, MeanBasis
 from lorasub.study.graph import Graph, Step
 from lorasub.study.plan import Cell, Plan, RemovalCell, Variant, plan_study
 from lorasub.study.runner import Outcome, Progress, run_graph
@@ -8,10 +9,7 @@ from lorasub.study.specs import (
     Ablation,
     AdapterFits,
     Arm,
-    Basis,
     Downstream,
-    GradientBasis,
-    MeanBasis,
     Method,
     Mining,
     Primary,
@@ -24,6 +22,7 @@ from lorasub.study.workers import ProcessWorkers, RayWorkers, ThisProcess, Worke
 
 __all__ = [
     "Ablation",
+    "ActivationBasis",
     "AdapterFits",
     "Arm",
     "Basis",

@@ -49,7 +49,7 @@ KINDS: dict[str, Kind] = {
     "mean": _kind(subspaces.mean, subspaces.Mean, 10.0),
     "split": _kind(subspaces.split, subspaces.Split, 60.0),
     "combine": _kind(subspaces.combine, subspaces.Combine, 5.0),
-    "gradients": _kind(gradients.gradient_basis, gradients.Gradients, 0.5),
+    "gradients": _kind(gradients.model_basis, gradients.ModelBasis, 0.5),
     "overlap": _kind(comparison.overlap, comparison.Compare, 60.0),
     "explain": _kind(comparison.explain, comparison.Compare, 30.0),
     "remove": _kind(removal.remove, removal.Remove, 5.0),

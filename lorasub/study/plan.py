@@ -7,17 +7,16 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from lorasub.errors import ConfigError
 from lorasub.study.artefacts import Output
+from lorasub.study.basis_specs import Basis, GradientBasis, MeanBasis
 from lorasub.study.graph import Graph
 from lorasub.study.inputs import looking_once
 from lorasub.study.kinds import new_step
 from lorasub.study.specs import (
     Arm,
-    Basis,
     ClassSettings,
     Downstream,
-    GradientBasis,
-    MeanBasis,
     Study,
     drawn_again,
     replaced,
@@ -26,7 +25,7 @@ from lorasub.study.specs import (
 from lorasub.study.steps.adapters import FittedAdapter
 from lorasub.study.steps.comparison import Compare
 from lorasub.study.steps.constant import MeanScene
-from lorasub.study.steps.gradients import Gradients
+from lorasub.study.steps.gradients import ModelBasis
 from lorasub.study.steps.removal import RANDOM, Remove
 from lorasub.study.steps.subspaces import Combine, Mean, Mine, Split
 from lorasub.study.steps.training import AdapterChoice, FineTune, Fit, RateTrial, Scoring, SelectRate, Training
@@ -245,8 +244,8 @@ class _Planner:
         wanted = self.study.bases[name]
         attributes = tuple(wanted.attributes or self.study.attributes)
         if isinstance(wanted, GradientBasis):
-            found = self._gradient_basis(name, wanted, attributes, draw)
-            self.plan.dims[found.key] = wanted.dim
+            found = self._model_basis(name, wanted, attributes, draw)
+            self.plan.dims[found.key] = f"budget={wanted.budget}" if wanted.budget else wanted.dim or 16
         elif isinstance(wanted, MeanBasis):
             adapters = tuple(adapter for each in attributes for adapter in self.fits(each, draw))
             spec = Mean(adapters=adapters, layers=self.layers, dim=wanted.dim)
@@ -260,20 +259,29 @@ class _Planner:
             self.plan.combined[name] = found
         return found
 
-    def _gradient_basis(self, name: str, wanted: GradientBasis, attributes: tuple[str, ...], draw: int) -> Output:
-        sets = [
-            _training_data(self._scenes(attribute, partition, draw), wanted.scenes, draw)
+    def _model_basis(self, name: str, wanted: GradientBasis, attributes: tuple[str, ...], draw: int) -> Output:
+        sets = {
+            attribute: tuple(
+                _training_data(self._scenes(attribute, partition, draw), wanted.scenes, draw)
+                for partition in range(wanted.partitions)
+            )
             for attribute in attributes
-            for partition in range(wanted.partitions)
-        ]
-        spec = Gradients(
+        }
+        if wanted.part == "specific" and isinstance(wanted.dim, int) and wanted.dim % len(attributes):
+            raise ConfigError(f"bases.{name}: {wanted.dim} dimensions cannot be shared by {len(attributes)} attributes")
+        spec = ModelBasis(
             backbone=self.study.backbone,
             task=self.study.adapters.task,
-            data=tuple(sets),
+            data=sets,
+            source=wanted.source,
+            part=wanted.part,
             dim=wanted.dim,
+            budget=wanted.budget,
+            columns=wanted.columns,
             targets=wanted.targets,
         )
-        return self._add("gradients", self._named(name, draw), spec, work=len(sets) * wanted.scenes)
+        work = wanted.scenes * wanted.partitions * len(attributes)
+        return self._add("gradients", self._named(name, draw), spec, work=work)
 
     def _combined(self, name: str, wanted: Basis, attributes: tuple[str, ...], draw: int) -> Output:
         spec = Combine(attributes=attributes, part=wanted.part, tolerance=wanted.tolerance, scaled=wanted.scaled)

@@ -12,22 +12,15 @@ import difflib
 import itertools
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Annotated, Any, ClassVar, Literal
-
-from pydantic import Discriminator, Tag
+from typing import Any, Literal
 
 from lorasub.errors import ConfigError
+from lorasub.study.basis_specs import AnyBasis, Spec, at_least
 
 #: ``class_path`` and ``init_args``, as in a config of ``lorasub fit``.
 ClassSettings = dict[str, Any]
 #: Adapters with frozen random matrices: class -> argument that draws them.
 RANDOM_BASES = {"RandomBasis": "seed", "VeRA": "seed"}
-
-
-class Spec:
-    """Base of all settings: nothing is converted, and unknown names are errors."""
-
-    __pydantic_config__: ClassVar[dict[str, Any]] = {"extra": "forbid", "strict": True}
 
 
 def _lora() -> ClassSettings:
@@ -70,7 +63,7 @@ class AdapterFits(Spec):
     together: bool = False
 
     def __post_init__(self) -> None:
-        _at_least("adapters.steps", self.steps, 1)
+        at_least("adapters.steps", self.steps, 1)
         if not self.learning_rate > 0:
             raise ConfigError(f"adapters.learning_rate must be above 0, not {self.learning_rate!r}")
         if self.together and (kind := _class_name(self.adapter)) != "LoRA":
@@ -102,88 +95,9 @@ class Mining(Spec):
     overlap_draws: int = 500
 
     def __post_init__(self) -> None:
-        _at_least("mining.overlap_dim", self.overlap_dim, 1)
+        at_least("mining.overlap_dim", self.overlap_dim, 1)
         if not self.layers:
             raise ConfigError("mining.layers is empty; ['*'] mines every layer that the adapters have")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Basis(Spec):
-    """A basis that methods may train in: subspaces of attributes, mined from adapters and combined.
-
-    Attributes:
-        source: ``adapters``.
-        attributes: whose subspaces; None for all of the study's. Others, such as ``all``, are fitted for it.
-        dim: dimensions that each attribute brings; None for those of ``mining``.
-        part: ``raw`` subspaces; the ``specific`` ones, without what all attributes share; or those and the shared one.
-        tolerance: see :func:`lorasub.subspaces.combine_subspaces`.
-        scaled: likewise.
-    """
-
-    source: Literal["adapters"] = "adapters"
-    attributes: list[str] | None = None
-    dim: int | str | None = None
-    part: Literal["raw", "specific", "common+specific"] = "raw"
-    tolerance: float = 1e-3
-    scaled: bool = False
-
-    def __post_init__(self) -> None:
-        if self.attributes is not None and not self.attributes:
-            raise ConfigError("a basis needs at least one attribute")
-        if self.part != "raw" and self.attributes is not None and len(self.attributes) < 2:
-            raise ConfigError(f"part '{self.part}' needs at least two attributes that could share something")
-
-
-@dataclass(frozen=True, kw_only=True)
-class GradientBasis(Spec):
-    """A basis from gradients of the loss at the base model: minutes, since nothing is fitted.
-
-    Attributes:
-        source: ``gradients``.
-        dim: columns of either side in every layer.
-        attributes: what varies in the scenes; None for the study's attributes.
-        partitions: sets of scenes for each attribute.
-        scenes: of each set.
-        targets: layers, as an adapter's.
-    """
-
-    source: Literal["gradients"]
-    dim: int
-    attributes: list[str] | None = None
-    partitions: int = 4
-    scenes: int = 8
-    targets: str = "blocks"
-
-    def __post_init__(self) -> None:
-        for name in ("dim", "partitions", "scenes"):
-            _at_least(f"{name} of a basis from gradients", getattr(self, name), 1)
-
-
-@dataclass(frozen=True, kw_only=True)
-class MeanBasis(Spec):
-    """The mean of adapters, as U S V^T: for ``MeanAdapter``, or as ``init_from`` of a ``ProjectedLoRA``.
-
-    Attributes:
-        source: ``mean``.
-        attributes: whose adapters; None for those of all of the study's attributes.
-        dim: dimensions that are kept; all by default.
-    """
-
-    source: Literal["mean"]
-    attributes: list[str] | None = None
-    dim: int | str = "energy:1"
-
-
-def _source(basis: Any) -> str:
-    """Which kind of basis settings are of."""
-    return str(basis.get("source", "adapters")) if isinstance(basis, Mapping) else str(basis.source)
-
-
-#: Where a basis is from; another source is one more dataclass here, and a step that makes it.
-AnyBasis = Annotated[
-    Annotated[Basis, Tag("adapters")] | Annotated[GradientBasis, Tag("gradients")] | Annotated[MeanBasis, Tag("mean")],
-    Discriminator(_source),
-]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -264,11 +178,11 @@ class Downstream(Spec):
     pooled: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        _at_least("downstream steps", self.steps, 1)
+        at_least("downstream steps", self.steps, 1)
         if not self.scenes:
             raise ConfigError("downstream scenes is empty; [null] takes all training scenes")
         for count in self.scenes:
-            _at_least("downstream scenes", 1 if count is None else count, 1)
+            at_least("downstream scenes", 1 if count is None else count, 1)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -380,7 +294,7 @@ class Study(Spec):
     budget_hours: float | None = None
 
     def __post_init__(self) -> None:
-        _at_least("partitions", self.partitions, 2)
+        at_least("partitions", self.partitions, 2)
         for name, values in (("attributes", self.attributes), ("seeds", self.seeds)):
             if not values or len(set(values)) != len(values):
                 raise ConfigError(f"{name} must be a list of different values, not {values}")
@@ -483,8 +397,3 @@ def _known(what: str, names: Iterable[Any] | None, known: Iterable[Any]) -> None
             near = difflib.get_close_matches(str(name), [str(each) for each in known], n=1, cutoff=0.5)
             hint = f"; did you mean '{near[0]}'?" if near else f"; there are {', '.join(map(str, known))}"
             raise ConfigError(f"{what}: there is no setting or method '{name}'{hint}")
-
-
-def _at_least(name: str, value: int, least: int) -> None:
-    if not isinstance(value, int) or value < least:
-        raise ConfigError(f"{name} must be a whole number of at least {least}, not {value!r}")

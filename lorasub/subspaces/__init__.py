@@ -29,6 +29,8 @@ from lorasub.subspaces.joint import (
 from lorasub.subspaces.label_null import Placebo, shuffled_labels
 from lorasub.subspaces.layers import LayerKind, layer_kind
 from lorasub.subspaces.mining import adapter_subspace, mine_updates
+from lorasub.subspaces.moment_basis import moment_basis
+from lorasub.subspaces.moments import RowMoments, SideMoments, joined_moments, specific_moments
 from lorasub.subspaces.null import Measurement, energy_null, phi_null, random_angles
 from lorasub.subspaces.overlap import (
     LayerOverlap,
@@ -71,9 +73,11 @@ __all__ = [
     "Progress",
     "ProjectedOut",
     "RobustLowRank",
+    "RowMoments",
     "Separation",
     "SetAgreement",
     "Side",
+    "SideMoments",
     "SideOverlap",
     "StoredGradients",
     "SubspaceBasis",
@@ -90,9 +94,11 @@ __all__ = [
     "explained_fraction",
     "gradient_agreement",
     "held_out_explained",
+    "joined_moments",
     "layer_kind",
     "mean_agreement",
     "mine_updates",
+    "moment_basis",
     "null_spectrum",
     "overlap_matrix",
     "overlap_measures",
@@ -105,6 +111,7 @@ __all__ = [
     "read_paper_format",
     "shipped_bases",
     "shuffled_labels",
+    "specific_moments",
     "split_common_specific",
     "subspace_overlap",
     "survival_rows",

@@ -18,6 +18,7 @@ from torch import Tensor
 from lorasub.errors import NumericalError
 from lorasub.files import write_tensors
 from lorasub.subspaces.layers import layer_kind
+from lorasub.subspaces.moments import SideMoments
 
 
 @dataclass(slots=True)
@@ -37,6 +38,7 @@ class LayerGradients:
         output_moment: layer to ``[out, out]`` float32, the sum of ``G G^T``; empty without ``moments``.
         input_moment: layer to ``[in, in]`` float32, the sum of ``G^T G``; empty without ``moments``.
         counts: layer to the number of gradients that were added.
+        energy: layer to the sum of the gradients' squared norms; empty without ``moments``.
 
     Examples:
         >>> gradients = LayerGradients(moments=True)
@@ -51,6 +53,7 @@ class LayerGradients:
     output_moment: dict[str, Tensor] = field(default_factory=dict)
     input_moment: dict[str, Tensor] = field(default_factory=dict)
     counts: dict[str, int] = field(default_factory=dict)
+    energy: dict[str, float] = field(default_factory=dict)
 
     def add(self, layer: str, gradient: Tensor) -> None:
         """Add one batch's gradient of a layer; it is not kept.
@@ -63,15 +66,21 @@ class LayerGradients:
             NumericalError: it is not finite.
         """
         gradient = gradient.detach().flatten(1).float()
-        if not torch.isfinite(gradient).all():
+        if not gradient.is_meta and not torch.isfinite(gradient).all():
             raise NumericalError(f"the gradient of layer {layer} is not finite; look at the scenes of this batch")
         _accumulate(self.total, layer, gradient)
         self.counts[layer] = self.counts.get(layer, 0) + 1
         if self.moments:
+            norm = gradient.norm()
+            self.energy[layer] = self.energy.get(layer, 0.0) + (0.0 if norm.is_meta else float(norm) ** 2)
             if self.unit:
-                gradient = gradient / gradient.norm().clamp(min=torch.finfo(torch.float32).tiny)
+                gradient = gradient / norm.clamp(min=torch.finfo(torch.float32).tiny)
             _accumulate(self.output_moment, layer, gradient @ gradient.mT)
             _accumulate(self.input_moment, layer, gradient.mT @ gradient)
+
+    def side_moments(self) -> SideMoments:
+        """The moments of both sides, from which :func:`lorasub.subspaces.moment_basis` makes a basis."""
+        return SideMoments(output=self.output_moment, input=self.input_moment, energy=self.energy)
 
     def save(self, path: str | os.PathLike[str]) -> StoredGradients:
         """Write the sums of the gradients to a safetensors file, and return them as they are read from it."""

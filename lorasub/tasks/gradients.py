@@ -1,20 +1,19 @@
-"""Gathers the gradients of layers at the base model, one layer at a time."""
+"""Losses of a task on scenes, and the gradients of layers that they have at the base model."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
-import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from lorasub.adapters.targets import base_modules, resolve
-from lorasub.errors import ConfigError
+from lorasub.adapters.layer_pass import LayerVisitor, target_layers, visit_layers
 from lorasub.structures import SceneBatch
 from lorasub.tasks.base import SceneTask
 
 #: Called with a layer's path and the gradient of its weight, for every layer and batch.
-GradientVisitor = Callable[[str, Tensor], None]
+GradientVisitor = LayerVisitor
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,6 +31,19 @@ class GradientPass:
     scenes: int
     loss: float
     layers: tuple[str, ...]
+
+
+def scene_losses(task: SceneTask, batches: Iterable[SceneBatch]) -> Iterator[Tensor]:
+    """Yields the mean loss of each batch, computed as it is asked for, in evaluation mode.
+
+    They are what :func:`lorasub.gradient_basis` takes: ``gradient_basis(task.backbone, scene_losses(task, scenes))``.
+
+    Args:
+        task: its ``compute_loss`` is used; adapters in it count as they are.
+        batches: scenes as a data module gives them, on the task's device.
+    """
+    for loss, _ in _losses(task, batches):
+        yield loss.mean()
 
 
 def visit_gradients(
@@ -55,60 +67,41 @@ def visit_gradients(
         ConfigError: a target matches nothing, or no layer in what it names; or there is no batch.
         NumericalError: the visitor refuses a gradient.
     """
-    weights = target_weights(task.backbone, (targets,) if isinstance(targets, str) else tuple(targets))
-    before = {parameter: parameter.requires_grad for parameter in task.parameters()}
-    training, kept = task.training, {parameter: parameter.grad for parameter in weights.values()}
-    handles = []
-    seen, scenes, loss = 0, 0, 0.0
-    try:
-        task.eval()
-        task.requires_grad_(False)
-        for layer, parameter in weights.items():
-            parameter.requires_grad_(True)
-            parameter.grad = None
-            hook = _handed_on(layer, visit)
-            handles.append(parameter.register_post_accumulate_grad_hook(hook))  # type: ignore[no-untyped-call]
+    scenes, total = 0, 0.0
+
+    def losses() -> Iterator[Tensor]:
+        nonlocal scenes, total
+        for loss, batch in _losses(task, batches):
+            scenes += len(batch)
+            total += 0.0 if loss.is_meta else float(loss.detach().sum())
+            yield loss.mean()
+
+    layers = tuple(target_layers(task.backbone, targets))
+    seen = visit_layers(task.backbone, losses(), targets=targets, gradient=visit)
+    return GradientPass(batches=seen, scenes=scenes, loss=total / scenes, layers=layers)
+
+
+def _losses(task: SceneTask, batches: Iterable[SceneBatch]) -> Iterator[tuple[Tensor, SceneBatch]]:
+    """The losses of each batch's scenes, and the batch."""
+    with _still(task):
         for batch in batches:
             batch = task.prepare_batch(batch)
-            with torch.enable_grad():
-                total = task.compute_loss(task(batch.images), batch).total
-                total.mean().backward()  # type: ignore[no-untyped-call]
-            seen, scenes, loss = seen + 1, scenes + len(batch), loss + float(total.detach().sum())
+            yield task.compute_loss(task(batch.images), batch).total, batch
+
+
+@contextmanager
+def _still(task: SceneTask) -> Iterator[None]:
+    """Evaluation mode, and no gradients outside the backbone; both as before afterwards."""
+    inside = set(task.backbone.parameters())
+    before = {parameter: parameter.requires_grad for parameter in task.parameters() if parameter not in inside}
+    modes = {module: module.training for module in task.modules()}
+    try:
+        task.eval()
+        for parameter in before:
+            parameter.requires_grad_(False)
+        yield
     finally:
-        for handle in handles:
-            handle.remove()
         for parameter, required in before.items():
             parameter.requires_grad_(required)
-        for parameter, gradient in kept.items():
-            parameter.grad = gradient
-        task.train(training)
-    if not seen:
-        raise ConfigError("there is no batch to take gradients of")
-    return GradientPass(batches=seen, scenes=scenes, loss=loss / scenes, layers=tuple(weights))
-
-
-def target_weights(model: nn.Module, targets: tuple[str, ...]) -> dict[str, Tensor]:
-    """The weights of the linear layers and convolutions that targets name, by the layers' paths.
-
-    Raises:
-        ConfigError: a target matches nothing, or there is no such layer in what it names.
-    """
-    modules = base_modules(model)
-    chosen = resolve(model, modules, targets, what="gradient target")
-    found = {
-        path: module.weight
-        for path, module in modules.items()
-        if path in chosen and isinstance(module, nn.Linear | nn.Conv2d)
-    }
-    if not found:
-        raise ConfigError(f"there is no linear layer and no convolution in {', '.join(targets)}")
-    return found
-
-
-def _handed_on(layer: str, visit: GradientVisitor) -> Callable[[Tensor], None]:
-    def hook(parameter: Tensor) -> None:
-        if parameter.grad is not None:
-            visit(layer, parameter.grad)
-            parameter.grad = None
-
-    return hook
+        for module, training in modes.items():
+            module.training = training

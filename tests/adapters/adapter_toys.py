@@ -149,6 +149,7 @@ KINDS: dict[str, Callable[[Toy], Specs]] = {
     "lora_xs": lambda toy: ls.LoRAXS(dim=3, targets="all"),
     "vera": lambda toy: ls.VeRA(r=5, targets="all"),
     "truncated": lambda toy: ls.TruncatedFineTuning(r=2, targets="all"),
+    "eva": lambda toy: ls.EVA(basis=toy.basis(), r=2, targets="all"),
     "mean": lambda toy: ls.MeanAdapter(basis=toy.mean(), targets="all"),
     "mixed": lambda toy: [
         ls.ProjectedLoRA(basis=toy.basis(3, 2), targets=toy.layers[0], scale=1.5),

@@ -98,8 +98,8 @@ def test_a_basis_from_gradients_needs_no_adapters() -> None:
     methods = {"none": Method(), "steep": Method(adapter=[projected("steep")])}
     plan = plan_study(small_study(bases=bases, methods=methods))
     first, second = (step for step in plan.graph if step.kind == "gradients")
-    assert [data["init_args"]["scenes"] for data in first.spec.data] == [3, 3]
-    inner = [data["init_args"]["data"]["init_args"] for data in second.spec.data]
+    assert [data["init_args"]["scenes"] for data in first.spec.data["texture"]] == [3, 3]
+    inner = [data["init_args"]["data"]["init_args"] for data in second.spec.data["texture"]]
     assert [(each["attribute"], each["partition"], each["seed"]) for each in inner] == [
         *(("texture", 0, 1000), ("texture", 1, 1000))
     ]
@@ -328,7 +328,9 @@ def test_every_study_that_comes_along_is_planned(path: Path) -> None:
             "name: x\nbackbone: {}\ndownstream: {}\nmethods: {}\nbases: {a: {part: row}}\n",
             "bases.a.part should be.*'row'",
         ),
-        (f"{ALL_BUT_BASES}bases: {{a: {{source: gradients}}}}\n", "bases.a.dim' is missing"),
+        (f"{ALL_BUT_BASES}bases: {{a: {{source: gradients, dim: 4, budget: 9}}}}\n", "not both"),
+        (f"{ALL_BUT_BASES}bases: {{a: {{source: gradients, part: specific}}}}\n", "need a number as dim"),
+        (f"{ALL_BUT_BASES}bases: {{a: {{source: activations, columns: kfac}}}}\n", "need gradients"),
         (f"{ALL_BUT_BASES}bases: {{a: {{source: magic}}}}\n", "bases.a.source should be one of.*not 'magic'"),
         ("name: [\n", "no YAML"),
     ],

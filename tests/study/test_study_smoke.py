@@ -19,6 +19,7 @@ from lorasub.data import SyntheticScenes
 from lorasub.errors import ConfigError
 from lorasub.metrics.results import Results
 from lorasub.study import (
+    ActivationBasis,
     Basis,
     GradientBasis,
     Graph,
@@ -100,8 +101,19 @@ def test_every_rival_is_one_line(tiny_study: Study) -> None:
         "oft": method("PEFT", config=oft),
         "mean": method("MeanAdapter", basis="mean"),
         "from_mean": method("ProjectedLoRA", basis="combined", init_from="mean"),
+        "eva": method("EVA", basis="activations", r=2),
+        **{name: method("ProjectedLoRA", basis=name) for name in ("budget", "spectrum", "kfac", "specific")},
     }
-    bases = {"combined": Basis(), "mean": MeanBasis(source="mean")}
+    few: dict[str, int] = {"partitions": 1, "scenes": 2}
+    bases = {
+        "combined": Basis(),
+        "mean": MeanBasis(source="mean"),
+        "activations": ActivationBasis(source="activations", dim=2, **few),
+        "budget": GradientBasis(source="gradients", budget=100, **few),
+        "spectrum": GradientBasis(source="gradients", dim=2, columns="spectrum", **few),
+        "kfac": GradientBasis(source="gradients", dim=2, columns="kfac", **few),
+        "specific": GradientBasis(source="gradients", dim=2, part="specific", **few),
+    }
     changed = {"bases": bases, "methods": methods, "references": [], "seeds": [0], "removal": None, "partitions": 2}
     plan, store = plan_study(dataclasses.replace(tiny_study, **changed)), Store(tiny_study.folder)
     outcome = run_graph(plan.graph, store, ThisProcess(), retries=0)
@@ -112,7 +124,9 @@ def test_every_rival_is_one_line(tiny_study: Study) -> None:
     assert measured["from_mean"]["step_zero_difference"] > 1e-6
     layers = len(SubspaceBasis.load(store.folder(next(s for s in plan.graph if s.kind == "mean")) / "basis").layers)
     assert measured["mean"]["trainable"] == layers
-    assert measured["lora_xs"]["trainable"] == 4 * layers
+    assert measured["lora_xs"]["trainable"] == measured["kfac"]["trainable"] == 4 * layers
+    assert 90 <= measured["budget"]["trainable"] <= 100
+    assert all(found["step_zero_difference"] < 1e-4 for name, found in measured.items() if name != "from_mean")
 
 
 @pytest.mark.slow

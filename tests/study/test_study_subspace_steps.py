@@ -16,7 +16,6 @@ from lorasub.files import read_json
 from lorasub.study.artefacts import Output, Workplace, step_folder
 from lorasub.study.steps.adapters import FittedAdapter
 from lorasub.study.steps.comparison import Compare, explain, overlap
-from lorasub.study.steps.gradients import _leading
 from lorasub.study.steps.removal import Remove, remove
 from lorasub.study.steps.subspaces import Combine, Mine, Split, combine, mine, split
 from lorasub.subspaces import SubspaceBasis
@@ -159,23 +158,6 @@ def test_a_subspace_explains_new_adapters_of_its_own_attribute(root: Path) -> No
     assert (folder / "explained_specific.png").stat().st_size > 0
     specific = read_json(folder / "explained_specific.json")
     assert {row["adapters_measured"] for row in specific} == {4}
-
-
-def test_leading_directions_of_large_moments_are_those_of_all_eigenvectors() -> None:
-    generator = torch.Generator().manual_seed(0)
-    n, dim = 1600, 8
-    Q = torch.linalg.qr(torch.randn(n, 64, generator=generator, dtype=torch.float64)).Q
-    moment = (Q * torch.logspace(0, -3, 64, dtype=torch.float64)) @ Q.T
-    found = _leading(moment.float(), dim)
-    cosines = torch.linalg.svdvals(Q[:, :dim].T @ found.double())
-    assert cosines.min() > 1 - 1e-4
-    torch.testing.assert_close(found.T @ found, torch.eye(dim), atol=1e-5, rtol=0)
-    torch.testing.assert_close(
-        _leading(moment[:200, :200].float(), dim).abs()[:, 0],
-        torch.linalg.eigh(moment[:200, :200])[1][:, -1].abs().float(),
-        atol=1e-4,
-        rtol=0,
-    )
 
 
 def update_of(state: Mapping[str, Tensor], path: str) -> Tensor:

@@ -10,12 +10,12 @@ from scene_examples import random_scenes
 from torch import Tensor
 
 from lorasub.adapters import LoRA
+from lorasub.adapters.layer_pass import target_layers
 from lorasub.backbones import VGGT, VGGTConfig
 from lorasub.errors import ConfigError, NumericalError
 from lorasub.structures import SceneBatch
 from lorasub.subspaces import LayerGradients
 from lorasub.tasks import GeometryTask, visit_gradients
-from lorasub.tasks.gradients import target_weights
 
 
 def scenes(seed: int, count: int = 2) -> SceneBatch:
@@ -110,7 +110,7 @@ def test_an_error_leaves_the_task_as_it_was(task: GeometryTask) -> None:
     [
         (lambda task: visit_gradients(task, [], print), "there is no batch"),
         (lambda task: visit_gradients(task, [scenes(1)], print, targets="bloks"), "gradient target 'bloks' matches"),
-        (lambda task: target_weights(task.backbone, ("*.norm1",)), "no linear layer and no convolution"),
+        (lambda task: target_layers(task.backbone, ("*.norm1",)), "no linear layer and no convolution"),
     ],
 )
 def test_mistakes_are_told_in_words(task: GeometryTask, call: Callable[[GeometryTask], object], message: str) -> None:

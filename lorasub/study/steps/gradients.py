@@ -1,82 +1,105 @@
-"""The step that makes a basis from gradients at the base model, where nothing is fitted."""
+"""The step that makes a basis from the base model itself, where nothing is fitted."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
+from lorasub.adapters.model_bases import activation_moments, gradient_basis, gradient_moments, identity_of
 from lorasub.structures import SceneBatch
 from lorasub.study.artefacts import BASIS, Workplace
 from lorasub.study.specs import ClassSettings, with_arguments
+from lorasub.study.steps.subspaces import dimensions_of
 from lorasub.study.steps.training import write_config
-from lorasub.subspaces import LayerGradients, LayerSubspace, SubspaceBasis
-
-#: Sides of more features are decomposed by random projections: all eigenvectors of 4,096 would take half a minute.
-_SMALL = 1536
+from lorasub.subspaces import SubspaceBasis, combine_subspaces, moment_basis, specific_moments
+from lorasub.subspaces.moment_basis import Columns
+from lorasub.tasks import SceneTask, scene_losses
 
 
 @dataclass(frozen=True, kw_only=True)
-class Gradients:
-    """Settings of :func:`gradient_basis`: a loss, sets of scenes, and how many columns a side has."""
+class ModelBasis:
+    """Settings of :func:`model_basis`.
+
+    Attributes:
+        backbone: the model.
+        task: its loss.
+        data: attribute to its sets of scenes.
+        source: what passes the layers there.
+        part: of the attributes.
+        dim: columns of either side; with ``specific``, what all attributes bring together.
+        budget: numbers of M over all layers instead.
+        columns: how they are scaled.
+        targets: which layers.
+    """
 
     backbone: ClassSettings
     task: ClassSettings
-    data: tuple[ClassSettings, ...]
-    dim: int
+    data: dict[str, tuple[ClassSettings, ...]]
+    source: Literal["gradients", "activations"]
+    part: Literal["raw", "specific"] = "raw"
+    dim: int | str | None = None
+    budget: int | None = None
+    columns: Columns = "orthonormal"
     targets: str = "blocks"
 
 
-def gradient_basis(spec: Gradients, place: Workplace) -> dict[str, Any]:
-    """Saves the leading eigenvectors of the sums of G G^T and G^T G over batches, one gradient a layer and batch.
-
-    Each gradient counts with norm 1, so that no batch outweighs the others.
-    """
-    import lorasub.training
-    from lorasub.tasks import visit_gradients
-
+def model_basis(spec: ModelBasis, place: Workplace) -> dict[str, Any]:
+    """Saves a basis from gradients or activations at the base model, over one epoch of each set."""
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    model = with_arguments(spec.task, backbone=spec.backbone)
-    plane = with_arguments(spec.task, backbone={"class_path": "lorasub.ConstantGeometry"})
-    gradients, task, batches = LayerGradients(moments=True), None, 0
-    for data in spec.data:
-        config = {"model": plane if task else model, "data": data, "trainer": {"logger": False, "accelerator": "cpu"}}
-        run = lorasub.training.prepare("test", write_config(config, place))
-        task = task or run.task.to(device)
-        seen = visit_gradients(task, _batches(run.data, device), gradients.add, targets=spec.targets)
-        batches += seen.batches
-    assert task is not None, "the plan gives at least one set"
-    layers = {
-        path: LayerSubspace(
-            U=_leading(gradients.output_moment[path], spec.dim), V=_leading(gradients.input_moment[path], spec.dim)
-        )
-        for path in gradients.total
-    }
-    basis = SubspaceBasis(
-        layers=layers, base_model_hash=task.backbone.weights_hash(), method="gradients", options={"batches": batches}
-    )
+    some = next(iter(spec.data.values()))[0]
+    task = _prepared(with_arguments(spec.task, backbone=spec.backbone), some, place).task.to(device)
+    basis = _specific(spec, task, place) if spec.part == "specific" else _joint(spec, task, place)
     basis.save(place.folder / BASIS)
-    return {"layers": len(layers), "mean_d_out": float(spec.dim), "mean_d_in": float(spec.dim), "batches": batches}
+    return dimensions_of(basis)
 
 
-def _batches(data: Any, device: str) -> Iterator[SceneBatch]:
+def _joint(spec: ModelBasis, task: SceneTask, place: Workplace) -> SubspaceBasis:
+    losses = _losses(task, spec, [data for sets in spec.data.values() for data in sets], place)
+    sizes: dict[str, Any] = {"dim": spec.dim, "budget": spec.budget, "columns": spec.columns}
+    if spec.source == "gradients":
+        return gradient_basis(task.backbone, losses, targets=spec.targets, attributes=tuple(spec.data), **sizes)
+    moments = activation_moments(task.backbone, losses, targets=spec.targets)
+    return moment_basis(moments, method="activations", **identity_of(task.backbone), **sizes)
+
+
+def _specific(spec: ModelBasis, task: SceneTask, place: Workplace) -> SubspaceBasis:
+    """What each attribute has beyond the others, side by side."""
+    moments_of = gradient_moments if spec.source == "gradients" else activation_moments
+    groups = {
+        name: moments_of(task.backbone, _losses(task, spec, sets, place), targets=spec.targets)
+        for name, sets in spec.data.items()
+    }
+    assert isinstance(spec.dim, int), "the study's settings allow no other"
+    bases = {
+        name: moment_basis(
+            moments, dim=spec.dim // len(groups), method=spec.source, attributes=(name,), **identity_of(task.backbone)
+        )
+        for name, moments in specific_moments(groups).items()
+    }
+    return combine_subspaces(bases)
+
+
+def _losses(task: SceneTask, spec: ModelBasis, sets: Iterable[ClassSettings], place: Workplace) -> Iterator[Tensor]:
+    """The losses of all batches of some sets, rendered as they are asked for."""
+    plane = with_arguments(spec.task, backbone={"class_path": "lorasub.ConstantGeometry"})
+    for data in sets:
+        yield from scene_losses(task, _batches(_prepared(plane, data, place).data, task.device))
+
+
+def _prepared(model: ClassSettings, data: ClassSettings, place: Workplace) -> Any:
+    import lorasub.training
+
+    config = {"model": model, "data": data, "trainer": {"logger": False, "accelerator": "cpu"}}
+    return lorasub.training.prepare("test", write_config(config, place))
+
+
+def _batches(data: Any, device: torch.device) -> Iterator[SceneBatch]:
     """One epoch of training data, without a trainer."""
     data.prepare_data()
     data.setup("fit")
     for batch in data.train_dataloader():
         yield data.on_after_batch_transfer(batch.to(device), 0)
-
-
-def _leading(moment: Tensor, dim: int) -> Tensor:
-    """``[n, dim]`` eigenvectors of the largest eigenvalues, the largest first."""
-    vectors: Tensor
-    if len(moment) <= _SMALL:
-        vectors = torch.linalg.eigh(moment.double()).eigenvectors[:, -dim:].flip(1)
-    else:
-        with torch.random.fork_rng():  # Halko et al. 2011; nothing else may be drawn differently for it
-            torch.manual_seed(0)
-            vectors = torch.svd_lowrank(moment.double(), q=min(2 * dim + 16, len(moment)), niter=6)[0][:, :dim]
-    return vectors.float().cpu().contiguous()

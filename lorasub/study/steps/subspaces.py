@@ -78,7 +78,7 @@ def mine(spec: Mine, place: Workplace) -> dict[str, Any]:
     )
     basis.save(place.folder / BASIS)
     explained = [float(layer.record.explained.mean()) for layer in basis.layers.values() if layer.record is not None]
-    return _dimensions(basis) | {"explained": sum(explained) / len(explained)}
+    return dimensions_of(basis) | {"explained": sum(explained) / len(explained)}
 
 
 def mean(spec: Mean, place: Workplace) -> dict[str, Any]:
@@ -91,7 +91,7 @@ def mean(spec: Mean, place: Workplace) -> dict[str, Any]:
         sources=[source for group in sources.values() for source in group],
     )
     basis.save(place.folder / BASIS)
-    return _dimensions(basis)
+    return dimensions_of(basis)
 
 
 def split(spec: Split, place: Workplace) -> dict[str, Any]:
@@ -101,7 +101,7 @@ def split(spec: Split, place: Workplace) -> dict[str, Any]:
     parts.common.basis.save(place.folder / "common")
     for name, basis in parts.specific.items():
         basis.save(place.folder / "specific" / name)
-    return {"common": _dimensions(parts.common.basis)}
+    return {"common": dimensions_of(parts.common.basis)}
 
 
 def combine(spec: Combine, place: Workplace) -> dict[str, Any]:
@@ -117,9 +117,10 @@ def combine(spec: Combine, place: Workplace) -> dict[str, Any]:
     combined = combine_subspaces(bases, tolerance=spec.tolerance, scaled=spec.scaled)
     combined.save(place.folder / BASIS)
     write_json(place.folder / "survival.json", survival_rows(attribute_survival(combined, bases)))
-    return _dimensions(combined)
+    return dimensions_of(combined)
 
 
-def _dimensions(basis: SubspaceBasis) -> dict[str, Any]:
+def dimensions_of(basis: SubspaceBasis) -> dict[str, Any]:
+    """Returns how many layers a basis has, and its mean dimensions."""
     out, into = zip(*basis.dims.values(), strict=True)
     return {"layers": len(basis.layers), "mean_d_out": sum(out) / len(out), "mean_d_in": sum(into) / len(into)}

@@ -1,0 +1,147 @@
+"""Bases that cost no fit: from gradients, activations or weights of a model, all as moments of layers' two sides."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from torch import Tensor, nn
+
+from lorasub.adapters.layer_pass import target_layers, visit_layers
+from lorasub.adapters.wrappers import unwrapped
+from lorasub.contracts import HashedModel, NamedModel
+from lorasub.subspaces.basis import SubspaceBasis
+from lorasub.subspaces.gradients import LayerGradients
+from lorasub.subspaces.moment_basis import Columns, moment_basis
+from lorasub.subspaces.moments import RowMoments, SideMoments
+
+Targets = str | Iterable[str]
+
+
+def gradient_moments(model: nn.Module, losses: Iterable[Tensor], *, targets: Targets = "blocks") -> SideMoments:
+    """Sums of G G^T and G^T G over losses, of each layer's gradient G scaled to norm 1.
+
+    Args:
+        model: any module, at the weights where gradients are taken.
+        losses: scalars that are computed as they are asked for, one gradient each; for a task
+            :func:`lorasub.tasks.scene_losses`.
+        targets: which layers, as adapters' targets.
+    """
+    gradients = LayerGradients(moments=True)
+    visit_layers(model, losses, targets=targets, gradient=gradients.add)
+    return gradients.side_moments()
+
+
+def activation_moments(
+    model: nn.Module, outputs: Iterable[object], *, targets: Targets = "blocks", centered: bool = True
+) -> SideMoments:
+    """Covariances of layers' inputs x, and of their outputs W x; no loss and no backward pass is needed.
+
+    Centred, the leading directions of the inputs are those that EVA starts from (Paischer et al. 2024,
+    arXiv 2410.07170).
+
+    Args:
+        model: any module.
+        outputs: whatever the model gives, computed as it is asked for: ``(model(x) for x in batches)``.
+        targets: which layers.
+        centered: take the means of x away.
+    """
+    rows = RowMoments()
+    visit_layers(model, outputs, targets=targets, activation=rows.add)  # type: ignore[arg-type]  # no loss is asked for
+    inputs = {path: rows.mean_square(path, centered=centered) for path in rows.counts}
+    weights = {path: layer.weight.detach().flatten(1).float() for path, layer in target_layers(model, targets).items()}
+    outputs_ = {path: weights[path] @ inputs[path] @ weights[path].mT for path in inputs}
+    return SideMoments(output=outputs_, input=inputs)
+
+
+def weight_moments(model: nn.Module, *, targets: Targets = "blocks") -> SideMoments:
+    """W W^T and W^T W, whose eigenvectors are the weight's singular vectors (PSV).
+
+    Args:
+        model: any module.
+        targets: which layers.
+    """
+    return SideMoments.of_weights({path: layer.weight for path, layer in target_layers(model, targets).items()})
+
+
+def curvature_moments(model: nn.Module, losses: Iterable[Tensor], *, targets: Targets = "blocks") -> SideMoments:
+    """Mean squares of the gradients at layers' outputs and of their inputs: the two factors of K-FAC.
+
+    The Fisher information of a layer's weight is taken as their Kronecker product (Martens and Grosse 2015,
+    arXiv 1503.05671), with the gradients of the losses themselves (the empirical Fisher).
+
+    Args:
+        model: any module.
+        losses: as for :func:`gradient_moments`.
+        targets: which layers.
+    """
+    errors, activations = RowMoments(), RowMoments()
+    visit_layers(model, losses, targets=targets, activation=activations.add, error=errors.add)
+    return _curvature(errors, activations)
+
+
+def gradient_basis(
+    model: nn.Module,
+    losses: Iterable[Tensor],
+    *,
+    dim: int | str | None = None,
+    budget: int | None = None,
+    columns: Columns = "orthonormal",
+    targets: Targets = "blocks",
+    **options: Any,
+) -> SubspaceBasis:
+    """Find where losses pull each layer of a model: the leading eigenvectors of the moments of its gradients.
+
+    Args:
+        model: any module.
+        losses: scalars that are computed as they are asked for, one gradient each.
+        dim: columns of either side, or ``"energy:0.5"``; see :func:`lorasub.subspaces.moment_basis`.
+        budget: instead, numbers of M over all layers.
+        columns: ``orthonormal``, ``spectrum`` or ``kfac``, see there.
+        targets: which layers, as adapters' targets.
+        options: further ones of :func:`lorasub.subspaces.moment_basis`.
+
+    Raises:
+        ConfigError: there is no loss, a target matches nothing, or the dimensions do not fit.
+
+    Examples:
+        >>> model = torch.nn.Linear(8, 4)
+        >>> x, y = torch.randn(16, 8), torch.randn(16, 4)
+        >>> losses = (torch.nn.functional.mse_loss(model(x[i:i + 4]), y[i:i + 4]) for i in range(0, 16, 4))
+        >>> gradient_basis(model, losses, dim=2, targets="all").dims
+        {'': (2, 2)}
+    """
+    gradients, errors, activations = LayerGradients(moments=True), RowMoments(), RowMoments()
+    curved = columns == "kfac"
+    count = visit_layers(
+        model,
+        losses,
+        targets=targets,
+        gradient=gradients.add,
+        activation=activations.add if curved else None,
+        error=errors.add if curved else None,
+    )
+    return moment_basis(
+        gradients.side_moments(),
+        dim=dim,
+        budget=budget,
+        columns=columns,
+        curvature=_curvature(errors, activations) if curved else None,
+        **{**identity_of(model), "method": "gradients", "options": {"batches": count}, **options},
+    )
+
+
+def _curvature(errors: RowMoments, activations: RowMoments) -> SideMoments:
+    return SideMoments(
+        output={path: errors.mean_square(path) for path in errors.counts},
+        input={path: activations.mean_square(path) for path in errors.counts},
+    )
+
+
+def identity_of(model: nn.Module) -> dict[str, Any]:
+    """The hash of a model's weights and its name, where it has them, as a basis remembers them."""
+    model = unwrapped(model)
+    return {
+        "base_model_hash": model.weights_hash() if isinstance(model, HashedModel) else None,
+        "base_model_id": model.model_id if isinstance(model, NamedModel) else None,
+    }

@@ -1,0 +1,197 @@
+"""What passes the layers of a model, and bases from it, against autograd, SVDs and PEFT."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator
+
+import pytest
+import torch
+from adapter_toys import TOYS, Toy
+from torch import Tensor, nn
+
+from lorasub.adapters import (
+    EVA,
+    LoRA,
+    ProjectedLoRA,
+    activation_moments,
+    curvature_moments,
+    gradient_basis,
+    gradient_moments,
+    inject_adapters,
+    weight_moments,
+)
+from lorasub.adapters.layer_pass import visit_layers
+from lorasub.errors import ConfigError
+from lorasub.subspaces import moment_basis
+
+
+def losses(model: nn.Module, *inputs: Tensor) -> Iterator[Tensor]:
+    for x in inputs:
+        yield model(x).square().sum()
+
+
+@pytest.mark.parametrize("name", ["mlp", "conv", "transformer"])
+def test_gradients_are_errors_times_activations(name: str) -> None:
+    """W's gradient is the sum over rows of error x^T: the three visitors see parts of one equation."""
+    toy = TOYS[name]
+    model = toy.model()
+    rows: dict[str, Tensor] = {}
+    errors: dict[str, Tensor] = {}
+    gradients: dict[str, Tensor] = {}
+    seen = visit_layers(
+        model,
+        losses(model, toy.input()),
+        targets="all",
+        gradient=lambda path, G: gradients.update({path: G.flatten(1).clone()}),
+        activation=lambda path, x: rows.update({path: x}),
+        error=lambda path, g: errors.update({path: g}),
+    )
+    assert seen == 1
+    assert set(gradients) == set(toy.layers)
+    plain = toy.model()
+    plain(toy.input()).square().sum().backward()
+    for path in toy.layers:
+        expected = plain.get_submodule(path).weight.grad.flatten(1)
+        torch.testing.assert_close(gradients[path], expected, rtol=1e-4, atol=1e-4)
+        torch.testing.assert_close(errors[path].mT @ rows[path], expected, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("mode", ["zeros", "reflect", "circular", "replicate"])
+def test_patches_of_padded_convolutions(mode: str) -> None:
+    model = nn.Sequential(nn.Conv2d(2, 3, 3, padding=1, stride=2, padding_mode=mode))
+    rows: list[Tensor] = []
+    x = torch.randn(2, 2, 7, 6)
+    visit_layers(model, losses(model, x), targets="all", activation=lambda path, found: rows.append(found))
+    result = rows[0] @ model[0].weight.flatten(1).T + model[0].bias
+    torch.testing.assert_close(result, model(x).movedim(1, -1).flatten(0, -2))
+
+
+def test_the_model_is_left_as_it_was(transformer: Toy) -> None:
+    model = transformer.model().train()
+    model.blocks[0].requires_grad_(False)
+    kept = model.head.weight.grad = torch.ones_like(model.head.weight)
+    before = {name: parameter.requires_grad for name, parameter in model.named_parameters()}
+    gradient_moments(model, losses(model, transformer.input()), targets="all")
+    assert {name: parameter.requires_grad for name, parameter in model.named_parameters()} == before
+    assert model.head.weight.grad is kept
+    assert all(parameter.grad is None for name, parameter in model.named_parameters() if name != "head.weight")
+    assert model.training
+    assert model.blocks[1].training
+
+
+def test_a_basis_learns_a_planted_task() -> None:
+    """The targets differ from the base by one update of rank 2: two dimensions from gradients are enough for it."""
+    torch.manual_seed(3)
+    model, U, V = nn.Sequential(nn.Linear(12, 10)), torch.randn(10, 2), torch.randn(12, 2)
+    teacher = copy.deepcopy(model)
+    teacher[0].weight.data += 0.3 * U @ V.T
+    x = torch.randn(4096, 12)
+
+    def loss(of: nn.Module, rows: Tensor) -> Tensor:
+        return (of(rows) - teacher(rows).detach()).square().mean()
+
+    basis = gradient_basis(model, (loss(model, part) for part in x.split(512)), dim=2, targets="all")
+    left = {}
+    for name, spec in {
+        "gradients": ProjectedLoRA(basis=basis, targets="all"),
+        "weights": ProjectedLoRA(basis=moment_basis(weight_moments(model, targets="all"), dim=2), targets="all"),
+    }.items():
+        host = copy.deepcopy(model)
+        adapters = inject_adapters(host, spec)
+        optimiser = torch.optim.LBFGS(adapters.trainable_parameters().values(), max_iter=50)
+
+        def step(host: nn.Module = host, optimiser: torch.optim.Optimizer = optimiser) -> Tensor:
+            optimiser.zero_grad()
+            found = loss(host, x)
+            found.backward()
+            return found
+
+        optimiser.step(step)
+        left[name] = float((loss(host, x) / loss(model, x)).detach())
+    assert left["gradients"] < 0.05
+    assert left["weights"] > 0.3
+
+
+def test_activations_are_covariances_of_inputs_and_outputs() -> None:
+    model, x = nn.Sequential(nn.Linear(5, 4), nn.Linear(4, 3)), torch.randn(40, 5) + 1.0
+    moments = activation_moments(model, (model(part) for part in x.split(10)), targets="all")
+    torch.testing.assert_close(moments.input["0"], torch.cov(x.T, correction=0), rtol=1e-3, atol=1e-3)
+    hidden = model[0](x)
+    torch.testing.assert_close(moments.output["0"], torch.cov(hidden.T, correction=0), rtol=1e-3, atol=1e-3)
+
+
+def test_curvature_is_the_factors_of_kfac() -> None:
+    model, x = nn.Linear(4, 3), torch.randn(6, 4)
+    moments = curvature_moments(model, losses(model, x), targets="all")
+    y = model(x).detach()
+    torch.testing.assert_close(moments.input[""], x.T @ x / 6, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(moments.output[""], 4 * y.T @ y / 6, rtol=1e-4, atol=1e-5)  # of the sum of squares: 2 y
+
+
+def test_columns_of_kfac_from_one_pass() -> None:
+    model, x = nn.Sequential(nn.Linear(6, 5), nn.Tanh(), nn.Linear(5, 4)), torch.randn(30, 6) * torch.arange(1, 7)
+    basis = gradient_basis(model, losses(model, *x.split(5)), dim=3, columns="kfac", targets="all")
+    curvature = curvature_moments(model, losses(model, *x.split(5)), targets="all")
+    for path, layer in basis.layers.items():
+        seen = layer.V.T @ curvature.input[path] @ layer.V
+        torch.testing.assert_close(seen, torch.eye(3) * seen.trace() / 3, rtol=0.05, atol=0.05 * float(seen.trace()))
+    assert basis.options["batches"] == 6
+
+
+def test_eva_starts_where_pefts_does() -> None:
+    peft = pytest.importorskip("peft")
+    torch.manual_seed(0)
+    x = torch.randn(200, 8) @ torch.diag(torch.tensor([9.0, 7.0, 5.0, 3.0, 1.0, 0.5, 0.2, 0.1])) + 2.0
+    model = nn.Sequential(nn.Linear(8, 6), nn.Linear(6, 5))
+    moments = activation_moments(model, (model(part) for part in [x]), targets="all")
+    basis = moment_basis(moments, dim=3)
+    config = peft.LoraConfig(
+        r=3,
+        lora_alpha=6,
+        target_modules=["0", "1"],
+        init_lora_weights="eva",
+        eva_config=peft.EvaConfig(rho=1.0, tau=1.0),
+    )
+    theirs = peft.get_peft_model(nn.Sequential(nn.Linear(8, 6), nn.Linear(6, 5)), config, low_cpu_mem_usage=True)
+    theirs.base_model.model[0].base_layer.load_state_dict(model[0].state_dict())
+    theirs.base_model.model[1].base_layer.load_state_dict(model[1].state_dict())
+    peft.initialize_lora_eva_weights(
+        theirs,
+        [x],
+        forward_fn=lambda host, batch: host(batch),
+        prepare_model_inputs_fn=None,
+        prepare_layer_inputs_fn=None,
+        show_progress_bar=False,
+    )
+    adapters = inject_adapters(model, EVA(basis=basis, r=3, targets="all"))
+    for path, layer in adapters.layers.items():
+        found = theirs.base_model.model.get_submodule(path).lora_A["default"].weight.detach()
+        cosines = (layer.lora_A.weight.detach() @ found.T).abs()
+        torch.testing.assert_close(cosines, torch.eye(3), rtol=0, atol=2e-2)
+        assert not layer.lora_B.weight.any()
+
+
+def test_a_start_from_a_basis_is_not_drawn_anew(transformer: Toy) -> None:
+    spec = EVA(basis=transformer.basis(), r=2)
+    adapters = inject_adapters(transformer.model(), spec)
+    before = {path: layer.lora_A.weight.detach().clone() for path, layer in adapters.layers.items()}
+    adapters.draw_starts(["geometry 0"])
+    for path, layer in adapters.layers.items():
+        assert torch.equal(layer.lora_A.weight, before[path])
+        torch.testing.assert_close(before[path], transformer.basis().layers[path].V[:, :2].T)
+    drawn = inject_adapters(transformer.model(), LoRA(r=2))
+    first = next(iter(drawn.layers.values())).lora_A.weight.detach().clone()
+    drawn.draw_starts(["geometry 0"])
+    assert not torch.equal(next(iter(drawn.layers.values())).lora_A.weight, first)
+
+
+def test_mistakes_are_told_in_words(transformer: Toy) -> None:
+    model = transformer.model()
+    with pytest.raises(ConfigError, match="input directions here, fewer than the rank 4"):
+        inject_adapters(model, EVA(basis=transformer.basis(2, 3), r=4))
+    with pytest.raises(ConfigError, match="no batch"):
+        gradient_basis(model, [])
+    unused = nn.ModuleDict({"used": nn.Linear(3, 3), "other": nn.Linear(3, 3)})
+    with pytest.raises(ConfigError, match="1 layers were never called, such as 'other'"):
+        activation_moments(unused, (unused["used"](torch.ones(1, 3)) for _ in range(1)), targets="all")
