@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fnmatch
 import json
 import logging
 import os
@@ -30,9 +31,15 @@ DEPTH_KINDS: dict[str, DepthKind] = {
 }
 #: Attributes under which models keep their image encoders; all other children are heads.
 _ENCODERS = ("backbone", "dpt", "depth_pro", "glpn")
+#: Mean and standard deviation of the images, by ``model_type``; they are used where none are stated.
 _IMAGENET = ([0.485, 0.456, 0.406], [0.229, 0.224, 0.225])
+_HALF = ([0.5, 0.5, 0.5], [0.5, 0.5, 0.5])
+_UNCHANGED = ([0.0, 0.0, 0.0], [1.0, 1.0, 1.0])
+_NORMALISATIONS = {"dpt": _HALF, "zoedepth": _HALF, "depth_pro": _HALF, "glpn": _UNCHANGED}
 #: Inverse depth below this share of the image's mean counts as this: a sky has depth 1000, not infinity.
 _LEAST_INVERSE = 1e-3
+#: Depth Pro's own: ten kilometres.
+_LEAST_METRIC_INVERSE = 1e-4
 
 
 class TransformersDepth(Backbone):
@@ -46,7 +53,8 @@ class TransformersDepth(Backbone):
     Args:
         model: as loaded by ``transformers``.
         depth_kind: whether ``predicted_depth`` is metric z-depth or inverse depth; None asks the model's configuration.
-        mean: of the images that the model was trained on, per channel.
+        mean: of the images that the model was trained on, per channel; by default those that the authors of its kind
+            use.
         std: likewise.
         model_id: short name of the weights.
 
@@ -70,11 +78,15 @@ class TransformersDepth(Backbone):
         self.depth_kind: DepthKind = depth_kind or _depth_kind(config)
         self.model_type: str = config.model_type
         self.patch_size = _patch_size(config)
-        # DPT with its own encoder takes its grid of patches for a square one
-        self.square = config.model_type == "dpt" and getattr(config, "backbone_config", None) is None
-        self.register_buffer("mean", torch.tensor(mean or _IMAGENET[0]).view(3, 1, 1), persistent=False)
-        self.register_buffer("std", torch.tensor(std or _IMAGENET[1]).view(3, 1, 1), persistent=False)
+        # DPT with its own encoder, and Depth Pro, take their grid of patches for a square one
+        without_encoder = config.model_type == "dpt" and getattr(config, "backbone_config", None) is None
+        self.square = without_encoder or config.model_type == "depth_pro"
+        usual_mean, usual_std = _NORMALISATIONS.get(config.model_type, _IMAGENET)
+        self.register_buffer("mean", torch.tensor(mean or usual_mean).view(3, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(std or usual_std).view(3, 1, 1), persistent=False)
         self.groups = _groups(model)
+        if config.model_type == "depth_pro" and not config.use_fov_model:
+            logger.warning("%s predicts no field of view: the scale of its depth is unknown", model_id)
 
     mean: Tensor
     std: Tensor
@@ -111,7 +123,7 @@ class TransformersDepth(Backbone):
             raise ConfigError(
                 f"{source} is no depth model that transformers can load: {str(error).splitlines()[0]}"
             ) from error
-        mean, std = _normalisation(place)
+        mean, std = _normalisation(place, model.config.model_type)
         name = local.resolve().name if local.exists() else str(source)
         return cls(model, depth_kind=depth_kind, mean=mean, std=std, model_id=name)
 
@@ -161,7 +173,7 @@ class TransformersDepth(Backbone):
         if self.model_type == "depth_pro" and view is not None:
             # canonical inverse depth: times width / focal length it is that of this camera
             focal = 0.5 * width / torch.tan(0.5 * torch.deg2rad(view.float())).view(-1, 1, 1)
-            predicted = predicted * (width / focal)
+            return 1 / (predicted * (width / focal)).clamp(min=_LEAST_METRIC_INVERSE)
         least = _LEAST_INVERSE * predicted.detach().mean((-2, -1), keepdim=True).clamp(min=1e-9)
         return 1 / predicted.maximum(least)
 
@@ -179,17 +191,22 @@ def _depth_kind(config: Any) -> DepthKind:
 
 def _patch_size(config: Any) -> int:
     """Pixels that height and width must be multiples of."""
+    if config.model_type == "depth_pro":  # the smallest scale of an image must be one patch of its encoder
+        smallest: float = min(config.scaled_images_ratios)
+        return round(config.patch_size / smallest)
     for holder in (getattr(config, "backbone_config", None), config):
         size = getattr(holder, "patch_size", None)
-        if isinstance(size, int) and config.model_type != "depth_pro":
-            return size
-    return 32  # strides of hierarchical encoders; Depth Pro cuts its own patches
+        if isinstance(size, int):
+            # ZoeDepth's coarsest level halves the grid
+            return size * (2 if config.model_type == "zoedepth" else 1)
+    return 32  # strides of hierarchical encoders
 
 
 def _groups(model: nn.Module) -> Mapping[str, tuple[str, ...]]:
     children = [name for name, _ in model.named_children()]
     encoders = [name for name in children if name in _ENCODERS]
     heads = tuple(f"model.{name}.*" for name in children if name not in _ENCODERS)
+    depth_heads = tuple(pattern for pattern in heads if pattern != "model.fov_model.*")
     paths = [name for name, _ in model.named_modules()]
     kinds = ("layer", "layers", "block")
     blocks = [
@@ -198,16 +215,27 @@ def _groups(model: nn.Module) -> Mapping[str, tuple[str, ...]]:
         for kind in kinds
         if any(path.startswith(f"{encoder}.") and f".{kind}." in path for path in paths)
     ]
+    encoder = tuple(f"model.{name}.*" for name in encoders)
     return {
-        "encoder": tuple(f"model.{name}.*" for name in encoders),
-        "blocks": tuple(blocks),
-        "depth_head": heads,
+        "encoder": _without_grouped(model, encoder),
+        "blocks": _without_grouped(model, tuple(blocks)),
+        "depth_head": depth_heads,
         "heads": heads,
     }
 
 
-def _normalisation(place: str) -> tuple[list[float], list[float]]:
-    """Mean and standard deviation that stand beside the weights; ImageNet's, with a note, where none do."""
+def _without_grouped(model: nn.Module, patterns: tuple[str, ...]) -> tuple[str, ...]:
+    """The patterns; where they match grouped convolutions, which no adapter covers, the paths of all other layers."""
+    named = {f"model.{path}": module for path, module in model.named_modules()}
+    paths = [path for path in named if any(fnmatch.fnmatchcase(path, pattern) for pattern in patterns)]
+    grouped = {path for path in paths if isinstance(conv := named[path], nn.Conv2d) and conv.groups > 1}
+    if not grouped:
+        return patterns
+    return tuple(path for path in paths if path not in grouped and not any(True for _ in named[path].children()))
+
+
+def _normalisation(place: str, model_type: str) -> tuple[list[float], list[float]]:
+    """Mean and standard deviation that stand beside the weights; the usual ones, with a note, where none do."""
     from transformers.utils.hub import cached_file
 
     try:
@@ -216,6 +244,10 @@ def _normalisation(place: str) -> tuple[list[float], list[float]]:
         path = None
     stated = json.loads(Path(path).read_text(encoding="utf-8")) if path is not None else {}
     if "image_mean" not in stated or "image_std" not in stated:
-        logger.warning("%s states no image_mean and image_std; ImageNet's are assumed", place)
-        return _IMAGENET
+        usual = _NORMALISATIONS.get(model_type, _IMAGENET)
+        if model_type != "glpn":  # its images are not normalised at all
+            logger.warning(
+                "%s states no image_mean and image_std; those of %s are assumed: %s", place, model_type, usual
+            )
+        return usual
     return list(stated["image_mean"]), list(stated["image_std"])

@@ -4,35 +4,22 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
-from depth_models import NECK, depth_anything
+from depth_models import BUILDERS, depth_anything, depth_pro, dpt, glpn, zoedepth
 
-from lorasub import TransformersDepth
+from lorasub import LoRA, TransformersDepth, inject_adapters
+from lorasub.adapters.targets import select
 from lorasub.cli.main import main
 from lorasub.errors import ConfigError
 from lorasub.files import read_json
 
 transformers = pytest.importorskip("transformers")
-
-
-def dpt() -> Any:
-    config = transformers.DPTConfig(
-        hidden_size=16,
-        num_hidden_layers=4,
-        num_attention_heads=2,
-        intermediate_size=32,
-        image_size=32,
-        patch_size=16,
-        backbone_out_indices=[0, 1, 2, 3],
-        is_hybrid=False,
-        **NECK,
-    )
-    return transformers.DPTForDepthEstimation(config).eval()
 
 
 @torch.no_grad()
@@ -60,6 +47,64 @@ def test_inverse_depth_is_inverted_and_a_sky_is_far_but_finite(build: Any, monke
     assert (depth[:, :3] > 100 * depth[:, 3:].mean()).all()
 
 
+@torch.no_grad()
+@pytest.mark.parametrize(("build", "size"), [(zoedepth, (64, 96)), (glpn, (32, 64))], ids=["zoedepth", "glpn"])
+def test_metric_models_give_metres_of_images_as_their_authors_normalise_them(build: Any, size: tuple[int, int]) -> None:
+    """ZoeDepth's images are centred and scaled by one half, GLPN's are left as they are."""
+    model, images = build(), torch.rand(1, 2, 3, *size)
+    pixels = images[0] if build is glpn else 2 * images[0] - 1
+    expected = model(pixel_values=pixels).predicted_depth
+    found = TransformersDepth(model)(images).depth[0]
+    assert torch.allclose(found, expected, atol=1e-5)
+    assert found.std() > 1e-5
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("degrees", [40.0, 75.0])
+def test_depth_pros_canonical_inverse_depth_becomes_metres_by_its_field_of_view(
+    degrees: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Bochkovskii et al. 2024, equation 1: depth = f_px / (W C), with the focal length that its own head sees."""
+    model = depth_pro()
+    wrapped = TransformersDepth(model)
+    canonical = torch.rand(2, 256, 256) + 0.1
+    canonical[:, :2] = 0.0
+    output = transformers.models.depth_pro.modeling_depth_pro.DepthProDepthEstimatorOutput(
+        predicted_depth=canonical, field_of_view=torch.full((2,), degrees)
+    )
+    monkeypatch.setattr(model, "forward", lambda pixel_values: output)
+    depth = wrapped(torch.rand(1, 2, 3, 256, 256)).depth[0]
+    focal = 128 / math.tan(math.radians(degrees) / 2)
+    assert torch.allclose(depth[:, 2:], focal / (256 * canonical[:, 2:]), rtol=1e-5)
+    assert depth[:, :2].min() == pytest.approx(1e4)
+
+
+@pytest.mark.parametrize("name", BUILDERS)
+def test_gradients_reach_every_group_and_sizes_that_do_not_fit_are_refused(name: str) -> None:
+    wrapped = TransformersDepth(BUILDERS[name](), model_id=name)
+    size = wrapped.patch_size * (1 if name == "depth_pro" else 2)
+    assert set(wrapped.groups) == {"encoder", "blocks", "depth_head", "heads"}
+    adapters = inject_adapters(wrapped, LoRA(r=1, targets=("encoder", "heads")))
+    depth = wrapped(torch.rand(1, 1, 3, size, size)).depth
+    assert depth.shape == (1, 1, size, size)
+    assert torch.isfinite(depth).all()
+    assert (depth > 0).all()
+    depth.log().square().mean().backward()
+    gradients = {path: layer.lora_B.weight.grad for path, layer in adapters.layers.items()}
+    for group, patterns in wrapped.groups.items():
+        found = [gradients[path] for path in select(gradients, patterns)]
+        assert any(gradient is not None and gradient.abs().max() > 0 for gradient in found), group
+    size = wrapped.patch_size
+    with pytest.raises(ConfigError, match=f"multiples of its patch size {size}"):
+        wrapped(torch.rand(1, 1, 3, size, size + 1))
+
+
+def test_depth_pro_without_a_field_of_view_says_that_its_scale_is_unknown(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.WARNING, logger="lorasub"):
+        TransformersDepth(depth_pro(field_of_view=False), model_id="pro")
+    assert "pro predicts no field of view: the scale of its depth is unknown" in caplog.text
+
+
 def test_views_do_not_see_each_other_and_sizes_are_checked() -> None:
     wrapped = TransformersDepth(depth_anything("metric"))
     images = torch.rand(1, 3, 3, 28, 28)
@@ -77,7 +122,7 @@ def test_a_folder_is_loaded_with_its_normalisation(tmp_path: Path, caplog: pytes
     depth_anything("metric").save_pretrained(tmp_path / "tiny")
     with caplog.at_level(logging.WARNING, logger="lorasub"):
         first = TransformersDepth.from_pretrained(tmp_path / "tiny")
-    assert "ImageNet's are assumed" in caplog.text
+    assert "those of depth_anything are assumed: ([0.485" in caplog.text
     stated = {"image_mean": [0.5, 0.5, 0.5], "image_std": [0.25, 0.25, 0.25]}
     (tmp_path / "tiny" / "preprocessor_config.json").write_text(json.dumps(stated), encoding="utf-8")
     second = TransformersDepth.from_pretrained(tmp_path / "tiny").eval()
