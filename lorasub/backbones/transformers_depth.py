@@ -192,8 +192,8 @@ def _depth_kind(config: Any) -> DepthKind:
 def _patch_size(config: Any) -> int:
     """Pixels that height and width must be multiples of."""
     if config.model_type == "depth_pro":  # the smallest scale of an image must be one patch of its encoder
-        smallest: float = min(config.scaled_images_ratios)
-        return round(config.patch_size / smallest)
+        pixels: int = round(config.patch_size / min(config.scaled_images_ratios))
+        return pixels
     for holder in (getattr(config, "backbone_config", None), config):
         size = getattr(holder, "patch_size", None)
         if isinstance(size, int):
