@@ -2,6 +2,9 @@
 
 Each contract is a :class:`typing.Protocol`: a class fulfils it by having the members, without naming it. What fulfils
 none still works, and is asked for nothing.
+
+``isinstance`` asks as Python 3.12 does, on every version: submodules, which :class:`torch.nn.Module` keeps apart from
+attributes, are not seen. So no contract lists one as a member.
 """
 
 from __future__ import annotations
@@ -10,10 +13,11 @@ import os
 from collections.abc import Iterable, Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol, runtime_checkable
+from typing import Any, NamedTuple
 
 import torch
 from torch import nn
+from typing_extensions import Protocol, runtime_checkable
 
 
 class BatchShape(NamedTuple):
@@ -69,18 +73,13 @@ def described(data: object) -> SceneData:
 class EvaluatedTask(Protocol):
     """A task that says under which name a loader's results are logged, as :class:`lorasub.SceneTask` does."""
 
-    metrics: nn.ModuleDict
     recipe: dict[str, Any] | None
 
     def evaluation_name(self, stage: str, dataloader_idx: int) -> str:
         """``val`` or ``test`` for the first loader, the data's own name for others."""
 
-
-@runtime_checkable
-class TaskWithBackbone(Protocol):
-    """A task that holds its model as ``backbone``."""
-
-    backbone: nn.Module
+    def evaluation_metrics(self, name: str) -> nn.ModuleDict:
+        """The torchmetrics ``MetricCollection`` that is logged under this name."""
 
 
 @runtime_checkable
@@ -150,5 +149,8 @@ class SavableModel(Protocol):
 
 
 def backbone_of(task: nn.Module) -> object:
-    """Returns the task's backbone; None where it has none."""
-    return task.backbone if isinstance(task, TaskWithBackbone) else None
+    """Returns the task's submodule ``backbone``; None where it has none."""
+    try:
+        return task.get_submodule("backbone")
+    except AttributeError:
+        return None

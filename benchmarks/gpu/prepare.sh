@@ -5,6 +5,7 @@
 #
 #   benchmarks/gpu/prepare.sh pack wheels            # downloads what torch's own installation lacks, about 240 MB
 #   benchmarks/gpu/prepare.sh pack wheels 60         # ... in files of at most 60 MB, for narrow ways
+#   PYTHON_VERSION=3.12 benchmarks/gpu/prepare.sh pack wheels     # ... for a machine with another Python than this one
 #
 # Take the checkout and the folder to the GPU machine, then there:
 #
@@ -19,13 +20,22 @@ set -euo pipefail
 # those of lorasub's dependencies that a machine with PyTorch, Lightning and SciPy does not have
 PACKAGES=(kornia kornia-rs jsonargparse typeshed-client docstring-parser importlib-resources trimesh warp-lang lazy-loader
           markdown-it-py mdurl lightning lightning-utilities torchmetrics tensorboard safetensors peft tqdm filelock
+          natsort pydantic pydantic-core annotated-types typing-inspection pandas jinja2 typing-extensions
           pytest pytest-timeout iniconfig pluggy packaging hypothesis sortedcontainers)
 
 case "${1:-}" in
 pack)
   folder=${2:?the folder to fill}
   mkdir -p "$folder"
-  python3 -m pip download -q --no-deps --dest "$folder" "${PACKAGES[@]}"
+  where=()
+  if [ -n "${PYTHON_VERSION:-}" ]; then
+    where=(--only-binary=:all: --python-version "$PYTHON_VERSION" --implementation cp)
+    for tag in manylinux_2_28 manylinux_2_27 manylinux_2_17 manylinux2014 manylinux1; do where+=(--platform "${tag}_x86_64"); done
+  fi
+  # one at a time: pip refuses several when packages pin versions of each other
+  for package in "${PACKAGES[@]}"; do
+    python3 -m pip download -q --no-deps --dest "$folder" "${where[@]}" "$package"
+  done
   if [ -n "${3:-}" ]; then
     # large wheels in pieces; unpack joins them again
     find "$folder" -name '*.whl' -size +"$3"M | while read -r wheel; do
@@ -52,7 +62,7 @@ unpack)
   PYTHONPATH="$target:." python3 -c "import lorasub, torch; print('lorasub', lorasub.__version__, 'on torch', torch.__version__, torch.cuda.get_device_name() if torch.cuda.is_available() else 'without a GPU')"
   ;;
 *)
-  sed -n '2,17p' "$0" >&2
+  sed -n '2,18p' "$0" >&2
   exit 2
   ;;
 esac

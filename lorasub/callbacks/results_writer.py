@@ -103,14 +103,14 @@ class ResultsWriter(Callback):
 def _evaluated(module: LightningModule) -> EvaluatedTask:
     if not isinstance(module, EvaluatedTask):
         raise ConfigError(
-            f"ResultsWriter needs a task with metrics, recipe and evaluation_name, such as a subclass of SceneTask; "
+            f"ResultsWriter needs a task with recipe, evaluation_name and evaluation_metrics, as SceneTask has them; "
             f"{type(module).__name__} is none"
         )
     return module
 
 
 def _metrics_of(task: EvaluatedTask, name: str) -> MetricCollection:
-    metrics = task.metrics[name]
+    metrics = task.evaluation_metrics(name)
     assert isinstance(metrics, MetricCollection)
     return metrics
 

@@ -144,6 +144,12 @@ class PretrainingScenes(SyntheticScenes):
         steps = BlocksOfSteps(self.curriculum, self.trainer.global_rank, self.trainer.world_size)
         return StepLoader(steps, functools.partial(trained_batches, self.trainer), self.training_workers)
 
+    def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:
+        """Leaves descriptions where they are; Lightning would look at each of their millions of bytes."""
+        return (
+            batch if isinstance(batch, StepScenes) else super().transfer_batch_to_device(batch, device, dataloader_idx)
+        )
+
     def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> SceneBatch:
         """Render training and held-out scenes on the device that trains."""
         if isinstance(batch, StepScenes):

@@ -163,7 +163,7 @@ class SceneTask(LightningModule):
         with self.groups.of_loader(dataloader_idx, self._data):
             predictions = self(batch.images)
         self._log_loss(name, self.compute_loss(predictions, batch), len(batch))
-        metrics = self._metrics_of(name)
+        metrics = self.evaluation_metrics(name)
         metrics.update(predictions, batch)
         return SceneOutput(batch, predictions)
 
@@ -188,7 +188,8 @@ class SceneTask(LightningModule):
     def _data(self) -> SceneData:
         return described(None if self._trainer is None else self.trainer.datamodule)  # type: ignore[attr-defined]
 
-    def _metrics_of(self, name: str) -> MetricCollection:
+    def evaluation_metrics(self, name: str) -> MetricCollection:
+        """Returns the metrics that are logged under this name, which are made when they are first asked for."""
         if name not in self.metrics:
             with torch.inference_mode(False):  # a later fit goes on with these tensors
                 self.metrics[name] = self.configure_metrics().clone(prefix=f"{name}/").to(self.device)

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from lorasub.data import PretrainingScenes, SceneKind, Stage
 from lorasub.data.color_jitter import jitter_colors
 from lorasub.data.curriculum import PoolPlan
-from lorasub.data.pretraining import BlocksOfSteps, StepLoader
+from lorasub.data.pretraining import BlocksOfSteps, StepLoader, StepScenes
 from lorasub.data.scene_mixture import SceneMixture
 from lorasub.errors import ConfigError
 from lorasub.scenes.presets import SceneSampler
@@ -117,6 +117,12 @@ def test_workers_describe_ahead_what_the_process_itself_would() -> None:
             (one,), (two,) = pickle.loads(mine.described), pickle.loads(theirs.described)
             assert one.to_json() == two.to_json()
     assert [item.step for item in itertools.islice(alone, 4)] == [3, 4, 5, 6]
+
+
+def test_descriptions_go_to_the_device_in_one_piece() -> None:
+    """Lightning takes bytes for a sequence and would move them one by one: seven seconds for 200 scenes."""
+    step = StepScenes(0, b"described")
+    assert make().transfer_batch_to_device(step, torch.device("cpu"), 0) is step
 
 
 def test_described_ahead_or_not_the_scenes_are_the_same() -> None:
