@@ -99,7 +99,8 @@ def _parser() -> ArgumentParser:
     add("--num_views", type=int, default=4)
     add("--image_size", type=int, default=112, help="height and width of the scenes, a multiple of the patch size")
     add("--backbone", type=str, default="nano", help="nano, vggt-1b, a folder or file of weights, or none")
-    add("--pretraining", nargs="+", type=Preset, default=["all"], help="presets that the backbone was trained on")
+    trained = "presets that the backbone was trained on"
+    add("--pretraining", nargs="+", type=Preset, default=["all", "indoor"], help=trained)
     add("--gradients", action="store_true", help="compare gradients at the base model; minutes")
     add("--gradient_scenes", type=int, default=24, help="scenes of each set whose gradients are compared")
     add("--targets", type=str, default="blocks", help="layers whose gradients are compared")
