@@ -21,9 +21,9 @@ class ComputeSettings:
     """What is set beside ``trainer.precision``, which is chosen after the device while it is null.
 
     Args:
-        matmul: precision of float32 matrix products, see ``torch.set_float32_matmul_precision``; ``auto`` takes
-            ``high`` on GPUs that have TensorFloat-32, ``highest`` elsewhere. Poses, losses and metrics are not
-            concerned: they are always computed in full float32.
+        matmul: precision of float32 products, see ``torch.set_float32_matmul_precision``; convolutions use
+            TensorFloat-32 but with ``highest``. ``auto`` takes ``high`` on GPUs that have TensorFloat-32, ``highest``
+            elsewhere. Poses, losses and metrics are not concerned: they are always computed in full float32.
         compile: translate the backbone's transformer blocks with ``torch.compile``.
         frozen: dtype in which the adapted blocks' frozen weights are kept. ``auto`` takes bfloat16 where autocast
             would cast them to it in every step anyway: half the memory, the same results. See
@@ -52,6 +52,14 @@ class Arithmetic:
     compile: bool
     reason: str
     frozen: torch.dtype | None = None
+
+    def apply(self) -> None:
+        """Sets the precision of float32 products in this process.
+
+        Convolutions follow: cuDNN takes TensorFloat-32 for them unless told not to, whatever products do.
+        """
+        torch.set_float32_matmul_precision(self.matmul)
+        torch.backends.cudnn.allow_tf32 = self.matmul != "highest"
 
     def __str__(self) -> str:
         compiled = "compiled" if self.compile else "not compiled"

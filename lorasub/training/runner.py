@@ -313,7 +313,7 @@ def _trainer(
         options.default_root_dir = str(folder.path)
         if options.logger in (None, True):
             options.logger = _logger(folder, None if checkpoint is None or not folder.resumed else checkpoint.step)
-    torch.set_float32_matmul_precision(arithmetic.matmul)
+    arithmetic.apply()
     rank_zero_only(log.info)("%s", arithmetic)
     options.precision = arithmetic.precision
     options.plugins = [WholeFiles(), *_as_list(options.plugins)]

@@ -17,6 +17,12 @@ def _needs_a_device() -> None:
         pytest.skip("no CUDA device (LORASUB_GPU_TESTS_ON=cpu rehearses these tests on a CPU)")
 
 
+@pytest.fixture(autouse=True)
+def _float32_is_float32(monkeypatch: pytest.MonkeyPatch) -> None:
+    """cuDNN's convolutions are TensorFloat-32 by default; a test that wants that says so."""
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", False)
+
+
 @pytest.fixture
 def device() -> torch.device:
     return torch.device(DEVICE)

@@ -92,6 +92,19 @@ def test_geometry_leaves_the_setting_of_products_as_it_was() -> None:
         torch.set_float32_matmul_precision(before)
 
 
+@pytest.mark.parametrize(("matmul", "tensor_float"), [("highest", False), ("high", True)])
+def test_convolutions_follow_products(matmul: Any, tensor_float: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """PyTorch lets cuDNN convolve float32 in TensorFloat-32 by default: no float32 evaluation."""
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", not tensor_float)
+    before = torch.get_float32_matmul_precision()
+    try:
+        choose_arithmetic("cpu", "32-true", ComputeSettings(matmul=matmul)).apply()
+        assert torch.get_float32_matmul_precision() == matmul
+        assert torch.backends.cudnn.allow_tf32 is tensor_float
+    finally:
+        torch.set_float32_matmul_precision(before)
+
+
 def test_one_line_of_the_log_says_it(
     repository: Path, tiny_weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: Any
 ) -> None:
