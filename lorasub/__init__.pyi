@@ -114,6 +114,8 @@ from .tasks import Trainer as Trainer
 from .tasks import TransparentObjectsTask as TransparentObjectsTask
 from .tasks import scene_losses as scene_losses
 from .tasks import visit_gradients as visit_gradients
+from .training.backbone_check import BackboneReport as BackboneReport
+from .training.backbone_check import check_backbone as check_backbone
 from .training.memory import MemoryEstimate as MemoryEstimate
 from .training.memory import estimate_memory as estimate_memory
 from .training.sharding import FullyShardedStrategy as FullyShardedStrategy

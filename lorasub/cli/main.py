@@ -25,7 +25,7 @@ VERBS: dict[str, str] = {
     "overlap": "measure how far subspaces overlap, against chance",
     "split": "split attributes into what all share and what is each one's own",
     "combine": "join several bases into one",
-    "inspect": "say what is in an adapter, a basis, a checkpoint",
+    "inspect": "say what is in an adapter, a basis, a checkpoint; inspect backbone CLASS: check a model",
     "merge": "write a model with an adapter merged into its weights",
     "export": "write an adapter or a basis in another project's format",
     "configs": "list the configs that come with the package, or copy one to edit",
@@ -100,6 +100,10 @@ def run_verb(verb: str, arguments: Sequence[str]) -> None:
             import lorasub.cli.subspaces
 
             lorasub.cli.subspaces.run(verb, arguments)
+        case "inspect" if list(arguments[:1]) == ["backbone"]:
+            import lorasub.cli.backbones
+
+            lorasub.cli.backbones.run(arguments[1:])
         case "inspect" | "merge" | "export":
             import lorasub.cli.artefacts
 
