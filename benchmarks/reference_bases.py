@@ -5,24 +5,22 @@
 
 Nothing is fitted. On batches of each attribute's training scenes (design ``within``, several partitions), each layer's
 gradient G of the loss at the base model is normalised; the leading eigenvectors of the sums of ``G G^T`` and ``G^T G``
-are the output and the input side of the attribute's basis. A basis from half of the partitions is compared with those
+are the output and the input side of the attribute's basis (``lorasub mine --from gradients`` makes one of any model).
+A basis from half of the partitions is compared with those
 from the other half: of the same attribute, and of the others.
 """
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-
-import torch
-from torch import Tensor
 
 from benchmarks.report import write_report
 from lorasub.backbones import VGGT
 from lorasub.data import SyntheticScenes
 from lorasub.scenes.presets import ATTRIBUTES, Attribute
-from lorasub.subspaces import LayerGradients, LayerSubspace, SubspaceBasis, subspace_overlap
+from lorasub.subspaces import LayerGradients, SubspaceBasis, joined_moments, moment_basis, subspace_overlap
 from lorasub.subspaces.shipped import SHIPPED_BASES
 from lorasub.tasks import GeometryTask, visit_gradients
 from lorasub.training.evidence import rendered_scenes
@@ -37,34 +35,18 @@ def moments(task: GeometryTask, attribute: Attribute, partition: int, scenes: in
     return gradients
 
 
-def leading(moment: Tensor, dim: int) -> Tensor:
-    """``[n, dim]`` eigenvectors of the largest eigenvalues, the largest first."""
-    vectors: Tensor = torch.linalg.eigh(moment.double()).eigenvectors
-    return vectors[:, -dim:].flip(1).float().contiguous()
-
-
 def basis_of(
     parts: Sequence[LayerGradients], attribute: Attribute, model: VGGT, dim: int, scenes: int
 ) -> SubspaceBasis:
     """The basis of an attribute from the gradients on some of its partitions."""
-
-    def total(of: Iterable[Tensor]) -> Tensor:
-        return torch.stack(list(of)).sum(0)
-
-    layers = {
-        path: LayerSubspace(
-            U=leading(total(part.output_moment[path] for part in parts), dim),
-            V=leading(total(part.input_moment[path] for part in parts), dim),
-        )
-        for path in parts[0].total
-    }
-    return SubspaceBasis(
-        layers=layers,
+    return moment_basis(
+        joined_moments({str(number): part.side_moments() for number, part in enumerate(parts)}),
+        dim=dim,
         base_model_hash=model.weights_hash(),
         base_model_id="nano",
         method="gradients",
         attributes=(attribute,),
-        options={"dim": dim, "partitions": len(parts), "scenes_of_each": scenes, "design": "within"},
+        options={"partitions": len(parts), "scenes_of_each": scenes, "design": "within"},
     )
 
 

@@ -28,6 +28,7 @@ from .adapters import gradient_moments as gradient_moments
 from .adapters import inject_adapters as inject_adapters
 from .adapters import load_adapter_updates as load_adapter_updates
 from .adapters import load_adapters as load_adapters
+from .adapters import model_basis as model_basis
 from .adapters import weight_moments as weight_moments
 from .adapters.mining import mine_subspace as mine_subspace
 from .backbones import VGGT as VGGT

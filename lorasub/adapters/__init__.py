@@ -18,6 +18,7 @@ from lorasub.adapters.model_bases import (
     curvature_moments,
     gradient_basis,
     gradient_moments,
+    model_basis,
     weight_moments,
 )
 from lorasub.adapters.peft_layer import PEFT
@@ -57,6 +58,7 @@ __all__ = [
     "inject_adapters",
     "load_adapter_updates",
     "load_adapters",
+    "model_basis",
     "parts_of",
     "weight_moments",
 ]

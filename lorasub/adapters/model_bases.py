@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, Literal
 
 from torch import Tensor, nn
 
 from lorasub.adapters.layer_pass import target_layers, visit_layers
 from lorasub.adapters.wrappers import unwrapped
 from lorasub.contracts import HashedModel, NamedModel
+from lorasub.errors import ConfigError
 from lorasub.subspaces.basis import SubspaceBasis
+from lorasub.subspaces.combine import combine_subspaces
 from lorasub.subspaces.gradients import LayerGradients
 from lorasub.subspaces.moment_basis import Columns, moment_basis
-from lorasub.subspaces.moments import RowMoments, SideMoments
+from lorasub.subspaces.moments import RowMoments, SideMoments, specific_moments
 
 Targets = str | Iterable[str]
+#: What passes the layers.
+Source = Literal["gradients", "activations", "weights"]
+#: Of groups: all of them, or what each has beyond the others.
+Part = Literal["raw", "specific"]
 
 
 def gradient_moments(model: nn.Module, losses: Iterable[Tensor], *, targets: Targets = "blocks") -> SideMoments:
@@ -88,7 +94,6 @@ def gradient_basis(
     budget: int | None = None,
     columns: Columns = "orthonormal",
     targets: Targets = "blocks",
-    **options: Any,
 ) -> SubspaceBasis:
     """Find where losses pull each layer of a model: the leading eigenvectors of the moments of its gradients.
 
@@ -99,7 +104,6 @@ def gradient_basis(
         budget: instead, numbers of M over all layers.
         columns: ``orthonormal``, ``spectrum`` or ``kfac``, see there.
         targets: which layers, as adapters' targets.
-        options: further ones of :func:`lorasub.subspaces.moment_basis`.
 
     Raises:
         ConfigError: there is no loss, a target matches nothing, or the dimensions do not fit.
@@ -111,6 +115,59 @@ def gradient_basis(
         >>> gradient_basis(model, losses, dim=2, targets="all").dims
         {'': (2, 2)}
     """
+    return model_basis(model, {"": losses}, dim=dim, budget=budget, columns=columns, targets=targets)
+
+
+def model_basis(
+    model: nn.Module,
+    groups: Mapping[str, Iterable[Tensor]],
+    *,
+    source: Source = "gradients",
+    part: Part = "raw",
+    dim: int | str | None = None,
+    budget: int | None = None,
+    columns: Columns = "orthonormal",
+    targets: Targets = "blocks",
+) -> SubspaceBasis:
+    """Make a basis from what passes the layers of a model on scenes of several attributes.
+
+    Args:
+        model: any module, at the weights from which adapters will start.
+        groups: attribute to its losses, scalars that are computed as they are asked for; ``activations`` only need
+            them to have been computed, ``weights`` need none.
+        source: ``gradients``, ``activations`` or ``weights``.
+        part: ``raw``: one basis of all groups together. ``specific``: of each group what the others lack, side by side.
+        dim: columns of either side, or ``"energy:0.5"``; with ``specific``, a number that the groups share equally.
+        budget: instead, numbers of M over all layers.
+        columns: ``orthonormal``, ``spectrum`` or ``kfac``; see :func:`lorasub.subspaces.moment_basis`.
+        targets: which layers, as adapters' targets.
+
+    Raises:
+        ConfigError: there is no loss, a target matches nothing, or the options do not fit together.
+    """
+    identity = {**_identity(model), "method": source}
+    if part == "specific":
+        if columns != "orthonormal" or not isinstance(dim, int) or dim % len(groups):
+            raise ConfigError(
+                f"specific parts need orthonormal columns and a dim that {len(groups)} groups share equally, not "
+                f"dim={dim!r}, columns={columns!r}"
+            )
+        if source == "weights":
+            raise ConfigError("weights are the same for all groups: nothing in them is specific")
+        moments_of = gradient_moments if source == "gradients" else activation_moments
+        moments = {name: moments_of(model, losses, targets=targets) for name, losses in groups.items()}
+        each = {
+            name: moment_basis(found, dim=dim // len(groups), attributes=(name,), **identity)
+            for name, found in specific_moments(moments).items()
+        }
+        return combine_subspaces(each)
+    losses = _in_turn(groups.values())
+    attributes = tuple(name for name in groups if name)
+    sizes: dict[str, Any] = {"dim": dim, "budget": budget, "columns": columns, "attributes": attributes}
+    if source == "weights":
+        return moment_basis(weight_moments(model, targets=targets), **sizes, **identity)
+    if source == "activations":
+        return moment_basis(activation_moments(model, losses, targets=targets), **sizes, **identity)
     gradients, errors, activations = LayerGradients(moments=True), RowMoments(), RowMoments()
     curved = columns == "kfac"
     count = visit_layers(
@@ -121,14 +178,15 @@ def gradient_basis(
         activation=activations.add if curved else None,
         error=errors.add if curved else None,
     )
-    return moment_basis(
-        gradients.side_moments(),
-        dim=dim,
-        budget=budget,
-        columns=columns,
-        curvature=_curvature(errors, activations) if curved else None,
-        **{**identity_of(model), "method": "gradients", "options": {"batches": count}, **options},
-    )
+    curvature = _curvature(errors, activations) if curved else None
+    options = {"batches": count}
+    return moment_basis(gradients.side_moments(), curvature=curvature, options=options, **sizes, **identity)
+
+
+def _in_turn(groups: Iterable[Iterable[Tensor]]) -> Iterator[Tensor]:
+    """The losses of one group after those of another."""
+    for losses in groups:
+        yield from losses
 
 
 def _curvature(errors: RowMoments, activations: RowMoments) -> SideMoments:
@@ -138,7 +196,7 @@ def _curvature(errors: RowMoments, activations: RowMoments) -> SideMoments:
     )
 
 
-def identity_of(model: nn.Module) -> dict[str, Any]:
+def _identity(model: nn.Module) -> dict[str, Any]:
     """The hash of a model's weights and its name, where it has them, as a basis remembers them."""
     model = unwrapped(model)
     return {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import sys
 from collections.abc import Iterable, Mapping, Sequence
@@ -39,7 +40,7 @@ def add_out(parser: ArgumentParser, does: str, *, required: bool = True) -> None
     parser.add_argument("--overwrite", action="store_true", help="replace what is at --out already")
 
 
-def check_out(parsed: Namespace) -> None:
+def check_out(parsed: Namespace | argparse.Namespace) -> None:
     """Refuse to write where something is, before anything is computed.
 
     Raises:

@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 from lorasub.adapters.mining import adapter_folder, mine_subspace, read_adapter
 from lorasub.cli.arguments import add_out, check_out, named_paths, options_of, progress, show, table, verb_parser
+from lorasub.cli.model_bases import SOURCES, from_model, mine_model
 from lorasub.errors import ArtefactError, ConfigError
 from lorasub.figures import angle_histogram, depth_profile, overlap_heatmap, save_figure, spectra_figure, spectra_rows
 from lorasub.files import write_json
@@ -43,9 +44,19 @@ def run(verb: str, arguments: Sequence[str]) -> None:
 
 
 def mine(arguments: Sequence[str]) -> None:
-    """Mine the subspace that several adapters share."""
+    """Mine the subspace that several adapters share, or make a basis from a model itself."""
+    if from_model(arguments):
+        basis, out, as_json = mine_model(arguments)
+        show_basis(basis, basis.save(out), as_json=as_json)
+        return
     parser = verb_parser("mine", "Find the subspace that several adapters share, layer by layer.", _MINE)
     parser.add_argument("adapters", nargs="+", type=str, help="folders of adapters, or of the runs that fitted them")
+    parser.add_argument(
+        "--from",
+        type=Literal["adapters"],
+        default="adapters",
+        help=f"what to mine from; or {', '.join(SOURCES)} of a model (lorasub mine --from gradients --help)",
+    )
     add_out(parser, "folder for the basis and its spectra")
     added = parser.add_function_arguments(
         mine_updates, skip={"adapters", "sources", "base_model_id", "dtype", "progress"}
@@ -55,7 +66,7 @@ def mine(arguments: Sequence[str]) -> None:
     basis = mine_subspace(parsed.adapters, progress=progress, **options_of(parsed, added))
     folder = basis.save(parsed.out)
     save_figure(spectra_figure(basis), folder / "spectra.png", spectra_rows(basis))
-    _show_basis(basis, folder, as_json=parsed.json)
+    show_basis(basis, folder, as_json=parsed.json)
 
 
 def overlap(arguments: Sequence[str]) -> None:
@@ -120,7 +131,7 @@ def combine(arguments: Sequence[str]) -> None:
     folder = combined.save(parsed.out)
     rows = survival_rows(attribute_survival(combined, bases))
     write_json(folder / "survival.json", rows)
-    _show_basis(combined, folder, as_json=parsed.json)
+    show_basis(combined, folder, as_json=parsed.json)
 
 
 def _read_groups(
@@ -178,6 +189,7 @@ def _dimensions(name: str, basis: SubspaceBasis) -> dict[str, Any]:
     }
 
 
-def _show_basis(basis: SubspaceBasis, folder: Path, *, as_json: bool) -> None:
+def show_basis(basis: SubspaceBasis, folder: Path, *, as_json: bool) -> None:
+    """Print where a basis is and what it has."""
     result = {"folder": str(folder), "hash": basis.hash(), **_dimensions(basis.name, basis)}
     show(result, table([result], [key for key in result if key != "hash"]), as_json=as_json)

@@ -19,6 +19,7 @@ from lorasub.adapters import (
     gradient_basis,
     gradient_moments,
     inject_adapters,
+    model_basis,
     weight_moments,
 )
 from lorasub.adapters.layer_pass import visit_layers
@@ -137,6 +138,45 @@ def test_columns_of_kfac_from_one_pass() -> None:
         seen = layer.V.T @ curvature.input[path] @ layer.V
         torch.testing.assert_close(seen, torch.eye(3) * seen.trace() / 3, rtol=0.05, atol=0.05 * float(seen.trace()))
     assert basis.options["batches"] == 6
+
+
+def test_sources_are_those_of_their_moments() -> None:
+    torch.manual_seed(1)
+    model, x = nn.Sequential(nn.Linear(6, 5), nn.Tanh(), nn.Linear(5, 4)), torch.randn(30, 6)
+
+    def groups() -> dict[str, Iterator[Tensor]]:
+        return {"one": losses(model, *x[:15].split(5)), "two": losses(model, *x[15:].split(5))}
+
+    made = {
+        "gradients": gradient_moments(model, losses(model, *x.split(5)), targets="all"),
+        "activations": activation_moments(model, losses(model, *x.split(5)), targets="all"),
+        "weights": weight_moments(model, targets="all"),
+    }
+    for source, moments in made.items():
+        basis = model_basis(model, groups(), source=source, dim=2, targets="all")
+        expected = moment_basis(moments, dim=2)
+        for path, layer in basis.layers.items():
+            cosines = torch.linalg.svdvals(layer.V.T @ expected.layers[path].V)
+            torch.testing.assert_close(cosines, torch.ones(2), atol=1e-4, rtol=0)
+        assert basis.method == source
+        assert basis.attributes == ("one", "two")
+
+
+def test_specific_parts_stand_side_by_side() -> None:
+    """Two tasks that pull a layer to outputs of their own, beside one output that both pull."""
+    model, x = nn.Linear(6, 6), torch.randn(400, 6)
+
+    def pulled(outputs: list[int]) -> Iterator[Tensor]:
+        for part in x.split(20):
+            yield (model(part)[:, outputs] * torch.randn(20, len(outputs))).sum()
+
+    torch.manual_seed(2)
+    basis = model_basis(model, {"a": pulled([0, 1]), "b": pulled([0, 2])}, part="specific", dim=2, targets="all")
+    (layer,) = basis.layers.values()
+    assert layer.U_attributes == ("a", "b")
+    assert float(layer.U[[1, 2]].square().sum(0).min()) > 0.9
+    with pytest.raises(ConfigError, match="share equally, not dim=3"):
+        model_basis(model, {"a": pulled([0]), "b": pulled([1])}, part="specific", dim=3, targets="all")
 
 
 def test_eva_starts_where_pefts_does() -> None:

@@ -10,11 +10,20 @@ from typing import Any
 import pytest
 import torch
 
-from lorasub.adapters import LoRA, inject_adapters, load_adapters
+from lorasub.adapters import LoRA, ProjectedLoRA, gradient_basis, inject_adapters, load_adapters
 from lorasub.backbones import VGGT
 from lorasub.cli.main import main
+from lorasub.data import SyntheticScenes
 from lorasub.files import read_json, read_tensors
 from lorasub.subspaces import SubspaceBasis, read_paper_format
+from lorasub.tasks import GeometryTask, scene_losses
+
+TINY: dict[str, Any] = {"class_path": "lorasub.VGGT.from_pretrained"}
+#: Scenes that take milliseconds.
+SIZES: dict[str, Any] = {
+    **{"val_scenes": 1, "num_views": 2, "batch_size": 2, "image_size": 28, "antialias": False},
+    **{"bases": 2, "shadow_samples": 1},
+}
 
 
 @pytest.fixture(scope="module")
@@ -66,6 +75,78 @@ def test_mine_finds_what_was_planted(adapters: Path, tmp_path: Path, capsys: pyt
     for path, layer in basis.layers.items():
         planted = tensors[f"base_model.model.{path}.lora_A.weight"][0]
         assert abs(planted @ layer.V[:, 0]) > 0.95
+
+
+@pytest.fixture
+def settings(tiny_weights: Path) -> list[str]:
+    """Words of a fit on scenes that take milliseconds."""
+    sizes = {**SIZES, "num_scenes": 4}
+    return [
+        "--model=GeometryTask",
+        f"--model.backbone={json.dumps(TINY | {'init_args': {'source': str(tiny_weights)}})}",
+        "--model.adapter=LoRA",
+        "--data=SyntheticScenes",
+        *(f"--data.{name}={json.dumps(value)}" for name, value in sizes.items()),
+    ]
+
+
+def test_a_basis_from_gradients_of_two_attributes(
+    settings: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["mine", "--from=gradients", "--attributes", "texture", "camera", "--partitions=1", "--scenes=2", "--dim=2"]
+    told = run([*words, f"--out={tmp_path / 'raw'}", *settings], capsys)
+    backbone = VGGT.from_pretrained(settings_source(settings))
+    basis = SubspaceBasis.load(tmp_path / "raw")
+    assert basis.base_model_hash == backbone.weights_hash()
+    assert basis.attributes == ("texture", "camera")
+    assert told["parameters_of_M"] == 4 * told["layers"]
+    # the same by hand
+    task = GeometryTask(backbone)
+    batches = []
+    for attribute in ("texture", "camera"):
+        data = SyntheticScenes(attribute=attribute, **{**SIZES, "num_scenes": 4})
+        loader = data.train_dataloader()
+        batches.append(data.on_after_batch_transfer(next(iter(loader)), 0))
+    by_hand = gradient_basis(backbone, scene_losses(task, batches), dim=2)
+    for path, layer in basis.layers.items():
+        cosines = torch.linalg.svdvals(layer.U.T @ by_hand.layers[path].U)
+        torch.testing.assert_close(cosines, torch.ones(2), atol=1e-2, rtol=0)
+    specific = run([*words, "--part=specific", f"--out={tmp_path / 'specific'}", *settings], capsys)
+    assert specific["layers"] == told["layers"]
+    names = {name for layer in SubspaceBasis.load(tmp_path / "specific").layers.values() for name in layer.U_attributes}
+    assert names == {"texture", "camera"}
+
+
+@pytest.mark.parametrize("source", ["activations", "weights", "random"])
+def test_bases_from_a_model(
+    source: str, settings: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    told = run(["mine", f"--from={source}", "--dim=3", "--scenes=2", f"--out={tmp_path / 'x'}", *settings], capsys)
+    basis = SubspaceBasis.load(tmp_path / "x")
+    assert set(basis.dims.values()) == {(3, 3)}
+    assert told["hash"] == basis.hash()
+    backbone = VGGT.from_pretrained(settings_source(settings))
+    inject_adapters(backbone, ProjectedLoRA(basis=basis))  # of the right model, with all layers
+    if source == "weights":
+        for path, layer in basis.layers.items():
+            V = torch.linalg.svd(attached(backbone, path).detach())[2][:3].T
+            cosines = torch.linalg.svdvals(V.T @ layer.V)
+            torch.testing.assert_close(cosines, torch.ones(3), atol=1e-2, rtol=0)
+
+
+def attached(backbone: VGGT, path: str) -> torch.Tensor:
+    weight: torch.Tensor = backbone.get_submodule(path).base_layer.weight
+    return weight
+
+
+def settings_source(settings: list[str]) -> str:
+    backbone = json.loads(settings[1].partition("=")[2])
+    return str(backbone["init_args"]["source"])
+
+
+def test_a_wrong_source_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["mine", "--from=gradient", "--out=x", "a"]) == 2
+    assert "gradient" in capsys.readouterr().err
 
 
 def test_overlap_within_exceeds_between(adapters: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -9,13 +9,13 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from lorasub.adapters.model_bases import activation_moments, gradient_basis, gradient_moments, identity_of
+from lorasub.adapters.model_bases import Part
+from lorasub.adapters.model_bases import model_basis as make_basis
 from lorasub.structures import SceneBatch
 from lorasub.study.artefacts import BASIS, Workplace
 from lorasub.study.specs import ClassSettings, with_arguments
 from lorasub.study.steps.subspaces import dimensions_of
 from lorasub.study.steps.training import write_config
-from lorasub.subspaces import SubspaceBasis, combine_subspaces, moment_basis, specific_moments
 from lorasub.subspaces.moment_basis import Columns
 from lorasub.tasks import SceneTask, scene_losses
 
@@ -40,7 +40,7 @@ class ModelBasis:
     task: ClassSettings
     data: dict[str, tuple[ClassSettings, ...]]
     source: Literal["gradients", "activations"]
-    part: Literal["raw", "specific"] = "raw"
+    part: Part = "raw"
     dim: int | str | None = None
     budget: int | None = None
     columns: Columns = "orthonormal"
@@ -52,35 +52,18 @@ def model_basis(spec: ModelBasis, place: Workplace) -> dict[str, Any]:
     device = "cuda" if torch.cuda.is_available() else "cpu"
     some = next(iter(spec.data.values()))[0]
     task = _prepared(with_arguments(spec.task, backbone=spec.backbone), some, place).task.to(device)
-    basis = _specific(spec, task, place) if spec.part == "specific" else _joint(spec, task, place)
+    basis = make_basis(
+        task.backbone,
+        {attribute: _losses(task, spec, sets, place) for attribute, sets in spec.data.items()},
+        source=spec.source,
+        part=spec.part,
+        dim=spec.dim,
+        budget=spec.budget,
+        columns=spec.columns,
+        targets=spec.targets,
+    )
     basis.save(place.folder / BASIS)
     return dimensions_of(basis)
-
-
-def _joint(spec: ModelBasis, task: SceneTask, place: Workplace) -> SubspaceBasis:
-    losses = _losses(task, spec, [data for sets in spec.data.values() for data in sets], place)
-    sizes: dict[str, Any] = {"dim": spec.dim, "budget": spec.budget, "columns": spec.columns}
-    if spec.source == "gradients":
-        return gradient_basis(task.backbone, losses, targets=spec.targets, attributes=tuple(spec.data), **sizes)
-    moments = activation_moments(task.backbone, losses, targets=spec.targets)
-    return moment_basis(moments, method="activations", **identity_of(task.backbone), **sizes)
-
-
-def _specific(spec: ModelBasis, task: SceneTask, place: Workplace) -> SubspaceBasis:
-    """What each attribute has beyond the others, side by side."""
-    moments_of = gradient_moments if spec.source == "gradients" else activation_moments
-    groups = {
-        name: moments_of(task.backbone, _losses(task, spec, sets, place), targets=spec.targets)
-        for name, sets in spec.data.items()
-    }
-    assert isinstance(spec.dim, int), "the study's settings allow no other"
-    bases = {
-        name: moment_basis(
-            moments, dim=spec.dim // len(groups), method=spec.source, attributes=(name,), **identity_of(task.backbone)
-        )
-        for name, moments in specific_moments(groups).items()
-    }
-    return combine_subspaces(bases)
 
 
 def _losses(task: SceneTask, spec: ModelBasis, sets: Iterable[ClassSettings], place: Workplace) -> Iterator[Tensor]:

@@ -1,0 +1,138 @@
+"""``mine --from gradients | activations | weights | random``: a basis from a model, for which nothing is fitted."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, Literal, get_args
+
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from lorasub.adapters.layer_pass import target_layers
+from lorasub.adapters.model_bases import Part, model_basis
+from lorasub.cli.arguments import check_out
+from lorasub.structures import SceneBatch
+from lorasub.subspaces import SubspaceBasis, random_basis
+from lorasub.subspaces.moment_basis import Columns
+from lorasub.tasks import SceneTask, scene_losses
+
+Source = Literal["gradients", "activations", "weights", "random"]
+SOURCES: tuple[Source, ...] = get_args(Source)
+
+_EXAMPLE = (
+    "lorasub mine --from gradients --config geometry --attributes geometry texture camera lighting --dim 16 --out basis"
+)
+
+
+#: Weights stay as they are on the disk, so that their hash is the base model's; and no adapter is in the way.
+_EXACT = ("--trainer.precision", "32-true", "--trainer.accelerator", "cpu", "--model.adapter", "null")
+
+
+def from_model(words: Sequence[str]) -> bool:
+    """Returns whether the words of ``mine`` ask for a basis from a model."""
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    parser.add_argument("--from", default="adapters", dest="source")
+    return parser.parse_known_args(list(words))[0].source in SOURCES
+
+
+def mine_model(words: Sequence[str]) -> tuple[SubspaceBasis, str, bool]:
+    """Make a basis from a model and its training data.
+
+    Args:
+        words: of the command line after ``mine``; those that are not its own are settings of ``lorasub fit``.
+
+    Returns:
+        the basis, where to save it, and whether to tell of it as JSON.
+    """
+    own, settings = _parser().parse_known_args(list(words))
+    check_out(own)
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    task: SceneTask = _prepared(settings, []).task.to(device)
+    if own.source == "random":
+        layers = target_layers(task.backbone, own.targets)
+        shapes = {path: (layer.weight.shape[0], layer.weight[0].numel()) for path, layer in layers.items()}
+        basis = random_basis(shapes, int(own.dim or 16), seed=own.seed, base_model_hash=task.backbone.weights_hash())
+        return basis, own.out, own.json
+    groups = {name: _losses(task, settings, name, own) for name in own.attributes or [""]}
+    basis = model_basis(
+        task.backbone,
+        groups,
+        source=own.source,
+        part=own.part,
+        dim=int(own.dim) if own.dim and own.dim.isdigit() else own.dim,
+        budget=own.budget,
+        columns=own.columns,
+        targets=own.targets,
+    )
+    return basis, own.out, own.json
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="lorasub mine",
+        description="Make a basis from a model, for which nothing is fitted. Other options are those of lorasub fit: "
+        "they say which model, which loss and which data. The adapter there is left out.",
+        epilog=f"example: {_EXAMPLE}",
+        allow_abbrev=False,
+    )
+    parser.add_argument("--from", dest="source", choices=SOURCES, required=True, help="what passes its layers")
+    parser.add_argument("--out", required=True, help="folder for the basis")
+    parser.add_argument("--overwrite", action="store_true", help="replace what is at --out already")
+    parser.add_argument("--json", action="store_true", help="print the result as JSON")
+    parser.add_argument("--dim", help="columns of either side, or energy:F; 16 unless there is a budget")
+    parser.add_argument("--budget", type=int, help="instead of --dim: numbers of M over all layers")
+    parser.add_argument("--columns", choices=get_args(Columns), default="orthonormal", help="how they are scaled")
+    parser.add_argument("--part", choices=get_args(Part), default="raw", help="specific: what attributes do not share")
+    parser.add_argument("--attributes", nargs="+", help="of the scenes (--data.attribute); as configured if not given")
+    parser.add_argument("--partitions", type=int, default=4, help="sets of scenes for each of the attributes")
+    parser.add_argument("--scenes", type=int, default=16, help="of each set; about as many, in whole batches")
+    parser.add_argument("--targets", nargs="+", default=["blocks"], help="layers, as an adapter's targets")
+    parser.add_argument("--seed", type=int, default=0, help="of a random basis")
+    return parser
+
+
+def _losses(task: SceneTask, settings: Sequence[str], attribute: str, own: argparse.Namespace) -> Iterator[Tensor]:
+    """The losses on the scenes of an attribute's partitions, or on the configured ones."""
+    plane = ["--model.backbone", "lorasub.ConstantGeometry"]
+    bar = tqdm(unit="batch", desc=attribute or "scenes", leave=False, disable=not sys.stderr.isatty())
+    for partition in range(own.partitions) if attribute else (None,):
+        which = ["--data.attribute", attribute, "--data.partition", str(partition)] if attribute else []
+        batches = _first(_batches(_prepared(settings, [*plane, *which]).data, task.device), own.scenes)
+        for loss in scene_losses(task, batches):
+            yield loss
+            bar.update()
+    bar.close()
+
+
+def _prepared(settings: Sequence[str], more: Sequence[str]) -> Any:
+    import lorasub.training
+
+    log = logging.getLogger("lorasub")
+    before = log.level
+    log.setLevel(logging.WARNING)  # no fit is meant, so nobody asks for its precision
+    try:
+        return lorasub.training.prepare("test", [*settings, *_EXACT, *more])
+    finally:
+        log.setLevel(before)
+
+
+def _batches(data: Any, device: torch.device) -> Iterator[SceneBatch]:
+    """One epoch of training data, without a trainer."""
+    data.prepare_data()
+    data.setup("fit")
+    for batch in data.train_dataloader():
+        yield data.on_after_batch_transfer(batch.to(device), 0)
+
+
+def _first(batches: Iterable[SceneBatch], scenes: int) -> Iterator[SceneBatch]:
+    """Batches until there are so many scenes."""
+    seen = 0
+    for batch in batches:
+        yield batch
+        seen += len(batch)
+        if seen >= scenes:
+            return
