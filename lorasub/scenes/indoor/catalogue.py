@@ -7,11 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from lorasub.scenes.description import Primitive
-from lorasub.scenes.indoor.hanging import HANGING
+from lorasub.scenes.indoor.furniture import HANGING, SMALL, STANDING
 from lorasub.scenes.indoor.masonry import MASONRY
 from lorasub.scenes.indoor.pieces import MOST_SUPPORTS, M, Piece
-from lorasub.scenes.indoor.small import SMALL
-from lorasub.scenes.indoor.standing import STANDING
 from lorasub.scenes.streams import Array, BoolArray, IntArray
 
 
@@ -89,13 +87,13 @@ def _catalogue(pieces: dict[str, Piece]) -> Catalogue:
             bounds = np.array([solid.x, solid.y, solid.z], complex)
             center[row, column], size[row, column] = bounds.mean(1), 0.5 * (bounds[:, 1] - bounds[:, 0])
             kind[row, column], accent[row, column] = int(solid.kind), solid.accent
-            shape[row, column] = solid.shape
+            shape[row, column, : len(solid.shape)] = solid.shape
             up[row, column] = _UPRIGHT[solid.up] @ (_FLIP if solid.upside_down else np.eye(3))
         for column, place in enumerate(piece.supports):
             x, y = np.array(place.x, complex), np.array(place.y, complex)
             support[row, column] = [x.mean(), y.mean(), place.z, 0.5 * (x[1] - x[0]), 0.5 * (y[1] - y[0]), place.room]
             supports[row, column] = True
-    extent = np.array([[piece.width, piece.depth, piece.height] for piece in pieces.values()]).transpose(0, 2, 1)
+    extent = np.array([piece.size for piece in pieces.values()]).transpose(0, 2, 1)
     return Catalogue(
         names=tuple(pieces),
         extent=extent,

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
+from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any, Self
 
 import numpy as np
 
@@ -26,8 +29,21 @@ SURFACES = FIRST_OBJECT + 2 * OBJECTS
 MAX_SOLIDS = 160
 
 
+class _Scenes:
+    """Base of dataclasses whose arrays, or parts of the same kind, have the scene as their first axis."""
+
+    __slots__ = ()
+
+    def __iter__(self) -> Iterator[Any]:
+        return (getattr(self, field.name) for field in dataclasses.fields(self))  # type: ignore[arg-type]
+
+    def of(self, scenes: IntArray) -> Self:
+        """Returns some of the scenes."""
+        return type(self)(*(each.of(scenes) if isinstance(each, _Scenes) else each[scenes] for each in self))
+
+
 @dataclass(frozen=True, slots=True)
-class Objects:
+class Objects(_Scenes):
     """O pieces in each of B scenes.
 
     Attributes:
@@ -46,37 +62,22 @@ class Objects:
 
     def where(self, scenes: BoolArray, other: Objects) -> Objects:
         """These, but the others in scenes ``[B]``."""
-        one, two = scenes[:, None], scenes[:, None, None]
         return Objects(
-            np.where(one, other.kind, self.kind),
-            np.where(one, other.present, self.present),
-            np.where(two, other.center, self.center),
-            np.where(two, other.half, self.half),
-            np.where(one, other.yaw, self.yaw),
+            *(
+                np.where(scenes.reshape(-1, *[1] * (own.ndim - 1)), its, own)
+                for own, its in zip(self, other, strict=True)
+            )
         )
 
     @staticmethod
     def join(*parts: Objects) -> Objects:
         """All of them."""
-        return Objects(
-            np.concatenate([part.kind for part in parts], axis=1),
-            np.concatenate([part.present for part in parts], axis=1),
-            np.concatenate([part.center for part in parts], axis=1),
-            np.concatenate([part.half for part in parts], axis=1),
-            np.concatenate([part.yaw for part in parts], axis=1),
-        )
+        return Objects(*(np.concatenate(arrays, axis=1) for arrays in zip(*parts, strict=True)))
 
     def limited(self, most: int) -> Objects:
         """Without the last ones, if there are more solids in a scene than ``most``."""
         solids = np.where(self.present, (CATALOGUE.kind != int(Primitive.NONE)).sum(-1)[self.kind], 0)
-        present = self.present & (np.cumsum(solids, axis=1) <= most)
-        return Objects(self.kind, present, self.center, self.half, self.yaw)
-
-    def of(self, scenes: IntArray) -> Objects:
-        """Those of some scenes."""
-        return Objects(
-            self.kind[scenes], self.present[scenes], self.center[scenes], self.half[scenes], self.yaw[scenes]
-        )
+        return dataclasses.replace(self, present=self.present & (np.cumsum(solids, axis=1) <= most))
 
     def extent(self) -> Array:
         """``[B, O, 3]`` half extents along the world's axes."""
@@ -85,7 +86,7 @@ class Objects:
 
 
 @dataclass(frozen=True, slots=True)
-class Supports:
+class Supports(_Scenes):
     """Q level places where small things stand, in each of B scenes.
 
     Attributes:
@@ -106,7 +107,7 @@ class Supports:
 
 
 @dataclass(frozen=True, slots=True)
-class Interior:
+class Interior(_Scenes):
     """B rooms: what cameras and lights have to know of them.
 
     Attributes:
@@ -134,31 +135,6 @@ class Interior:
     high: Array
     spot: Array
     depths: Array
-
-    def of(self, scenes: IntArray) -> Interior:
-        """Some of the rooms."""
-        supports = self.supports
-        return Interior(
-            self.half[scenes],
-            self.height[scenes],
-            self.close[scenes],
-            self.facade[scenes],
-            self.face[scenes],
-            self.objects.of(scenes),
-            self.kinds[scenes],
-            Supports(
-                supports.present[scenes],
-                supports.center[scenes],
-                supports.half[scenes],
-                supports.room[scenes],
-                supports.yaw[scenes],
-                supports.wanted[scenes],
-            ),
-            self.low[scenes],
-            self.high[scenes],
-            self.spot[scenes],
-            self.depths[scenes],
-        )
 
 
 def footprint(wide: Array, deep: Array, yaw: Array) -> tuple[Array, Array]:

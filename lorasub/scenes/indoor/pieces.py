@@ -9,6 +9,7 @@ room, z up; the piece fills [-1, 1]^3 in half extents.
 from __future__ import annotations
 
 import enum
+import functools
 from dataclasses import dataclass, field
 
 from lorasub.scenes.description import Primitive
@@ -34,8 +35,7 @@ class Role(enum.IntEnum):
 M = 1j
 #: Supports of a piece at most.
 MOST_SUPPORTS = 4
-#: Shape of a soft superquadric.
-CUSHION = (0.4, 0.35, 0.0, 0.0)
+Range = tuple[float, float]
 Bounds = tuple[complex, complex]
 WHOLE: Bounds = (-1, 1)
 
@@ -47,7 +47,7 @@ class Solid:
     Attributes:
         kind: which primitive.
         x, y, z: the block's lower and upper bound along each axis.
-        shape: numbers of the primitive's own.
+        shape: numbers of the primitive's own; those that are missing are 0.
         up: the axis of the piece along which the primitive's z axis lies.
         upside_down: whether it points downward.
         accent: whether it is of the piece's second material.
@@ -57,10 +57,18 @@ class Solid:
     x: Bounds = WHOLE
     y: Bounds = WHOLE
     z: Bounds = WHOLE
-    shape: tuple[float, float, float, float] = (0.0, 0.0, 0.0, 0.0)
+    shape: tuple[float, ...] = ()
     up: int = 2
     upside_down: bool = False
     accent: bool = False
+
+
+cylinder = functools.partial(Solid, kind=Primitive.CYLINDER)
+sphere = functools.partial(Solid, kind=Primitive.SPHERE)
+cone = functools.partial(Solid, kind=Primitive.CONE)
+torus = functools.partial(Solid, kind=Primitive.TORUS)
+blob = functools.partial(Solid, kind=Primitive.BLOB)
+cushion = functools.partial(Solid, kind=Primitive.SUPERQUADRIC, shape=(0.4, 0.35))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,18 +93,14 @@ class Piece:
 
     Attributes:
         solids: what it is made of.
-        width: half extent along the wall, metres, least and most.
-        depth: half extent away from the wall.
-        height: half extent upward.
+        size: half extents along the wall, away from it, and upward: least and most of each, metres.
         supports: where small things stand.
         weight: how often it occurs among its like.
         roles: of the first and of the second material.
     """
 
     solids: tuple[Solid, ...]
-    width: tuple[float, float]
-    depth: tuple[float, float]
-    height: tuple[float, float]
+    size: tuple[Range, Range, Range]
     supports: tuple[Support, ...] = field(default=())
     weight: float = 1.0
     roles: tuple[Role, Role] = (Role.WOOD, Role.WOOD)
@@ -162,7 +166,4 @@ def frame(wide: complex, deep: complex = 1, accent: bool = False) -> tuple[Solid
 def curtain(low: complex, high: complex, folds: int) -> tuple[Solid, ...]:
     """Folds between two places, side by side."""
     step = (high - low) / folds
-    return tuple(
-        Solid(kind=Primitive.CYLINDER, x=(low + n * step, low + (n + 1) * step), y=(-0.2, 1), accent=True)
-        for n in range(folds)
-    )
+    return tuple(cylinder(x=(low + n * step, low + (n + 1) * step), y=(-0.2, 1), accent=True) for n in range(folds))

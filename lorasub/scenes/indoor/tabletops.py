@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 
 from lorasub.scenes.indoor.catalogue import CATALOGUE
+from lorasub.scenes.indoor.furniture import SMALL
 from lorasub.scenes.indoor.interior import CELLS, HANGING_SLOTS, STANDING_SLOTS, Objects, Supports, footprint
 from lorasub.scenes.indoor.ranges import MOST_SMALL, IndoorRanges
-from lorasub.scenes.indoor.small import SMALL
 from lorasub.scenes.streams import Array, BoolArray, Draws, IntArray
 
 #: What hangs and is deeper than this is something that things stand under.

@@ -11,10 +11,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from lorasub.scenes.indoor.catalogue import CATALOGUE
-from lorasub.scenes.indoor.hanging import HANGING
+from lorasub.scenes.indoor.furniture import HANGING, STANDING
 from lorasub.scenes.indoor.interior import ALONG, SIDES, Objects, footprint
 from lorasub.scenes.indoor.ranges import PLACES, IndoorRanges
-from lorasub.scenes.indoor.standing import STANDING
 from lorasub.scenes.streams import Array, BoolArray, Draws, IntArray
 
 _MARGIN = 0.03
