@@ -15,8 +15,8 @@ from pathlib import Path
 import torch
 
 from benchmarks.report import write_report
-from lorasub.data.capture_settings import Decoding, HeldOut
 from lorasub.data.real import PosedRGBD
+from lorasub.data.sources import Decoding, HeldOut
 
 
 def main() -> None:

@@ -16,7 +16,7 @@ import torch
 
 from lorasub.data.real import PosedRGBD
 from lorasub.figures.panels import depth_panels
-from lorasub.figures.saving import save_figure
+from lorasub.figures.style import save_figure
 from lorasub.files import write_json
 from lorasub.training import Run, Verb, prepare
 

@@ -10,8 +10,7 @@ from pathlib import Path
 
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from lorasub.figures.saving import save_figure
-from lorasub.figures.style import COLORS, new_figure
+from lorasub.figures.style import COLORS, new_figure, save_figure
 
 #: Metric, title.
 PANELS = (

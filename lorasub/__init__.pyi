@@ -47,8 +47,6 @@ from .callbacks import SubspaceOverlap as SubspaceOverlap
 from .callbacks import WarmWeightAveraging as WarmWeightAveraging
 from .data.augmentation import Augmentation as Augmentation
 from .data.base import SceneDataModule as SceneDataModule
-from .data.capture_settings import Decoding as Decoding
-from .data.capture_settings import HeldOut as HeldOut
 from .data.curriculum import Stage as Stage
 from .data.frames import Capture as Capture
 from .data.frames import Frame as Frame
@@ -61,7 +59,9 @@ from .data.real import PosedRGBD as PosedRGBD
 from .data.scene_bank import SceneBank as SceneBank
 from .data.scene_mixture import SceneKind as SceneKind
 from .data.sources import CaptureSource as CaptureSource
+from .data.sources import Decoding as Decoding
 from .data.sources import EvaluationSet as EvaluationSet
+from .data.sources import HeldOut as HeldOut
 from .data.synthetic import SyntheticScenes as SyntheticScenes
 from .data.view_sampling import BaselineSampling as BaselineSampling
 from .data.view_sampling import OverlapSampling as OverlapSampling
@@ -119,4 +119,4 @@ from .training.backbone_check import BackboneReport as BackboneReport
 from .training.backbone_check import check_backbone as check_backbone
 from .training.memory import MemoryEstimate as MemoryEstimate
 from .training.memory import estimate_memory as estimate_memory
-from .training.sharding import FullyShardedStrategy as FullyShardedStrategy
+from .training.strategy import FullyShardedStrategy as FullyShardedStrategy

@@ -1,12 +1,10 @@
 """Lightning callbacks: what is looked at and written down while a task runs."""
 
-from lorasub.callbacks.adapter_export import AdapterExport
-from lorasub.callbacks.backbone_export import BackboneExport
 from lorasub.callbacks.before_after import BeforeAfter
 from lorasub.callbacks.compile_blocks import CompileBlocks
 from lorasub.callbacks.encoder_cache import EncoderCache
 from lorasub.callbacks.evaluation_figures import EvaluationFigures
-from lorasub.callbacks.final_checkpoint import FinalCheckpoint
+from lorasub.callbacks.exports import AdapterExport, BackboneExport, FinalCheckpoint
 from lorasub.callbacks.fit_costs import FitCosts
 from lorasub.callbacks.prediction_writer import PredictionWriter
 from lorasub.callbacks.results_writer import ResultsWriter

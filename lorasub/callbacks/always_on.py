@@ -7,10 +7,9 @@ from pathlib import Path
 
 from lightning.pytorch import Callback, Trainer
 
-from lorasub.callbacks.adapter_export import AdapterExport
 from lorasub.callbacks.before_after import BeforeAfter
 from lorasub.callbacks.evaluation_figures import EvaluationFigures
-from lorasub.callbacks.final_checkpoint import FinalCheckpoint
+from lorasub.callbacks.exports import AdapterExport, FinalCheckpoint
 from lorasub.callbacks.results_writer import ResultsWriter
 from lorasub.callbacks.scene_panels import ScenePanels
 from lorasub.callbacks.subspace_overlap import SubspaceOverlap

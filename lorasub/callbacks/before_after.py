@@ -9,6 +9,7 @@ from typing import Any
 from lightning.pytorch import Callback, LightningModule, Trainer
 
 from lorasub.callbacks.run_folder import run_folder
+from lorasub.console import text_table
 from lorasub.files import write_json
 
 log = logging.getLogger(__name__)
@@ -88,7 +89,5 @@ class BeforeAfter(Callback):
 
     def table(self, names: list[str]) -> str:
         """Returns the comparison as text, one metric a line."""
-        width = max((len(name) for name in names), default=6)
-        lines = [f"{'metric':<{width}}  {'before':>10}  {'after':>10}   (after {self.after_step} steps)"]
-        lines += [f"{name:<{width}}  {self.before[name]:>10.4g}  {self.after[name]:>10.4g}" for name in names]
-        return "\n".join(lines)
+        rows = [{"metric": name, "before": self.before[name], "after": self.after[name]} for name in names]
+        return f"before the first step, and after {self.after_step} steps\n{text_table(rows)}"

@@ -14,7 +14,7 @@ from lorasub.errors import ConfigError, NumericalError
 from lorasub.figures.calibration import CalibrationCurves, calibration_figure
 from lorasub.figures.panels import depth_panels
 from lorasub.figures.point_clouds import CloudView, point_cloud_panels
-from lorasub.figures.saving import save_figure
+from lorasub.figures.style import save_figure
 from lorasub.figures.trajectories import trajectory_figure
 from lorasub.geometry import decode_pose, umeyama
 from lorasub.metrics.calibration import relative_errors

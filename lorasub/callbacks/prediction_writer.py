@@ -25,7 +25,7 @@ from lorasub.exports import (
     write_tum,
 )
 from lorasub.figures.panels import depth_panels
-from lorasub.figures.saving import save_figure
+from lorasub.figures.style import save_figure
 from lorasub.geometry import decode_pose
 from lorasub.structures import Predictions, SceneBatch
 

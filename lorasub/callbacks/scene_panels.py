@@ -10,7 +10,7 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from lorasub.callbacks.run_folder import run_folder
 from lorasub.errors import ConfigError
 from lorasub.figures.panels import depth_panels
-from lorasub.figures.saving import save_figure
+from lorasub.figures.style import save_figure
 from lorasub.structures import Predictions, SceneBatch
 
 

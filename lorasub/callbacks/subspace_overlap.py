@@ -18,6 +18,7 @@ from lorasub.adapters.mining import updates_hash
 from lorasub.adapters.projected import ProjectedLayer
 from lorasub.adapters.saving import adapter_info
 from lorasub.callbacks.run_folder import run_folder
+from lorasub.console import text_table
 from lorasub.errors import ConfigError
 from lorasub.figures import overlap_bars, overlap_heatmap, save_figure, usage_bars
 from lorasub.files import write_json
@@ -258,22 +259,32 @@ class FitOverlap:
         """One line for each reference and side: the mean over layers, beside both nulls; then what it does not say."""
         lines = [
             "overlap phi of this fit with reference bases, mean over layers (docs: the overlap table after a fit)",
-            f"{'basis of':<16} {'side':<7} {'found':>7} {'Haar':>7} {'z':>7} {'shuffled':>9} {'z':>7}",
         ]
+        rows: list[dict[str, Any]] = []
         for (name, reference), report in self.matrix.reports.items():
             label = reference if name == _OWN else f"{name}, {reference}"
             for side in _SIDES:
                 if (mean := report.mean("phi", side)) is None:
                     continue
-                line = f"{label:<16} {side:<7} {mean.value:>7.3f} {mean.null_mean:>7.3f} {mean.z:>7.1f}"
                 placebo = self.placebos[name][side].get(reference)
-                if placebo is not None:
-                    line += f" {placebo.mean:>9.3f} {placebo.z(mean.value):>7.1f}"
-                lines.append(line)
+                rows.append(
+                    {
+                        "basis of": label,
+                        "side": side,
+                        "found": mean.value,
+                        "Haar": mean.null_mean,
+                        "z of Haar": mean.z,
+                        "shuffled": None if placebo is None else placebo.mean,
+                        "z of shuffled": None if placebo is None else placebo.z(mean.value),
+                    }
+                )
+        lines.append(text_table(rows))
         if not any(found for sides in self.placebos.values() for found in sides.values()):
             lines.append("no second basis to shuffle labels with: above Haar says nothing about the attribute")
         else:
-            lines.append("an overlap speaks of an attribute only where its last z is clearly above all others' there")
+            lines.append(
+                "an overlap speaks of an attribute only where its z of shuffled labels is clearly above all others'"
+            )
         lines += [
             f"{reference} is no independent reference: {why}; its overlap means nothing"
             for (_, reference), why in self.kin.items()
@@ -283,11 +294,14 @@ class FitOverlap:
 
 def usage_table(rows: Sequence[ColumnUsage]) -> str:
     """Which columns of its basis a projected fit uses: one line for each origin and side."""
-    lines = [
-        "columns of the basis that this fit uses, mean over layers",
-        f"{'columns of':<16} {'side':<7} {'of all':>7} {'used':>7} {'effective columns':>18}",
+    cells = [
+        {
+            "columns of": row.origin,
+            "side": row.side,
+            "of all": row.columns,
+            "used": row.used,
+            "effective": row.effective,
+        }
+        for row in rows
     ]
-    lines += [
-        f"{row.origin:<16} {row.side:<7} {row.columns:>7.0%} {row.used:>7.0%} {row.effective:>18.1f}" for row in rows
-    ]
-    return "\n".join(lines)
+    return f"columns of the basis that this fit uses, mean over layers\n{text_table(cells)}"

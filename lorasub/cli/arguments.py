@@ -1,4 +1,4 @@
-"""What the verbs outside of Lightning's command line share: parsers, progress bars, ways to print a result."""
+"""What the verbs outside of Lightning's command line share: parsers, progress bars, printed results."""
 
 from __future__ import annotations
 
@@ -87,19 +87,3 @@ def progress(items: Sequence[str]) -> Iterable[str]:
 def show(result: Mapping[str, Any], text: str, *, as_json: bool) -> None:
     """Print a result, as data or as text."""
     print(json.dumps(result, indent=2, default=str) if as_json else text)  # noqa: T201
-
-
-def table(rows: Sequence[Mapping[str, Any]], columns: Sequence[str] | None = None) -> str:
-    """Rows as aligned text."""
-    if not rows:
-        return "(nothing)"
-    names = list(columns or rows[0])
-    cells = [names, *([_cell(row.get(name)) for name in names] for row in rows)]
-    widths = [max(len(line[index]) for line in cells) for index in range(len(names))]
-    return "\n".join("  ".join(f"{cell:<{width}}" for cell, width in zip(line, widths, strict=True)) for line in cells)
-
-
-def _cell(value: Any) -> str:
-    if value is None:
-        return "-"
-    return f"{value:.4g}" if isinstance(value, float) else str(value)

@@ -10,7 +10,8 @@ from lorasub.adapters import load_adapter_updates, load_adapters
 from lorasub.adapters.folder import trained_parameters
 from lorasub.adapters.mining import adapter_folder
 from lorasub.backbones.opening import open_backbone
-from lorasub.cli.arguments import add_out, check_out, show, table, verb_parser
+from lorasub.cli.arguments import add_out, check_out, show, verb_parser
+from lorasub.console import text_table
 from lorasub.contracts import SavableModel
 from lorasub.errors import ArtefactError, ConfigError
 from lorasub.files import read_json, read_metadata
@@ -34,7 +35,7 @@ def inspect(arguments: Sequence[str]) -> None:
     parsed = parser.parse_args(list(arguments))
     found = describe(Path(parsed.path))
     shown = [{"": key, " ": value} for key, value in found.items()]
-    show(found, table(shown), as_json=parsed.json)
+    show(found, text_table(shown), as_json=parsed.json)
 
 
 def describe(path: Path) -> dict[str, Any]:
@@ -96,7 +97,7 @@ def merge(arguments: Sequence[str]) -> None:
     file = backbone.save_pretrained(parsed.out)
     worst = max(deviations, key=lambda path: deviations[path])
     result = {"file": str(file), "layers": len(deviations), "largest_rounding_error": deviations[worst], "layer": worst}
-    show(result, table([result]), as_json=parsed.json)
+    show(result, text_table([result]), as_json=parsed.json)
 
 
 def export(arguments: Sequence[str]) -> None:

@@ -17,8 +17,9 @@ from tqdm import tqdm
 
 from lorasub.backbones import VGGT, Backbone
 from lorasub.backbones.vggt.presets import PresetName
-from lorasub.cli.arguments import show, table, verb_parser
+from lorasub.cli.arguments import show, verb_parser
 from lorasub.cli.gradient_table import PLACEBO, GradientTable, gradient_table
+from lorasub.console import text_table
 from lorasub.data import SyntheticScenes
 from lorasub.errors import DataError
 from lorasub.files import atomic_path, write_json
@@ -40,17 +41,17 @@ def run(arguments: Sequence[str]) -> None:
     backbone = None if parsed.backbone == "none" else _load(parsed.backbone).to(parsed.device)
     variation = [_variation(parsed, preset) for preset in _progress(parsed.presets, "preset")]
     result: dict[str, Any] = {"presets": variation}
-    parts = ["How much each attribute varies (1: as much as its ranges allow)\n" + table(variation)]
+    parts = ["How much each attribute varies (1: as much as its ranges allow)\n" + text_table(variation)]
 
     evidence = [_evidence(parsed, preset, backbone) for preset in _progress(parsed.presets, "preset")]
     result["evidence"] = [one.row() for one in evidence]
-    parts.append(_EVIDENCE + "\n" + table([one.row() for one in evidence]))
+    parts.append(_EVIDENCE + "\n" + text_table([one.row() for one in evidence]))
     verdicts = _verdicts(parsed, evidence, backbone)
     if parsed.gradients:
         found = _gradients(parsed, backbone or _load("nano").to(parsed.device))
         result["gradients"] = {"comparisons": found.data(), "losses": dict(found.losses), "scenes": found.scenes}
-        parts.append(_GRADIENTS.format(scenes=found.scenes, targets=parsed.targets) + "\n" + table(found.rows()))
-        parts.append("The same cosines by groups of layers\n" + table(found.group_rows()))
+        parts.append(_GRADIENTS.format(scenes=found.scenes, targets=parsed.targets) + "\n" + text_table(found.rows()))
+        parts.append("The same cosines by groups of layers\n" + text_table(found.group_rows()))
         verdicts += found.verdicts()
     result["verdicts"] = verdicts
     if verdicts:

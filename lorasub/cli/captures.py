@@ -23,7 +23,7 @@ from lorasub.errors import ConfigError, DataError
 from lorasub.exports import point_cloud_from_depth
 from lorasub.figures.captures import Agreement, ShownView, capture_figure
 from lorasub.figures.point_clouds import CloudView, point_cloud_panels
-from lorasub.figures.saving import save_figure
+from lorasub.figures.style import save_figure
 
 #: Views and pairs in the picture.
 SHOWN = 4
@@ -51,8 +51,7 @@ def run(verb: str, arguments: Sequence[str]) -> None:
         "--format.init_args.OPTION VALUE",
     )
     parser.add_argument("--out", type=str, default=None, help="folder for pictures of each capture")
-    instantiate = parser.instantiate if hasattr(parser, "instantiate") else parser.instantiate_classes
-    parsed = instantiate(parser.parse_args(list(arguments[arguments[0] == "check" :])))
+    parsed = parser.instantiate(parser.parse_args(list(arguments[arguments[0] == "check" :])))
     reports: list[CaptureReport] = []
     unreadable: list[str] = []
     for capture in find_captures(parsed.path, parsed.format, lambda _, error: unreadable.append(str(error))):

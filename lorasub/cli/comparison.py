@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from lorasub.cli.arguments import show, table, verb_parser
+from lorasub.cli.arguments import show, verb_parser
+from lorasub.console import text_table
 from lorasub.errors import ConfigError
 from lorasub.files import write_csv
 from lorasub.metrics.comparison import Difference, compare_results
@@ -112,5 +113,5 @@ def _text(first: str, rows: list[dict[str, Any]], confidence: float) -> str:
             for row in rows
             if row["second"] == second
         ]
-        parts.append(table(shown))
+        parts.append(text_table(shown))
     return "\n\n".join(parts)

@@ -6,7 +6,8 @@ import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
-from lorasub.cli.arguments import show, table, verb_parser
+from lorasub.cli.arguments import show, verb_parser
+from lorasub.console import text_table
 from lorasub.errors import ConfigError
 from lorasub.training.packaged_configs import config_folder, config_names, find_config
 
@@ -22,7 +23,7 @@ def run(verb: str, arguments: Sequence[str]) -> None:
     parsed = parser.parse_args(list(arguments))
     if parsed.name is None:
         rows = [{"config": name, "what it does": _first_line(name)} for name in config_names()]
-        show({"configs": rows}, table(rows), as_json=parsed.json)
+        show({"configs": rows}, text_table(rows), as_json=parsed.json)
         return
     written = copy_config(parsed.name, parsed.out)
     text = "\n".join(f"written: {path}" for path in written)

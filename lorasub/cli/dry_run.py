@@ -5,20 +5,22 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
-from jsonargparse import ArgumentParser
+from lightning.pytorch import LightningDataModule
 
 from lorasub.errors import ConfigError
 from lorasub.study import Plan
 from lorasub.study.specs import with_arguments
 from lorasub.study.steps.training import AdapterChoice, FineTune, Fit, Training
 from lorasub.tasks import SceneTask
-from lorasub.training.batch_shape import batch_shape, precision_dtypes
-from lorasub.training.memory import estimate_memory
+from lorasub.training.memory import batch_of, estimate_memory
+from lorasub.training.mistakes import SettingsParser
+from lorasub.training.precision import precision_dtypes
 
 _GIB = 2**30
+_Made = TypeVar("_Made", SceneTask, LightningDataModule)
 
 
 @dataclass
@@ -61,18 +63,18 @@ def dry_run(plan: Plan) -> list[Load]:
         if not isinstance(step.spec, Fit | FineTune):
             continue
         training = step.spec.training
-        data = training.data["init_args"].get("data", training.data)  # within the chosen training scenes
-        shape, precision = batch_shape(data), training.trainer.get("precision")
+        batch, precision = batch_of(_made(LightningDataModule, training.data)), training.trainer.get("precision")
         model = _model(plan, training)
-        key = json.dumps([model, shape, precision], sort_keys=True)
+        key = json.dumps([model, batch, precision], sort_keys=True)
         if key not in loads:
             autocast, dtype = precision_dtypes(precision or "32-true")
-            scenes, views, size = shape
             try:
-                task = _on_meta(model).to(dtype)
+                with torch.device("meta"):
+                    task = _made(SceneTask, model).to(dtype)
             except Exception as error:
                 raise ConfigError(f"the model of '{step.name}' cannot be built: {error}") from error
-            found = estimate_memory(task, scenes=scenes, views=views, image_size=size, autocast=autocast)
+            size = (batch.height, batch.width)
+            found = estimate_memory(task, scenes=batch.scenes, views=batch.views, image_size=size, autocast=autocast)
             loads[key] = Load(
                 name=step.name,
                 parameters=found.parameters.trainable,
@@ -125,11 +127,10 @@ def _without_basis(plan: Plan, choice: AdapterChoice) -> Mapping[str, Any]:
     return {"class_path": "RandomBasis", "init_args": arguments}
 
 
-def _on_meta(settings: Mapping[str, Any]) -> SceneTask:
-    parser = ArgumentParser(exit_on_error=False)
-    parser.add_subclass_arguments(SceneTask, "model", fail_untyped=False)
-    parsed = parser.parse_object({"model": dict(settings)})
-    with torch.device("meta"):
-        task = parser.instantiate_classes(parsed).model
-    assert isinstance(task, SceneTask)
-    return task
+def _made(kind: type[_Made], settings: Mapping[str, Any]) -> _Made:
+    """The object that settings stand for."""
+    parser = SettingsParser()
+    parser.add_subclass_arguments(kind, "made", fail_untyped=False)
+    made = parser.instantiate(parser.parse_object({"made": dict(settings)})).made
+    assert isinstance(made, kind)
+    return made

@@ -32,9 +32,7 @@ def run(arguments: Sequence[str]) -> None:
     parser.add_argument("--device", type=str, default="cpu", help="cpu or cuda")
     with tempfile.TemporaryDirectory() as folder:
         parsed = parser.parse_args(_data_of_configs(arguments, Path(folder)))
-    # the first name is that of jsonargparse 4.49 and later, where the second is deprecated
-    instantiate = parser.instantiate if hasattr(parser, "instantiate") else parser.instantiate_classes
-    data: SyntheticScenes = instantiate(parsed).data
+    data: SyntheticScenes = parser.instantiate(parsed).data
     path = generate(data, parsed.out, layout=parsed.layout, workers=parsed.workers, device=parsed.device)
     result = {"manifest": str(path), "train": data.num_scenes, "validation": data.val_scenes}
     text = f"{data.num_scenes} training and {data.val_scenes} validation scenes: {path}"

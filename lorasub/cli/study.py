@@ -9,7 +9,8 @@ from typing import Any
 
 from tqdm import tqdm
 
-from lorasub.cli.arguments import show, table, verb_parser
+from lorasub.cli.arguments import show, verb_parser
+from lorasub.console import text_table
 from lorasub.errors import ConfigError, LorasubError
 from lorasub.study import Plan, ProcessWorkers, Progress, RayWorkers, Store, ThisProcess, Workers, plan_study, run_graph
 from lorasub.study.kinds import KINDS
@@ -89,9 +90,13 @@ def _show_plan(plan: Plan, store: Store, *, every_step: bool, as_json: bool) -> 
         for kind, count in counts.items()
     ]
     total = estimated_seconds(left, timings)
-    text = [table(kinds), f"{len(plan.graph)} steps, {len(left)} left: {duration(total)} with one job", str(store.root)]
+    text = [
+        text_table(kinds),
+        f"{len(plan.graph)} steps, {len(left)} left: {duration(total)} with one job",
+        str(store.root),
+    ]
     if every_step:
-        text.insert(0, table([{**row, "done": "done" if row["done"] else ""} for row in steps]) + "\n")
+        text.insert(0, text_table([{**row, "done": "done" if row["done"] else ""} for row in steps]) + "\n")
     if plan.study.budget_hours is not None and total > 3600 * plan.study.budget_hours:
         text.append(f"the budget is {plan.study.budget_hours:g} h: more jobs, or less to do, would be needed")
     show({"kinds": kinds, "steps": steps, "seconds_left": total}, "\n".join(text), as_json=as_json)
@@ -105,7 +110,7 @@ def _show_loads(plan: Plan, *, as_json: bool) -> None:
     flops = sum(load.total_flops for load in loads)
     hours = flops / (_SUSTAINED * 3600)
     text = (
-        f"{table(load_rows(loads))}\n{sum(load.fits for load in loads)} fits take {flops / 1e18:.3g} EFLOP: about "
+        f"{text_table(load_rows(loads))}\n{sum(load.fits for load in loads)} fits take {flops / 1e18:.3g} EFLOP: about "
         f"{hours:.0f} hours of a GPU that sustains {_SUSTAINED / 1e12:.0f} TFLOP/s. Validation, tests, mining and "
         "loading come on top."
     )

@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 from lorasub.adapters.mining import adapter_folder, mine_subspace, read_adapter
-from lorasub.cli.arguments import add_out, check_out, named_paths, options_of, progress, show, table, verb_parser
+from lorasub.cli.arguments import add_out, check_out, named_paths, options_of, progress, show, verb_parser
 from lorasub.cli.model_bases import SOURCES, from_model, mine_model
+from lorasub.console import text_table
 from lorasub.errors import ArtefactError, ConfigError
 from lorasub.figures import angle_histogram, depth_profile, overlap_heatmap, save_figure, spectra_figure, spectra_rows
 from lorasub.files import write_json
@@ -95,7 +96,7 @@ def overlap(arguments: Sequence[str]) -> None:
         matrix = overlap_matrix({name: _read_one(name, paths, parsed.dim) for name, paths in named.items()}, **common)
     if parsed.out:
         _write_overlaps(matrix, Path(parsed.out))
-    show(matrix.to_dict(), table(matrix.rows(parsed.by)), as_json=parsed.json)
+    show(matrix.to_dict(), text_table(matrix.rows(parsed.by)), as_json=parsed.json)
 
 
 def split(arguments: Sequence[str]) -> None:
@@ -115,7 +116,7 @@ def split(arguments: Sequence[str]) -> None:
         for name, basis in bases.items():
             basis.save(folder / kind / name)
             rows.append(_dimensions(f"{kind}/{name}", basis))
-    show({"folder": str(folder), "bases": rows}, table(rows), as_json=parsed.json)
+    show({"folder": str(folder), "bases": rows}, text_table(rows), as_json=parsed.json)
 
 
 def combine(arguments: Sequence[str]) -> None:
@@ -192,4 +193,4 @@ def _dimensions(name: str, basis: SubspaceBasis) -> dict[str, Any]:
 def show_basis(basis: SubspaceBasis, folder: Path, *, as_json: bool) -> None:
     """Print where a basis is and what it has."""
     result = {"folder": str(folder), "hash": basis.hash(), **_dimensions(basis.name, basis)}
-    show(result, table([result], [key for key in result if key != "hash"]), as_json=as_json)
+    show(result, text_table([result], [key for key in result if key != "hash"]), as_json=as_json)

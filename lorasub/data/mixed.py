@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader, Dataset
 from lorasub.contracts import BatchShape, described
 from lorasub.data.base import MemberHook, ScenesOfMembers
 from lorasub.data.loading import EpochSampler, training_loader
-from lorasub.data.references import apportion
+from lorasub.data.splits import apportion
 from lorasub.errors import ConfigError
 from lorasub.rng import torch_generator
 from lorasub.structures import SceneBatch

@@ -19,7 +19,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
 from lorasub.contracts import BatchShape
-from lorasub.data.color_jitter import jitter_colors
+from lorasub.data.augmentation import jitter_colors
 from lorasub.data.curriculum import Curriculum, Described, PoolPlan, Stage
 from lorasub.data.loading import ResumableLoader, trained_batches
 from lorasub.data.rolling_pool import RollingPool

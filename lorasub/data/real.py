@@ -10,14 +10,16 @@ from torch.utils.data import DataLoader, Dataset
 from lorasub.contracts import BatchShape
 from lorasub.data.augmentation import Augmentation
 from lorasub.data.base import SceneDataModule
-from lorasub.data.capture_settings import Decoding, FlatSettings, HeldOut
 from lorasub.data.frames import Capture
 from lorasub.data.loading import evaluation_loader, trained_batches, training_loader
 from lorasub.data.readers.base import Reader
 from lorasub.data.real_scenes import CaptureScenes, EpochAndIndexSampler, SuccessiveScenes, ViewFormat
 from lorasub.data.sources import (
     CaptureSource,
+    Decoding,
     EvaluationSet,
+    FlatSettings,
+    HeldOut,
     announce,
     find_below,
     refuse_plain_images,
@@ -56,7 +58,7 @@ class PosedRGBD(SceneDataModule):
         seed: seed of the order of scenes and of the choice of views.
         decoding: how frames are cut, decoded and kept, and what happens to damaged ones.
         **flat: settings of ``held_out`` and ``decoding`` by their old names, see
-            :class:`~lorasub.data.capture_settings.FlatSettings`.
+            :class:`~lorasub.data.sources.FlatSettings`.
     """
 
     def __init__(

@@ -6,7 +6,6 @@ import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import Dataset
@@ -15,9 +14,10 @@ from lorasub.data.candidates import Candidates
 from lorasub.data.decoding import Crop, View, ViewCache, load_view
 from lorasub.data.frames import Capture, Frame
 from lorasub.data.loading import EpochSampler
-from lorasub.data.references import References
+from lorasub.data.splits import References
 from lorasub.data.view_sampling import ViewSampling
 from lorasub.errors import ConfigError, DataError
+from lorasub.rng import generator
 from lorasub.structures import SceneBatch
 
 
@@ -38,7 +38,7 @@ class CaptureScenes(Dataset[SceneBatch]):
     """Scenes around reference frames: item i of epoch e is a pure function of (seed, e, i).
 
     Every frame of every capture is the reference of one scene an epoch, unless ``length`` or ``weights`` ask for
-    another mixture (:class:`~lorasub.data.references.References`); the other views are drawn anew in each epoch.
+    another mixture (:class:`~lorasub.data.splits.References`); the other views are drawn anew in each epoch.
 
     Args:
         captures: what to draw from; views of one scene come from one capture.
@@ -96,7 +96,7 @@ class CaptureScenes(Dataset[SceneBatch]):
         capture_index, frame = self._references.of(epoch, index)
         capture = self.captures[capture_index]
         reference = self._first_readable(capture_index, frame)
-        rng = np.random.default_rng([self.seed, epoch, index])
+        rng = generator(self.seed, "views", epoch, index)
         views: list[View] = []
         for candidate in self.sampling.rank(self._candidates[capture_index], reference, rng):
             view = self._view_or_none(capture_index, candidate)

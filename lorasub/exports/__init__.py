@@ -1,8 +1,7 @@
 """Writers for other people's tools: point clouds, depth files, cameras. Every file appears whole or not at all."""
 
 from lorasub.exports.cameras import write_nerfstudio, write_tum
-from lorasub.exports.depth_files import write_depth_exr, write_depth_npy, write_depth_png
-from lorasub.exports.images import write_image, write_mask
+from lorasub.exports.images import write_depth_exr, write_depth_npy, write_depth_png, write_image, write_mask
 from lorasub.exports.point_cloud import (
     PointCloud,
     point_cloud_from_depth,

@@ -9,8 +9,7 @@ from typing import Any
 import torch
 
 from lorasub.errors import DataError
-from lorasub.exports.depth_files import write_depth_npy
-from lorasub.exports.images import write_image, write_mask
+from lorasub.exports.images import write_depth_npy, write_image, write_mask
 from lorasub.files import write_json
 from lorasub.structures import SceneBatch
 

@@ -16,7 +16,7 @@ from torch import Tensor
 from lorasub.errors import DataError
 from lorasub.files import atomic_path
 from lorasub.geometry import camera_centers, world_points_from_depth
-from lorasub.geometry.frusta import FRUSTUM_EDGES, frustum_corners
+from lorasub.geometry.projection import FRUSTUM_EDGES, frustum_corners
 
 #: glTF's world has y up and z towards the viewer; ours (OpenCV) has y down and z away.
 GLTF_FROM_OPENCV = np.diag([1.0, -1.0, -1.0, 1.0])

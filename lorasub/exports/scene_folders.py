@@ -15,8 +15,7 @@ import torch
 from lorasub.errors import ConfigError, DataError
 from lorasub.exports.cameras import write_nerfstudio
 from lorasub.exports.capture import write_capture
-from lorasub.exports.depth_files import write_depth_exr, write_depth_png
-from lorasub.exports.images import write_image, write_mask
+from lorasub.exports.images import write_depth_exr, write_depth_png, write_image, write_mask
 from lorasub.files import write_json
 from lorasub.structures import SceneBatch
 

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from lorasub.errors import DataError
 from lorasub.geometry import camera_centers, compose_poses, invert_pose, transform_points
-from lorasub.geometry.frusta import FRUSTUM_EDGES, frustum_corners
+from lorasub.geometry.projection import FRUSTUM_EDGES, frustum_corners
 
 #: Range of the resolution of drawn clouds, which grows with the number of points so that surfaces look closed. Points
 #: are drawn into an image: a scatter plot of 100,000 takes seconds.

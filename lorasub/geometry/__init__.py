@@ -5,14 +5,15 @@ half integers, depth along z.
 """
 
 from lorasub.geometry.alignment import Similarity, umeyama
-from lorasub.geometry.axes import cam_from_world_from_opengl, opengl_from_cam_from_world
 from lorasub.geometry.normalization import normalize_scene
 from lorasub.geometry.pose_encoding import decode_pose, encode_pose
 from lorasub.geometry.poses import (
+    cam_from_world_from_opengl,
     camera_centers,
     camera_to_world,
     compose_poses,
     invert_pose,
+    opengl_from_cam_from_world,
     relative_pose,
     transform_points,
     world_to_camera,

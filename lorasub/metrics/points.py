@@ -11,8 +11,7 @@ from torch import Tensor
 from lorasub.errors import ConfigError, NumericalError
 from lorasub.geometry import Similarity, decode_pose, full_precision, umeyama, world_points_from_depth
 from lorasub.metrics.base import SceneMetric
-from lorasub.metrics.functional.clouds import CloudErrors, cloud_errors, icp
-from lorasub.metrics.functional.points import point_map_error
+from lorasub.metrics.functional.clouds import CloudErrors, cloud_errors, icp, point_map_error
 from lorasub.structures import Predictions, SceneBatch
 
 PointSource = Literal["depth", "points"]

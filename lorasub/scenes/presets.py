@@ -8,7 +8,7 @@ An attribute's data set varies in one of four designs:
     their own. So partitions differ in nothing but chance, and no adapter can learn one scene by heart.
 ``shift``
     The chosen attribute lies outside of what ``all`` shows in pre-training, by a ``dose``
-    (:mod:`lorasub.scenes.shifts`); the others are as in pre-training. Every partition has scenes of its own.
+    (:mod:`lorasub.scenes.presets`); the others are as in pre-training. Every partition has scenes of its own.
 ``across``
     Partition p owns a sub-range of the chosen attribute; everything else is drawn by the same streams in every
     partition. The released generator of "Mining Attribute Subspaces".
@@ -24,6 +24,7 @@ vary over its whole range, in rooms that are seen from inside (:mod:`lorasub.sce
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, get_args
@@ -39,8 +40,7 @@ from lorasub.scenes.indoor.sampling import INDOOR_DRAWS, draw_indoor
 from lorasub.scenes.lights import LIGHT_DRAWS, draw_lights
 from lorasub.scenes.materials import MATERIAL_DRAWS, draw_materials
 from lorasub.scenes.portraits import draw_portrait_materials, draw_portraits
-from lorasub.scenes.ranges import CLEAR_SHAPES, PRESET_RANGES, Attribute, SceneRanges
-from lorasub.scenes.shifts import shifted
+from lorasub.scenes.ranges import CLEAR_SHAPES, PRESET_RANGES, Attribute, Range, SceneRanges
 from lorasub.scenes.streams import Draws, Spread
 
 Preset = Literal["geometry", "texture", "camera", "lighting", "all", "planar", "transparent", "indoor"]
@@ -230,3 +230,56 @@ class SceneSampler:
     def _base(self, index: int) -> int:
         key: Key = (self.seed, self._keyed_as, self.attribute, self.partition, "pool", self.stream, index)
         return int(generator(*key).integers(POOL[self.design] if self.bases is None else self.bases))
+
+
+#: Attribute -> field of its ranges -> the range, or the share, at dose 1.
+END_POINTS: Mapping[Attribute, Mapping[str, Range | float]] = {
+    # few, large, tall things that lean
+    "geometry": {"count": (2, 4), "radius": (0.52, 0.66), "aspect": (1.85, 2.2), "tilt": (0.65, 1.2)},
+    # fine, bent, glaring patterns that shine
+    "texture": {
+        "scale": (0.02, 0.05),
+        "warp": (1.1, 1.6),
+        "saturation": (0.88, 1.0),
+        "roughness": (0.05, 0.13),
+        "specular": (0.45, 0.9),
+    },
+    # a longer lens, held on its side
+    "camera": {"fov": (0.38, 0.6), "roll": (0.7, 1.4)},
+    # low red suns in the dark, overexposed
+    "lighting": {
+        "elevation": (0.06, 0.28),
+        "directional": 1.0,
+        "temperature": (1750.0, 2400.0),
+        "ambient": (0.01, 0.05),
+        "exposure": (1.8, 3.0),
+    },
+}
+
+
+def shifted(ranges: SceneRanges, attribute: Attribute, dose: float) -> SceneRanges:
+    """Ranges whose chosen attribute is moved away from pre-training.
+
+    Args:
+        ranges: of pre-training.
+        attribute: which part of them is moved.
+        dose: how far, in [0, 1].
+
+    Raises:
+        ConfigError: the dose is out of range.
+    """
+    if not 0.0 <= dose <= 1.0:
+        raise ConfigError(f"dose is {dose}; it must be between 0 (pre-training) and 1 (wholly outside of it)")
+    part = getattr(ranges, attribute)
+    moved = {name: _between(getattr(part, name), end, dose) for name, end in END_POINTS[attribute].items()}
+    return dataclasses.replace(ranges, **{attribute: dataclasses.replace(part, **moved)})
+
+
+def _between(start: Range | float, end: Range | float, dose: float) -> Range | float:
+    """A share, or both ends of a range, moved by ``dose`` of the way; whole numbers stay whole."""
+    if isinstance(start, tuple) and isinstance(end, tuple):
+        low, high = (a + dose * (b - a) for a, b in zip(start, end, strict=True))
+        return (round(low), round(high)) if all(isinstance(value, int) for value in start) else (low, high)
+    assert not isinstance(start, tuple)
+    assert not isinstance(end, tuple)
+    return start + dose * (end - start)

@@ -32,6 +32,8 @@ from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode, sdpa_backward_flop_count, sdpa_flop_count
 
 from lorasub.adapters import ParameterTable, count_parameters
+from lorasub.console import text_table
+from lorasub.contracts import BatchShape, described
 from lorasub.errors import ConfigError
 from lorasub.tasks.base import SceneTask
 
@@ -118,7 +120,7 @@ class MemoryEstimate:
             str(self.parameters),
             "",
             f"memory of a step with {scenes} x {views} views of {height} x {width} (scenes x views, height x width)",
-            *(f"{name:<24}{_readable(size):>12}" for name, size in (*rows, ("total", self.total))),
+            text_table([{"of": name, "memory": _readable(size)} for name, size in (*rows, ("total", self.total))]),
             f"of the activations, {_readable(self.activations.saved)} are kept for the backward pass",
             f"forward and backward take {self.activations.flops / 1e12:.3g} TFLOP",
         ]
@@ -153,6 +155,21 @@ def estimate_memory(
         activations=activation_bytes(task, (scenes, views, 3, *image_size), autocast=autocast),
         batch=(scenes, views, *image_size),
     )
+
+
+def batch_of(data: object) -> BatchShape:
+    """Returns the size of a data module's training batch.
+
+    Raises:
+        ConfigError: it does not say.
+    """
+    shape = described(data).batch_shape
+    if shape is None:
+        raise ConfigError(
+            f"the memory of a step needs the size of a batch, and {type(data).__name__} does not tell it: override "
+            "SceneDataModule.batch_shape, or call lorasub.estimate_memory with the numbers"
+        )
+    return shape
 
 
 def weight_bytes(module: nn.Module) -> dict[str, int]:

@@ -17,8 +17,7 @@ from lorasub.callbacks import EvaluationFigures, PredictionWriter, ScenePanels, 
 from lorasub.tasks import SceneTask
 from lorasub.training.mistakes import SettingsParser
 from lorasub.training.precision import ComputeSettings
-from lorasub.training.run_settings import RunSettings
-from lorasub.training.verbs import Verb
+from lorasub.training.run_settings import RunSettings, Verb
 
 TRAINER_DEFAULTS: dict[str, Any] = {
     "num_sanity_val_steps": -1,  # "before" of before -> after: the whole validation set, before the first step

@@ -14,6 +14,17 @@ MatmulPrecision = Literal["highest", "high", "medium"]
 
 #: Environment variable that stands in for what a fit would choose: ``bf16-mixed`` or ``32-true``.
 FORCED = "LORASUB_AUTO_PRECISION"
+#: Lightning's names of precisions -> dtype of autocast (None: no autocast), dtype of the weights.
+PRECISIONS: dict[str, tuple[torch.dtype | None, torch.dtype]] = {
+    "16-mixed": (torch.float16, torch.float32),
+    "bf16-mixed": (torch.bfloat16, torch.float32),
+    "16-true": (None, torch.float16),
+    "bf16-true": (None, torch.bfloat16),
+    "32-true": (None, torch.float32),
+    "64-true": (None, torch.float64),
+}
+#: Lightning's short forms of these.
+SHORT = {"16": "16-mixed", "bf16": "bf16-mixed", "32": "32-true", "64": "64-true"}
 
 
 @dataclass
@@ -120,3 +131,18 @@ def bf16_instructions() -> str | None:
         if has():
             return name
     return None
+
+
+def precision_dtypes(precision: str | int) -> tuple[torch.dtype | None, torch.dtype]:
+    """The dtype of autocast, None without it, and that of the weights.
+
+    Args:
+        precision: as given to Lightning's Trainer.
+
+    Raises:
+        ConfigError: one whose memory is not counted here.
+    """
+    name = SHORT.get(str(precision), str(precision))
+    if name not in PRECISIONS:
+        raise ConfigError(f"--estimate knows the precisions {', '.join(PRECISIONS)}, not '{precision}'")
+    return PRECISIONS[name]

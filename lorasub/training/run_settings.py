@@ -6,12 +6,12 @@ import itertools
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from lightning.pytorch.utilities import rank_zero_only
 
 from lorasub.errors import ConfigError
 from lorasub.training.checkpoints import CHECKPOINTS, run_of
-from lorasub.training.verbs import Verb
 
 
 @dataclass
@@ -133,3 +133,6 @@ def _next(parent: Path, name: str) -> Path:
 def _next_number(parent: Path) -> int:
     taken = [int(path.name) for path in parent.glob("*") if path.name.isdecimal()] if parent.is_dir() else []
     return max(taken, default=-1) + 1
+
+
+Verb = Literal["fit", "validate", "test", "predict"]

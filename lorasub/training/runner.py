@@ -8,10 +8,12 @@ stream that differs between data sets (adapters that start from the same random 
 from __future__ import annotations
 
 import contextlib
+import hashlib
+import json
 import logging
 import secrets
 import shlex
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,23 +26,19 @@ from lightning.pytorch.utilities import rank_zero_only
 from lorasub.adapters import bases_of_checkpoint, cast_frozen_weights
 from lorasub.callbacks import BeforeAfter
 from lorasub.callbacks.before_after import BEFORE_AFTER_FILE
-from lorasub.console import show_log_lines
+from lorasub.console import show_log_lines, silence_libraries
 from lorasub.errors import ArtefactError, ConfigError, RunInterruptedError
 from lorasub.tasks import SceneTask
 from lorasub.training.always_on import run_callbacks
-from lorasub.training.batch_shape import batch_shape, precision_dtypes
 from lorasub.training.checkpoints import CHECKPOINTS, LAST, SETTINGS, CheckpointInfo, WholeFiles
 from lorasub.training.evidence import warn_of_solved_sets
-from lorasub.training.memory import estimate_memory
+from lorasub.training.memory import batch_of, estimate_memory
 from lorasub.training.mistakes import SettingsParser
-from lorasub.training.noise import silence_libraries
 from lorasub.training.parser import plain, training_parser
-from lorasub.training.precision import Arithmetic, ComputeSettings, choose_arithmetic
-from lorasub.training.run_settings import RunFolder
-from lorasub.training.seeds import give_bank_seeds, mixed_seed
+from lorasub.training.precision import Arithmetic, ComputeSettings, choose_arithmetic, precision_dtypes
+from lorasub.training.run_settings import RunFolder, Verb
 from lorasub.training.sources import Sources, read_sources
 from lorasub.training.strategy import choose_strategy
-from lorasub.training.verbs import Verb
 
 log = logging.getLogger("lorasub")
 
@@ -233,7 +231,7 @@ def make_run(verb: Verb, parser: SettingsParser, sources: Sources, *, reserve: b
     settings = sources.settings
     _seed(settings)
     with bases_of_checkpoint(None if sources.checkpoint is None else sources.checkpoint.path):
-        made = instantiate(parser, settings)
+        made = parser.instantiate(settings)
     task: SceneTask = made.model
     model = plain(settings.model)
     task.recipe = {
@@ -263,30 +261,23 @@ def make_run(verb: Verb, parser: SettingsParser, sources: Sources, *, reserve: b
 
 
 def estimate(parser: SettingsParser, settings: Namespace) -> str:
-    """Count the memory of a fit: the task alone is made, on the meta device, where nothing is loaded."""
+    """Counts the memory of a fit. The task is made on the meta device, where nothing is loaded; no data is read."""
     trainer = settings.trainer
     arithmetic = choose_arithmetic(trainer.accelerator, trainer.precision, ComputeSettings(**plain(settings.compute)))
     autocast, dtype = precision_dtypes(arithmetic.precision)
-    scenes, views, image_size = batch_shape(plain(settings.data))
+    batch = batch_of(parser.instantiate(Namespace(data=settings.data)).data)  # type: ignore[no-untyped-call]
     only_model = Namespace(model=settings.model)  # type: ignore[no-untyped-call]
     with torch.device("meta"):
-        task = instantiate(parser, only_model).model.to(dtype)
+        task = parser.instantiate(only_model).model.to(dtype)
     _keep_frozen(task, arithmetic)
-    return str(estimate_memory(task, scenes=scenes, views=views, image_size=image_size, autocast=autocast))
+    size = (batch.height, batch.width)
+    return str(estimate_memory(task, scenes=batch.scenes, views=batch.views, image_size=size, autocast=autocast))
 
 
 def _keep_frozen(task: SceneTask, arithmetic: Arithmetic) -> None:
     """Cast the blocks' frozen weights; without adapter layers the backbone itself may be what a run leaves."""
     if arithmetic.frozen is not None and task.adapters.layers:
         cast_frozen_weights(task.backbone.repeated_blocks(), arithmetic.frozen)
-
-
-def instantiate(parser: SettingsParser, settings: Namespace) -> Namespace:
-    """Make the objects that settings stand for."""
-    # the first name is that of jsonargparse 4.49 and later, where the second is deprecated
-    make = parser.instantiate if hasattr(parser, "instantiate") else parser.instantiate_classes
-    made: Namespace = make(settings)
-    return made
 
 
 def _seed(settings: Namespace) -> None:
@@ -331,3 +322,32 @@ def _logger(folder: RunFolder, step: int | None) -> TensorBoardLogger:
 
 def _as_list(value: Any) -> list[Any]:
     return [] if value is None else list(value) if isinstance(value, list | tuple) else [value]
+
+
+def mixed_seed(seed: int, data: Any) -> int:
+    """Returns a seed that depends on the data: 32 bits of SHA-256 over the seed and the data's settings.
+
+    How the data is loaded does not count (workers, batch size), so that a run can be repeated on another machine.
+    """
+    settings = data.get("init_args", {}) if isinstance(data, Mapping) else {}
+    identity = {key: value for key, value in settings.items() if key not in ("num_workers", "batch_size", "cache")}
+    text = json.dumps([seed, identity], sort_keys=True, default=str)
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:4], "big")
+
+
+def give_bank_seeds(model: Namespace, seed: int, data: Any) -> None:
+    """Let each adapter of a bank start as it would in a fit of its own; nothing is done about other adapters.
+
+    Args:
+        model: the task's settings as parsed. A LoRABank in it that has no seeds is given those of the data's members.
+        seed: of the run.
+        data: the data module's settings in plain values.
+    """
+    adapter = (model.get("init_args") or {}).get("adapter")
+    if isinstance(adapter, list) and len(adapter) == 1:
+        adapter = adapter[0]
+    members = data["init_args"].get("members") if isinstance(data, Mapping) and "init_args" in data else None
+    if not members or not isinstance(adapter, Namespace) or not adapter.class_path.endswith("LoRABank"):
+        return
+    if adapter.init_args.seeds is None:
+        adapter.init_args.seeds = [mixed_seed(seed, member) for member in members]

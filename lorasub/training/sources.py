@@ -15,14 +15,13 @@ from typing import Any
 import yaml
 from jsonargparse import Namespace
 
+from lorasub.backbones.opening import preset_image_size
 from lorasub.errors import ConfigError
 from lorasub.training.checkpoints import SETTINGS, CheckpointInfo, find_checkpoint, read_checkpoint, run_of
-from lorasub.training.image_size import give_image_size
 from lorasub.training.mistakes import SettingsParser
 from lorasub.training.packaged_configs import find_config
 from lorasub.training.parser import BASE_MODEL, plain
-from lorasub.training.run_settings import RunSettings
-from lorasub.training.verbs import Verb
+from lorasub.training.run_settings import RunSettings, Verb
 
 log = logging.getLogger("lorasub")
 
@@ -207,3 +206,27 @@ def _refuse_open(settings: Any, name: str = "") -> None:
     elif isinstance(settings, list):
         for value in settings:
             _refuse_open(value, name)
+
+
+log = logging.getLogger("lorasub")
+
+
+def give_image_size(settings: Namespace) -> None:
+    """Set the data's image size to that of the backbone's preset, and say so; other backbones change nothing.
+
+    Args:
+        settings: of a run, in which nobody gave ``data.image_size``.
+    """
+    backbone = settings.get("model.init_args.backbone")
+    if not isinstance(backbone, Namespace) or not str(backbone.get("class_path")).endswith(".from_preset"):
+        return
+    given = settings.get("data.init_args.image_size")
+    size = preset_image_size(backbone.init_args.name)
+    if given is not None and given not in (size, (size, size), [size, size]):
+        settings["data.init_args.image_size"] = size
+        log.info(
+            "images are %d x %d, the size of the preset %s; --data.image_size sets another",
+            size,
+            size,
+            backbone.init_args.name,
+        )

@@ -150,7 +150,7 @@ def test_yaml_names_a_preset(text: str) -> None:
     parser.add_class_arguments(Task, "task")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        made = parser.instantiate_classes(parser.parse_args([f"--task.backbone={text}"]))
+        made = parser.instantiate(parser.parse_args([f"--task.backbone={text}"]))
     assert isinstance(made.task.backbone, VGGT)
     assert made.task.backbone.config.heads == ("depth",)
     assert made.task.backbone.gradient_checkpointing == ("checkpointing" in text)

@@ -13,7 +13,6 @@ import yaml
 
 from lorasub.cli.main import main
 from lorasub.files import read_json, read_tensors
-from lorasub.training.batch_shape import batch_shape
 
 PARTITIONS = (0, 2)
 
@@ -119,8 +118,3 @@ def test_two_processes_find_the_bank_of_one_with_the_doubled_batch(
         assert max(value.abs().max() for key, value in one.items() if "lora_B" in key) > 1e-4
         for name, value in one.items():
             torch.testing.assert_close(two[name], value, rtol=2e-3, atol=2e-6)
-
-
-def test_the_batch_of_a_bank_is_that_of_all_members() -> None:
-    members = [scenes(partition) for partition in PARTITIONS]
-    assert batch_shape({"class_path": "SceneBank", "init_args": {"members": members}}) == (4, 2, (28, 28))

@@ -12,12 +12,14 @@ import pytest
 import torch
 import trimesh
 import yaml
+from lightning.pytorch import LightningDataModule
 
 from lorasub.cli.main import main
 from lorasub.errors import ConfigError
 from lorasub.files import read_json, read_tensors
-from lorasub.training.batch_shape import batch_shape, precision_dtypes
-from lorasub.training.seeds import mixed_seed
+from lorasub.training.memory import batch_of
+from lorasub.training.precision import precision_dtypes
+from lorasub.training.runner import mixed_seed
 
 CONFIGS = sorted((Path(__file__).resolve().parents[2] / "configs").glob("*.yaml"))
 SMALL = [
@@ -159,16 +161,9 @@ def test_estimate_prints_the_memory_and_makes_nothing(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_the_batch_and_precision_of_the_settings() -> None:
-    plain = {"class_path": "A", "init_args": {"batch_size": 3, "num_views": 4, "image_size": [28, 42]}}
-    assert batch_shape(plain) == (3, 4, (28, 42))
-    stages = [
-        {"from_step": 0, "image_size": 56, "views": [2, 6], "batch_size": 8},
-        {"from_step": 9, "image_size": 112, "views": [2, 4], "batch_size": 4},
-    ]
-    assert batch_shape({"init_args": {"num_views": 4, "image_size": 112, "stages": stages}}) == (4, 4, (112, 112))
-    with pytest.raises(ConfigError, match=r"mymodule\.Mine does not have them all"):
-        batch_shape({"class_path": "mymodule.Mine", "init_args": {"batch_size": 3}})
+def test_the_estimate_says_what_it_lacks() -> None:
+    with pytest.raises(ConfigError, match="LightningDataModule does not tell it"):
+        batch_of(LightningDataModule())
     assert precision_dtypes("bf16-mixed") == precision_dtypes("bf16") == (torch.bfloat16, torch.float32)
     with pytest.raises(ConfigError, match="transformer-engine"):
         precision_dtypes("transformer-engine")

@@ -93,7 +93,7 @@ def test_the_yaml_blocks_name_what_there_is(repository: Path) -> None:
     data, mixture, of_modules, pose_list = (yaml.safe_load(block) for block in blocks(repository, "yaml"))
     parser = ArgumentParser()
     parser.add_subclass_arguments(ls.PosedRGBD, "data")
-    mixed = parser.instantiate_classes(parser.parse_object(mixture)).data
+    mixed = parser.instantiate(parser.parse_object(mixture)).data
     assert [(source.root, source.format, source.weight) for source in mixed.sources] == [
         ("scannet", "auto", 3),
         ("clearpose", "clearpose", 1),
@@ -104,13 +104,13 @@ def test_the_yaml_blocks_name_what_there_is(repository: Path) -> None:
     parser, parser_of_one = ArgumentParser(), ArgumentParser()
     parser.add_subclass_arguments(ls.MixedScenes, "data")
     parser_of_one.add_subclass_arguments(ls.PosedRGBD, "data")
-    parts = parser.instantiate_classes(parser.parse_object(of_modules)).data
+    parts = parser.instantiate(parser.parse_object(of_modules)).data
     assert {name: type(part) for name, part in parts.parts.items()} == {
         "rendered": ls.SyntheticScenes,
         "real": ls.PosedRGBD,
     }
     assert (parts.weights, parts.evaluated) == ([3.0, 1.0], "real")
-    module = parser_of_one.instantiate_classes(parser_of_one.parse_object(data)).data
+    module = parser_of_one.instantiate(parser_of_one.parse_object(data)).data
     assert module.view_format.size == (112, 140)
     assert module.held_out == ls.HeldOut(fraction=0.2)
     assert pose_list["format"]["class_path"] == f"{PoseList.__module__}.{PoseList.__name__}"

@@ -24,7 +24,6 @@ from lorasub.errors import ConfigError, DataError
 from lorasub.structures import SceneBatch
 from lorasub.study import TrainingScenes
 from lorasub.tasks import GeometryTask
-from lorasub.training.batch_shape import batch_shape
 
 
 class Named(LightningDataModule):
@@ -159,12 +158,6 @@ def test_the_first_scenes_of_a_mixture_are_a_training_set(real: PosedRGBD) -> No
 
     assert len(names(0)) == 3
     assert sorted(names(0)) == sorted(names(1))
-
-
-def test_the_batch_that_settings_mean() -> None:
-    part = {"class_path": "SyntheticScenes", "init_args": {"batch_size": 2, "num_views": 3, "image_size": 28}}
-    settings = {"class_path": "MixedScenes", "init_args": {"parts": {"a": part, "b": part}, "batch_size": 5}}
-    assert batch_shape(settings) == (5, 3, (28, 28))
 
 
 @pytest.mark.parametrize(

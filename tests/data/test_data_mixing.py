@@ -17,8 +17,8 @@ from lorasub.data.decoding import View
 from lorasub.data.frames import Frame
 from lorasub.data.readers.seven_scenes import SevenScenes
 from lorasub.data.real import PosedRGBD
-from lorasub.data.references import References
 from lorasub.data.sources import CaptureSource, EvaluationSet
+from lorasub.data.splits import References
 from lorasub.data.view_sampling import OverlapSampling
 from lorasub.errors import ConfigError, DataError
 

@@ -162,7 +162,7 @@ def test_settings_by_their_old_names(tmp_path: Path, caplog: pytest.LogCaptureFi
     }
     (tmp_path / "old.yaml").write_text(yaml.safe_dump({"data": settings}))
     words = [f"--config={tmp_path / 'old.yaml'}", "--data.cache_mb=5", "--data.decoding.crop=center"]
-    data = parser.instantiate_classes(parser.parse_args(words)).data
+    data = parser.instantiate(parser.parse_args(words)).data
     assert data.held_out.captures == ["x"]
     assert (data.decoding.skip_damaged, data.decoding.cache_mb, data.decoding.crop) == (True, 5.0, "center")
     with pytest.raises(TypeError, match="val_fractoin"):

@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lorasub.data import PretrainingScenes, SceneKind, Stage
-from lorasub.data.color_jitter import jitter_colors
+from lorasub.data.augmentation import jitter_colors
 from lorasub.data.curriculum import PoolPlan
 from lorasub.data.pretraining import BlocksOfSteps, StepLoader, StepScenes
 from lorasub.data.scene_mixture import SceneMixture

@@ -18,10 +18,9 @@ from capture_layouts import (
     write_tum,
 )
 
-from lorasub.data.capture_settings import Decoding, HeldOut
 from lorasub.data.readers.discovery import find_captures
 from lorasub.data.real import PosedRGBD
-from lorasub.data.sources import EvaluationSet
+from lorasub.data.sources import Decoding, EvaluationSet, HeldOut
 from lorasub.errors import DataError
 
 UNKNOWN = {

@@ -142,7 +142,7 @@ def samples(real_data: Path, repository: Path) -> PosedRGBD:
     settings["init_args"]["base_folder"] = str(real_data)
     parser = ArgumentParser()
     parser.add_subclass_arguments(PosedRGBD, "data")
-    data: PosedRGBD = parser.instantiate_classes(parser.parse_object({"data": settings})).data
+    data: PosedRGBD = parser.instantiate(parser.parse_object({"data": settings})).data
     return data
 
 

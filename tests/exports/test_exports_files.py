@@ -19,8 +19,7 @@ from lorasub.errors import DataError
 from lorasub.exports.cameras import write_nerfstudio, write_tum
 from lorasub.exports.capture import write_capture
 from lorasub.exports.colmap import write_colmap
-from lorasub.exports.depth_files import write_depth_npy, write_depth_png
-from lorasub.exports.images import write_image
+from lorasub.exports.images import write_depth_npy, write_depth_png, write_image
 from lorasub.exports.point_cloud import (
     PointCloud,
     point_cloud_from_depth,

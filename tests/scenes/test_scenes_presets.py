@@ -15,10 +15,9 @@ from torch import Tensor
 from lorasub.errors import ConfigError
 from lorasub.rng import uniforms
 from lorasub.scenes.description import FIRST_OBJECT, Part, Primitive, SceneDescription
-from lorasub.scenes.presets import ATTRIBUTES, DESIGNS, POOL, PRESETS, SceneSampler
+from lorasub.scenes.presets import ATTRIBUTES, DESIGNS, END_POINTS, POOL, PRESETS, SceneSampler, shifted
 from lorasub.scenes.ranges import CAMERA_SHELL, CameraRanges, GeometryRanges, SceneRanges, TextureRanges
 from lorasub.scenes.rendering.renderer import Renderer
-from lorasub.scenes.shifts import END_POINTS, shifted
 from lorasub.scenes.streams import Draws, Spread
 
 PART_OF = {"geometry": "geometry", "texture": "materials", "camera": "cameras", "lighting": "lights"}

@@ -14,8 +14,7 @@ from torch import Tensor
 
 from lorasub.data.synthetic import SyntheticScenes
 from lorasub.errors import ConfigError
-from lorasub.scenes.jpeg import jpeg
-from lorasub.scenes.sensor import SensorNuisance, hashed_normal, motion_blur
+from lorasub.scenes.sensor import SensorNuisance, hashed_normal, jpeg, motion_blur
 from lorasub.structures import SceneBatch
 
 OFF = (0.0, 0.0)

@@ -25,8 +25,7 @@ from lorasub.errors import ConfigError
 from lorasub.files import read_tensors
 from lorasub.structures import SceneBatch
 from lorasub.tasks import GeometryTask
-from lorasub.training.sharding import FullyShardedStrategy, shard_backbone
-from lorasub.training.strategy import choose_strategy
+from lorasub.training.strategy import FullyShardedStrategy, choose_strategy, shard_backbone
 
 #: Scenes that all processes take together in one step.
 TOGETHER = 4

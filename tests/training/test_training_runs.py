@@ -15,7 +15,7 @@ import yaml
 from lorasub.cli.main import main
 from lorasub.files import read_json
 from lorasub.training import prepare
-from lorasub.training.progress import StepProgress
+from lorasub.training.always_on import StepProgress
 from tests.training.small_runs import QUIET, adapter, fit, same_bits, words
 
 AVERAGING = [

@@ -6,7 +6,7 @@ from lorasub.metrics.functional.calibration import (
     rank_correlation,
     sparsification,
 )
-from lorasub.metrics.functional.clouds import CloudErrors, cloud_errors, estimate_normals, icp
+from lorasub.metrics.functional.clouds import CloudErrors, cloud_errors, estimate_normals, icp, point_map_error
 from lorasub.metrics.functional.depth import (
     DepthAlignment,
     DepthErrors,
@@ -16,7 +16,6 @@ from lorasub.metrics.functional.depth import (
     depth_within,
     matched_depths,
 )
-from lorasub.metrics.functional.points import point_map_error
 from lorasub.metrics.functional.pose import (
     PairErrors,
     pose_auc,

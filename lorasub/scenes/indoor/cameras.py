@@ -17,8 +17,16 @@ from lorasub.scenes.cameras import MAX_VIEWS, look_at
 from lorasub.scenes.description import Cameras
 from lorasub.scenes.indoor.interior import Interior
 from lorasub.scenes.indoor.ranges import FREE, IndoorRanges
-from lorasub.scenes.indoor.starts import PATHS, Starts, facade_starts, free_starts, near_starts, object_starts
-from lorasub.scenes.indoor.visibility import clearance, seen_from
+from lorasub.scenes.indoor.starts import (
+    PATHS,
+    Starts,
+    clearance,
+    facade_starts,
+    free_starts,
+    near_starts,
+    object_starts,
+    seen_from,
+)
 from lorasub.scenes.streams import Array, BoolArray, Draws
 
 CAMERA_DRAWS = 64 + 40 * PATHS + 6 * MAX_VIEWS

@@ -76,7 +76,7 @@ class Renderer:
         image_size: (H, W) in pixels.
         antialias: take more colour samples where two surfaces meet within a pixel.
         shadow_samples: shadow rays toward each soft light.
-        images: the pictures that surfaces may show, see :func:`~lorasub.scenes.pictures.scene_images`.
+        images: the pictures that surfaces may show, see :func:`~lorasub.scenes.images.scene_images`.
 
     Examples:
         >>> from lorasub.scenes.presets import SceneSampler

@@ -1,4 +1,4 @@
-"""Leaves the trained backbone in the run's folder, as weights that load by themselves."""
+"""Leaves what was trained in the run's folder: adapter, backbone, and a last checkpoint of the last step."""
 
 from __future__ import annotations
 
@@ -8,11 +8,36 @@ from typing import Any, Literal
 
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.trainer.states import TrainerFn
 
+from lorasub.adapters import attached_adapters
 from lorasub.callbacks.run_folder import run_folder
 from lorasub.contracts import SavableModel, backbone_of
 from lorasub.errors import ConfigError
+
+log = logging.getLogger(__name__)
+
+
+class AdapterExport(Callback):
+    """Writes ``adapter/`` at the end of a fit: weights, configuration and a card. Any module with adapters will do.
+
+    A bank's adapters go to ``adapter/adapter_0``, ``adapter/adapter_1``, ...
+    """
+
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Says how many parameters are trained, group by group."""
+        adapters = attached_adapters(pl_module)
+        if trainer.is_global_zero and adapters is not None:
+            log.info("\n%s", adapters.table())
+
+    def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Saves on the first rank."""
+        folder = run_folder(trainer)
+        adapters = attached_adapters(pl_module)
+        if folder is not None and trainer.is_global_zero and adapters is not None:
+            log.info("adapter: %s", adapters.save(folder / "adapter"))
+
 
 log = logging.getLogger(__name__)
 
@@ -58,3 +83,25 @@ class BackboneExport(Callback):
         if folder is None or not trainer.is_global_zero:
             return None
         return backbone.save_pretrained(folder / "backbone", dtype=_DTYPES[self.dtype])
+
+
+class FinalCheckpoint(Callback):
+    """Brings ``last.ckpt`` up to date when training ends.
+
+    ``ModelCheckpoint`` saves every so many steps, so that after a fit its last file can be some steps old; testing it
+    would then score another adapter than the one that was validated and exported.
+
+    Put it before callbacks that change the model when training ends, as weight averaging does: a fit that is continued
+    needs the weights that were trained.
+    """
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Save on all ranks together, into the folder of the first checkpoint callback that keeps a last one."""
+        for callback in trainer.checkpoint_callbacks:
+            if isinstance(callback, ModelCheckpoint) and callback.save_last and callback.dirpath:
+                name = f"{callback.CHECKPOINT_NAME_LAST}{callback.FILE_EXTENSION}"
+                path = Path(callback.dirpath) / name
+                trainer.save_checkpoint(path, weights_only=False)
+                # a callback that has not saved yet would now do so under another name, later than this
+                callback.last_model_path = callback._last_checkpoint_saved = str(path)
+                return
