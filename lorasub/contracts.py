@@ -1,4 +1,4 @@
-"""What tasks and callbacks ask of data, models and tasks whose classes they may not import.
+"""Contracts between layers: protocols of data, models and tasks whose classes may not be imported.
 
 Each contract is a :class:`typing.Protocol`: a class fulfils it by having the members, without naming it. What fulfils
 none still works, and is asked for nothing.
@@ -51,7 +51,7 @@ class SceneData(Protocol):
 
     @property
     def identities(self) -> tuple[str, ...]:
-        """Which scenes each group trains on, in words that differ between data sets; empty where it is not known."""
+        """Names of the scenes of each group, different between data sets; empty where they are not known."""
 
 
 class UnknownData:

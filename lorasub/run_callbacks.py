@@ -1,4 +1,4 @@
-"""Which callbacks every run has: tasks ask here, and the package says which they are.
+"""Registers the callbacks of every run: the package sets them, tasks ask for them.
 
 Tasks stand below callbacks and may not import them. So ``import lorasub`` leaves a function here that makes them, and
 :meth:`lorasub.SceneTask.configure_callbacks` calls it: a fit from Python then leaves the same files as one from the

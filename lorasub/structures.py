@@ -354,6 +354,11 @@ class Predictions:
         depth_conf: ``[B, S, H, W]`` confidence, at least 1.
         world_points: ``[B, S, H, W, 3]`` in the first camera's frame.
         world_points_conf: ``[B, S, H, W]`` confidence, at least 1.
+
+    Example:
+        >>> found = Predictions(depth=torch.ones(1, 2, 28, 28))
+        >>> found.pose_encoding is None  # no camera head: metrics of poses are skipped
+        True
     """
 
     pose_encodings: tuple[Tensor, ...] = ()

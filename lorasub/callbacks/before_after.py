@@ -1,4 +1,4 @@
-"""Did the fit make the model better? Validation before the first step, set against validation at the end."""
+"""Compares validation before the first step with validation at the end of a fit."""
 
 from __future__ import annotations
 

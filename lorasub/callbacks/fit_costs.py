@@ -1,4 +1,4 @@
-"""What a fit costs: trained parameters, seconds a step, memory."""
+"""Measures the costs of a fit: trained parameters, seconds a step, memory."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where a run keeps its files."""
+"""Finds the folder of a run."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How far does the adapter that was just fitted overlap with known subspaces?"""
+"""Compares the adapter that was just fitted with known subspaces."""
 
 from __future__ import annotations
 
@@ -205,7 +205,7 @@ def _one(adapters: AdapterSet) -> _Fitted:
 
 @dataclass(frozen=True, slots=True)
 class FitOverlap:
-    """What one may claim of the overlaps after a fit.
+    """Overlaps after a fit with their nulls, and the references that are not independent of it.
 
     Attributes:
         matrix: the overlaps, with Haar-random subspaces as the floor.
@@ -293,7 +293,7 @@ class FitOverlap:
 
 
 def usage_table(rows: Sequence[ColumnUsage]) -> str:
-    """Which columns of its basis a projected fit uses: one line for each origin and side."""
+    """Returns the use of a projected fit's columns as text: one line for each origin and side."""
     cells = [
         {
             "columns of": row.origin,

@@ -1,4 +1,4 @@
-"""What the verbs outside of Lightning's command line share: parsers, progress bars, printed results."""
+"""Parsers, progress bars and printed results of the verbs outside of Lightning's command line."""
 
 from __future__ import annotations
 

@@ -113,7 +113,7 @@ def _parser() -> ArgumentParser:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Evidence:
-    """What is known about one preset's sets.
+    """Evidence about one preset's sets.
 
     Attributes:
         preset: the preset.
@@ -150,7 +150,7 @@ class _Evidence:
 
 
 def _variation(parsed: Namespace, preset: Preset) -> dict[str, Any]:
-    """How much each attribute varies; a contact sheet on the way."""
+    """Measures the variation of each attribute; writes a contact sheet on the way."""
     sampler = _data(parsed, preset).train_sampler
     size = (parsed.image_size // 2, parsed.image_size // 2)
     found = audit(dataclasses.replace(sampler, num_views=2), num_scenes=parsed.num_scenes, image_size=size)
@@ -211,7 +211,7 @@ def _verdicts(parsed: Namespace, evidence: Iterable[_Evidence], backbone: Backbo
 
 
 def _shortfall(scores: NoLookScores, usual: NoLookScores, name: str) -> str:
-    """Why a model that does not look is not :data:`WANTED` times worse than the backbone."""
+    """Reasons for which a model that does not look is not :data:`WANTED` times worse than the backbone."""
     assert scores.backbone is not None
     assert usual.backbone is not None
     assert usual.ratio is not None

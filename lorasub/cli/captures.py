@@ -109,7 +109,7 @@ def draw(report: CaptureReport, folder: Path) -> list[Path]:
 
 
 def _agreements(seen: Observations, interpretation: Interpretation, *, by_depth: bool) -> list[Agreement]:
-    """How some pairs of views agree: by depth that is moved between them, or by matched points."""
+    """Agreements of some pairs of views: by depth that is moved between them, or by matched points."""
     cameras = cameras_of(seen.views, seen.frames, seen.poses, interpretation)
     words = "" if interpretation is AS_READ else f"\nif {interpretation.words}"
     pairs: DepthPairs | MatchedPairs = seen.pairs

@@ -45,7 +45,7 @@ class Job:
 
     @property
     def folder(self) -> str:
-        """Where it goes, below the data set's folder."""
+        """Its folder below the data set's."""
         return f"{self.split}/{self.index:06d}"
 
 

@@ -104,7 +104,7 @@ class GradientTable:
         return lines
 
     def _needed(self, halves: float) -> str:
-        """How many scenes would do (Spearman-Brown prophecy formula), for the end of a sentence."""
+        """Number of scenes that would do (Spearman-Brown prophecy formula), for the end of a sentence."""
         if halves < 0.01:
             return "; they share nothing that more scenes would bring out"
         factor = RELIABLE * (1.0 - halves) / (halves * (1.0 - RELIABLE))

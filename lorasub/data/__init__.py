@@ -1,4 +1,4 @@
-"""Where batches come from: LightningDataModules for synthetic and real scenes, and the loader pieces they share."""
+"""LightningDataModules for synthetic and real scenes, and the loader pieces they share."""
 
 from lorasub.data.base import SceneDataModule
 from lorasub.data.curriculum import Stage

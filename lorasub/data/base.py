@@ -42,7 +42,7 @@ class SceneDataModule(pl.LightningDataModule):
 
     @property
     def identity(self) -> str:
-        """Which scenes it trains on, in words that differ between data sets; empty where it is not known.
+        """Name of the scenes it trains on, different between data sets; empty where it is not known.
 
         Adapters start from random numbers that depend on it, so that adapters of different data never share a start.
         How scenes are loaded (workers, batch size) is not part of it.
@@ -80,7 +80,7 @@ class ScenesOfMembers(SceneDataModule):
         return f"{type(self).__name__}({'; '.join(own)})" if all(own) else ""
 
     def member_identities(self) -> list[str]:
-        """Which scenes each member trains on."""
+        """Names of the scenes of each member."""
         return [described(member).identities[0] for member in self.members]
 
     def prepare_data(self) -> None:
@@ -121,7 +121,7 @@ class ScenesOfMembers(SceneDataModule):
         )
 
     def on_before_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
-        """Does what the members do."""
+        """Sets up every member."""
         return self.for_each_member(
             batch, dataloader_idx, lambda member, part, index: member.on_before_batch_transfer(part, index)
         )

@@ -1,4 +1,4 @@
-"""What view sampling knows about the frames of a capture: little pictures of their geometry, made once."""
+"""Small depth maps and poses of a capture's frames, made once, from which views are chosen."""
 
 from __future__ import annotations
 
@@ -135,7 +135,7 @@ def _camera(sketch: _Sketch, frame: Frame, other_pose: Array) -> Array:
 def _inside(
     points: Array, camera: Array, size: tuple[int, ...]
 ) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.int64], npt.NDArray[np.int64], Array]:
-    """Which points fall into an image of ``size``; their column, row and depth."""
+    """Mask of the points that fall into an image of ``size``; their column, row and depth."""
     projected = points @ camera[:, :3].T + camera[:, 3]
     depth = projected[:, 2]
     front = depth > 0

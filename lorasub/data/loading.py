@@ -204,6 +204,6 @@ def _evaluation_sampler(dataset: Dataset[Any], trainer: pl.Trainer | None) -> Di
 
 
 def trained_batches(trainer: pl.Trainer) -> int:
-    """How many batches each process has been trained on, restarts included."""
+    """Number of batches that each process has been trained on, restarts included."""
     # "processed", not "completed": a checkpoint saved when a batch ends already holds that batch's update
     return int(trainer.fit_loop.epoch_loop.batch_progress.total.processed)  # type: ignore[attr-defined]

@@ -21,7 +21,7 @@ from lorasub.structures import SceneBatch
 
 @dataclass(frozen=True, slots=True)
 class MixedBatch:
-    """What parts contribute to one batch, as they load it, before they make scenes of it.
+    """Loaded parts of one batch, before scenes are made of them.
 
     Attributes:
         batches: name of the part -> its scenes, in the order of the parts.
@@ -51,6 +51,11 @@ class MixedScenes(ScenesOfMembers):
 
     Raises:
         ConfigError: fewer than two parts, names that are none of them, or weights that are not positive.
+
+    Example:
+        >>> parts = {"glass": SyntheticScenes("transparent"), "rooms": SyntheticScenes("indoor")}
+        >>> MixedScenes(parts, weights={"glass": 3.0, "rooms": 1.0}, batch_size=8).batch_shape
+        BatchShape(scenes=8, views=4, height=112, width=112)
     """
 
     def __init__(
@@ -177,7 +182,7 @@ class _MixedItems(Dataset[tuple[str, Any]]):
         return name, self._datasets[name][own]
 
     def keys(self, epoch: int) -> list[tuple[str, Any]]:
-        """What one epoch consists of, part after part."""
+        """Batches of one epoch, part after part."""
         return [(name, key) for name, count in self._counts.items() for key in self._successive(name, epoch, count)]
 
     def _successive(self, name: str, epoch: int, count: int) -> list[Any]:

@@ -27,6 +27,11 @@ class SceneBank(ScenesOfMembers):
 
     Raises:
         ConfigError: there are none.
+
+    Example:
+        >>> bank = SceneBank([SyntheticScenes("geometry", partition=p, batch_size=2) for p in range(3)])
+        >>> bank.scene_groups, bank.batch_shape.scenes
+        (3, 6)
     """
 
     def __init__(self, members: list[pl.LightningDataModule]) -> None:
@@ -36,7 +41,7 @@ class SceneBank(ScenesOfMembers):
 
     @property
     def scene_groups(self) -> int:
-        """How many equal groups of scenes a training batch has, which is how many adapters it trains."""
+        """Number of equal groups of scenes in a training batch: one for each adapter."""
         return len(self.members)
 
     @property

@@ -85,6 +85,13 @@ class SyntheticScenes(SceneDataModule):
 
     Raises:
         ConfigError: an unknown attribute or design, or a number out of range.
+
+    Example:
+        >>> data = SyntheticScenes("geometry", partition=1, num_scenes=8, image_size=56)
+        >>> data.batch_shape
+        BatchShape(scenes=4, views=4, height=56, width=56)
+        >>> data.train_sampler.sample([0]).scene_ids
+        ('geometry/p1/000000',)
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""Which frames of a capture make up one scene of a batch."""
+"""Chooses the frames of a capture that make up one scene of a batch."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from lorasub.geometry import camera_centers
 
 
 class ViewSampling(ABC):
-    """How the views of a scene are chosen around its first one, the reference."""
+    """Base of the rules that choose the views of a scene around its first one, the reference."""
 
     @abstractmethod
     def rank(self, candidates: Candidates, reference: int, rng: np.random.Generator) -> Iterator[int]:

@@ -1,4 +1,4 @@
-"""Does confidence tell where the errors are? Sparsification curves, and error against confidence."""
+"""Figures of calibration: sparsification curves, and error against confidence."""
 
 from __future__ import annotations
 

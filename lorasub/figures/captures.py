@@ -1,4 +1,4 @@
-"""What a capture looks like, and whether its views agree: the picture beside the verdict of ``lorasub data check``."""
+"""Draws a capture and the agreement of its views: the picture beside the verdict of ``lorasub data check``."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class ShownView:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Agreement:
-    """What another view says about a view.
+    """Agreement of one view with another.
 
     Attributes:
         title: which views, under which reading.

@@ -63,7 +63,7 @@ def overlap_heatmap(matrix: OverlapMatrix, *, measure: str = "phi") -> Figure:
 
 
 def explained_heatmap(rows: Sequence[HeldOutExplained], *, layers: str = "all") -> Figure:
-    """How much of each attribute's adapters (columns) lies in subspaces mined from others' (rows).
+    """Draws the share of each attribute's adapters (columns) in subspaces mined from others' (rows).
 
     Every cell has the share and, below it in brackets, what chance gives.
 

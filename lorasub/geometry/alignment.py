@@ -22,6 +22,11 @@ class Similarity:
         scale: ``[]`` positive.
         rotation: ``[3, 3]``.
         translation: ``[3]``.
+
+    Example:
+        >>> double = Similarity(scale=torch.tensor(2.0), rotation=torch.eye(3), translation=torch.ones(3))
+        >>> double.apply(torch.tensor([[0.0, 1.0, 2.0]]))
+        tensor([[1., 3., 5.]])
     """
 
     scale: Tensor
@@ -54,6 +59,12 @@ def umeyama(source: Tensor, target: Tensor, weights: Tensor | None = None, *, wi
     Raises:
         NumericalError: the points do not determine a similarity: fewer than 3 have weight, they lie on a line or in one
             spot, or they are not finite.
+
+    Example:
+        >>> source = torch.tensor([[0.0, 0, 0], [1, 0, 0], [0, 1, 0], [0, 0, 1]])
+        >>> found = umeyama(source, 2 * source + torch.tensor([0.0, 0, 3]))
+        >>> round(found.scale.item(), 6), found.translation.round(decimals=6).tolist()
+        (2.0, [0.0, 0.0, 3.0])
     """
     if weights is None:
         weights = source.new_ones(source.shape[0])

@@ -34,6 +34,13 @@ def normalize_scene(batch: SceneBatch) -> SceneBatch:
 
     Returns:
         The normalised batch; images and intrinsics are the same tensors.
+
+    Example:
+        >>> cameras = {"intrinsics": torch.eye(3), "cam_from_world": torch.eye(4)[None]}
+        >>> far = SceneBatch.from_views(torch.rand(1, 3, 28, 28), depth=torch.full((1, 28, 28), 40.0), **cameras)
+        >>> near = normalize_scene(far)
+        >>> bool(near.depth.max() < 1), torch.allclose(near.depth * near.scale, far.depth)
+        (True, True)
     """
     batch = _without_unusable_values(batch)
     first = batch.cam_from_world[:, 0]

@@ -30,6 +30,12 @@ def encode_pose(cam_from_world: Tensor, intrinsics: Tensor, image_size: tuple[in
 
     Returns:
         ``[..., 9]``: t, quaternion xyzw with w >= 0, then 2 atan(H / 2 fy) and 2 atan(W / 2 fx) in radians.
+
+    Example:
+        >>> pose, camera = torch.eye(4)[:3], torch.tensor([[50.0, 0, 32], [0, 50.0, 24], [0, 0, 1]])
+        >>> encoding = encode_pose(pose, camera, (48, 64))
+        >>> encoding.shape, encoding[3:7]  # no rotation: the last number of the quaternion is 1
+        (torch.Size([9]), tensor([0., 0., 0., 1.]))
     """
     height, width = image_size
     fov_y = 2 * torch.atan(height / 2 / intrinsics[..., 1, 1])
@@ -50,6 +56,11 @@ def decode_pose(encoding: Tensor, image_size: tuple[int, int]) -> tuple[Tensor, 
     Returns:
         ``cam_from_world`` ``[..., 3, 4]`` and ``intrinsics`` ``[..., 3, 3]`` in pixels, with the principal point at
         (W / 2, H / 2).
+
+    Example:
+        >>> pose, camera = decode_pose(torch.tensor([1.0, 0, 0, 0, 0, 0, 1, 1.57079633, 1.57079633]), (48, 64))
+        >>> pose[:, 3], camera[0, 0], camera[1, 1]  # fields of view of 90 degrees: half the width, half the height
+        (tensor([1., 0., 0.]), tensor(32.), tensor(24.))
     """
     height, width = image_size
     cam_from_world = torch.cat([quaternion_to_matrix(encoding[..., 3:7]), encoding[..., :3, None]], dim=-1)

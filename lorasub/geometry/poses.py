@@ -103,7 +103,7 @@ def camera_to_world(points: Tensor, cam_from_world: Tensor) -> Tensor:
 
 
 def camera_centers(cam_from_world: Tensor) -> Tensor:
-    """Where the cameras stand in the world.
+    """Returns the centres of the cameras in the world.
 
     Args:
         cam_from_world: ``[..., 3, 4]``.

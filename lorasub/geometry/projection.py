@@ -16,7 +16,7 @@ from lorasub.geometry.precision import full_precision
 def pixel_centers(
     height: int, width: int, *, device: torch.device | None = None, dtype: torch.dtype | None = None
 ) -> Tensor:
-    """Where the pixels of an image are sampled.
+    """Returns the places at which the pixels of an image are sampled.
 
     Returns:
         ``[H, W, 2]``, (x, y) = (j + 0.5, i + 0.5).

@@ -39,7 +39,7 @@ class MatchingLoss:
 
 @torch.no_grad()
 def patch_matches(batch: SceneBatch, patch_size: int, *, tolerance: float = 0.05) -> Tensor:
-    """Which patch of each other view shows what the middle of a patch shows, from known depth and poses.
+    """Finds the patch of each other view that shows the middle of a patch, from known depth and poses.
 
     The world point at the pixel just below and right of the patch's middle is projected into the other view. It is
     seen there if it falls onto a pixel whose depth is known and agrees with the point's; otherwise something stands in

@@ -67,7 +67,7 @@ def regression_loss(
 
 @full_precision
 def gradient_loss(prediction: Tensor, target: Tensor, valid: Tensor, *, scales: int = 4) -> Tensor:
-    """How differently prediction and target change from pixel to pixel, at several scales.
+    """Compares the gradients of prediction and target from pixel to pixel, at several scales.
 
     At scale k every 2^k-th pixel is taken; the absolute differences of the error between horizontal and vertical
     neighbours, both valid, are summed and divided by the number of valid values, as in the released VGGT, but per scene

@@ -21,6 +21,11 @@ class LossTerms:
     Attributes:
         total: ``[B]``, to be minimised; its mean over scenes is the batch's loss.
         parts: name -> ``[B]``, for the log. Not weighted, and not detached.
+
+    Example:
+        >>> terms = LossTerms(torch.tensor([1.5, 0.5]), {"depth": torch.tensor([1.5, 0.5])})
+        >>> terms.total.mean()
+        tensor(1.)
     """
 
     total: Tensor
@@ -46,6 +51,13 @@ class VGGTLoss(nn.Module):
     Parts by name: ``camera``, ``camera_translation``, ``camera_rotation``, ``camera_focal``; ``depth_confidence``,
     ``depth_error``, ``depth_gradient``; ``points_confidence``, ``points_error``, ``points_gradient``. The ``_error``
     parts are the ones that tell whether training helps; the objective itself goes negative as confidence grows.
+
+    Example:
+        >>> loss = VGGTLoss(points_weight=0.0)  # cameras and depth
+        >>> batch = SceneBatch.from_views(torch.rand(2, 3, 28, 28), depth=torch.ones(2, 28, 28))
+        >>> terms = loss(Predictions(depth=batch.depth + 0.5, depth_conf=torch.ones_like(batch.depth)), batch)
+        >>> round(terms.parts["depth_error"].item(), 4)
+        0.5
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""What lorasub's metrics share: named weighted means that add up over batches and processes, scene by scene."""
+"""Base class of metrics: named weighted means that add up over batches and processes, scene by scene."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from lorasub.structures import Predictions, SceneBatch
 
 @dataclass(slots=True)
 class SceneScores:
-    """What one metric found in one scene.
+    """Values of one metric in one scene.
 
     Attributes:
         sums: name -> sum of values times weights.
@@ -102,7 +102,7 @@ class SceneMetric(torchmetrics.Metric, ABC):
             notes.append(reason)
 
     def last_scenes(self) -> dict[int, SceneScores]:
-        """What the last update found, by the scene's index in its batch; scenes it said nothing about are absent."""
+        """Values of the last update by the scene's index in its batch; scenes without any are absent."""
         return self._scenes if self._scenes_of_update == self.update_count else {}
 
     def compute(self) -> dict[str, Tensor]:

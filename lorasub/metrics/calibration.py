@@ -1,4 +1,4 @@
-"""Whether predicted confidence tells where depth is wrong, as a torchmetrics class."""
+"""Calibration of predicted confidence as a torchmetrics class."""
 
 from __future__ import annotations
 

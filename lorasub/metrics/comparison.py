@@ -81,6 +81,17 @@ def compare_results(
 
     Raises:
         ConfigError: precision, protocols or frames differ (saying which), or nothing is common to both.
+
+    Example:
+        >>> def measured(*values):
+        ...     scenes = [
+        ...         SceneResult(scene=str(i), frames=("0",), values={"abs_rel": value}, weights={"abs_rel": 1.0})
+        ...         for i, value in enumerate(values)
+        ...     ]
+        ...     return Results(sets={"test": SetResult(protocols={"abs_rel": "depth"}, scenes=tuple(scenes))})
+        >>> (found,) = compare_results(measured(0.3, 0.4, 0.5, 0.6), measured(0.2, 0.28, 0.41, 0.5), resamples=999)
+        >>> round(found.difference, 4), found.clear
+        (-0.1025, True)
     """
     if not 0 < confidence < 1 or resamples < 100:
         raise ConfigError(f"confidence must be in (0, 1) and resamples at least 100, not {confidence} and {resamples}")
@@ -115,7 +126,7 @@ def compare_results(
 
 
 def unlike(first: Results, second: Results) -> list[str]:
-    """Why two evaluations do not compare, in words; empty if they do."""
+    """Returns the reasons, in words, for which two evaluations do not compare; none if they do."""
     reasons = []
     precisions = [results.model.get("precision") for results in (first, second)]
     if None not in precisions and precisions[0] != precisions[1]:

@@ -42,6 +42,13 @@ class DepthAccuracy(SceneMetric):
 
     Results: ``abs_rel``, ``sq_rel``, ``delta1``, ``mae``, ``rmse``, ``log_rmse``, and ``delta@r``; with a region its
     name stands before each, as in ``objects_abs_rel``.
+
+    Example:
+        >>> metric = DepthAccuracy("none")
+        >>> batch = SceneBatch.from_views(torch.rand(2, 3, 28, 28), depth=torch.full((2, 28, 28), 2.0))
+        >>> metric.update(Predictions(depth=batch.depth * 1.1), batch)
+        >>> round(metric.compute()["abs_rel"].item(), 4)
+        0.1
     """
 
     def __init__(

@@ -21,7 +21,7 @@ OVERALL = "overall"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SceneResult:
-    """What was measured in one scene.
+    """Results of one scene.
 
     Attributes:
         scene: its name.
@@ -40,7 +40,7 @@ class SceneResult:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SetResult:
-    """What was measured on one test set.
+    """Results of one test set.
 
     Attributes:
         protocols: result -> how exactly it was measured; results compare only where these are equal.

@@ -1,4 +1,4 @@
-"""How much does each attribute vary? Measured, so that "only geometry varies" is a number.
+"""Measures the variation of each attribute, so that "only geometry varies" is a number.
 
 The four parts of a description are drawn independently, so one can be exchanged between two scenes while everything
 else stays. The change that this makes, in the layer that the attribute alone is responsible for, is its variation:

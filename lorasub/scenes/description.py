@@ -68,7 +68,7 @@ class Pattern(enum.IntEnum):
 
 
 class LightKind(enum.IntEnum):
-    """How a light shines. A light with a radius casts soft shadows."""
+    """Kinds of light. A light with a radius casts soft shadows."""
 
     NONE = 0
     POINT = 1
@@ -122,7 +122,7 @@ class Geometry(Part):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Materials(Part):
-    """What surfaces look like.
+    """Materials of the surfaces.
 
     Attributes:
         pattern: ``[B, M]`` int, a :class:`Pattern`.
@@ -149,7 +149,7 @@ class Materials(Part):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Lights(Part):
-    """What lights the scene.
+    """Lights and sky of the scene.
 
     Attributes:
         kind: ``[B, L]`` int, a :class:`LightKind`.
@@ -172,7 +172,7 @@ class Lights(Part):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cameras(Part):
-    """Where the scene is looked at from.
+    """Cameras of the views.
 
     Attributes:
         cam_from_world: ``[B, S, 3, 4]`` OpenCV extrinsics.

@@ -123,6 +123,6 @@ def _rotation(yaw: Array, tilt: Array, axis: Array) -> Array:
 
 
 def _half_height(half: Array, rotation: Array) -> Array:
-    """How deep the cylinder x^2 + y^2 <= 1, |z| <= 1 reaches below its middle after scaling and turning."""
+    """Half height of the cylinder x^2 + y^2 <= 1, |z| <= 1 after scaling and turning."""
     row = rotation[..., 2, :] * half
     return np.hypot(row[..., 0], row[..., 1]) + np.abs(row[..., 2])

@@ -1,4 +1,4 @@
-"""What a sampler's scenes need beside their descriptions, and what becomes of the two."""
+"""Makes batches of rendered scenes, and the atlas of pictures that their surfaces show."""
 
 from __future__ import annotations
 

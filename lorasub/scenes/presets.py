@@ -1,4 +1,4 @@
-"""Which attribute varies, how far, and how scenes are keyed: the experiment's designs.
+"""The experiment's designs: the attribute that varies, its range, and the keys of scenes.
 
 An attribute's data set varies in one of four designs:
 
@@ -66,7 +66,7 @@ _WIDE, _NARROW, _OWNED, _MODERATE = Spread(1.0, 1.0), Spread(0.005, 0.0), Spread
 
 @dataclass(frozen=True, kw_only=True)
 class Spreads:
-    """How much of the ranges is open to an attribute, by the part it plays.
+    """Shares of the ranges that are open to an attribute, by the part it plays.
 
     Attributes:
         wide: the chosen attribute of designs ``within``, ``shift`` and ``narrow``, and the pool of ``within``.
@@ -83,7 +83,7 @@ class Spreads:
 
 @dataclass(frozen=True, slots=True)
 class _Role:
-    """What an attribute is drawn from.
+    """Source of an attribute's draws.
 
     Attributes:
         template: key of the template's stream.
@@ -193,7 +193,7 @@ class SceneSampler:
         return Draws(role.template, [(*role.scenes, number) for number in numbers], role.spread, counts[attribute])
 
     def _role(self, attribute: Attribute) -> _Role:
-        """What one attribute is drawn from."""
+        """The source of one attribute's draws."""
         chosen, stream = attribute == self.attribute, self.stream
         own: Key = (self.seed, attribute, self._keyed_as, self.attribute, self.partition)
         if self.attribute not in ATTRIBUTES:

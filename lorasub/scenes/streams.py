@@ -19,7 +19,7 @@ BoolArray = npt.NDArray[np.bool_]
 
 @dataclass(frozen=True, slots=True)
 class Spread:
-    """How far draws may stray: the share of each range that is open to them, around a template's place in it.
+    """Share of each range that is open to draws, around a template's place in it.
 
     Args:
         continuous: share of a numeric range, in [0, 1]: 1 is the whole range, 0 always gives the template's value.

@@ -1,4 +1,4 @@
-"""How scenes, losses and gradients belong to the adapters of a task: all to one, or group by group to those of a bank.
+"""Assigns scenes, losses and gradients to adapters: all to one, or group by group to those of a bank.
 
 A task asks its groups and never what kind they are.
 """
@@ -42,7 +42,7 @@ class OneGroup:
 
     @property
     def starts(self) -> list[dict[str, str]]:
-        """What the adapters of each group started from, see :attr:`lorasub.adapters.AdapterSet.starts`."""
+        """Hashes of the adapters' starts, group by group, see :attr:`lorasub.adapters.AdapterSet.starts`."""
         return [self.adapters.starts]
 
     def set_starts(self, starts: Sequence[Mapping[str, str]]) -> None:

@@ -43,7 +43,7 @@ OptimizerFactory = Callable[[Iterable[nn.Parameter]], Optimizer]
 
 
 class SceneOutput(NamedTuple):
-    """What validation, test and prediction steps hand to callbacks."""
+    """Return value of validation, test and prediction steps, for callbacks."""
 
     batch: SceneBatch
     predictions: Predictions
@@ -94,7 +94,7 @@ class SceneTask(LightningModule):
 
     @property
     def groups(self) -> OneGroup:
-        """How scenes belong to the adapters: all to one, or in groups to those of a bank."""
+        """Assignment of scenes to adapters: all to one, or in groups to those of a bank."""
         return adapter_groups(self.adapters)
 
     def configure_loss(self) -> nn.Module | None:

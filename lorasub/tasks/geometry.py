@@ -27,6 +27,11 @@ class GeometryTask(SceneTask):
         optimizer: called with the trainable parameters.
         warmup: share of all steps in which the learning rate rises; a cosine follows.
         protocols: what validation and test measure: ids of :data:`lorasub.metrics.PROTOCOLS`, and metrics of your own.
+
+    Example:
+        >>> task = GeometryTask(backbone=ls.VGGT(tiny), adapter=ls.LoRA(r=4), protocols=["default", "evo_sim3"])
+        >>> task.adapters.table().trainable < 0.5 * sum(p.numel() for p in task.backbone.parameters())
+        True
     """
 
     def __init__(

@@ -18,7 +18,7 @@ GradientVisitor = LayerVisitor
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GradientPass:
-    """What a pass over some batches has seen.
+    """Losses and scenes of a pass over some batches.
 
     Attributes:
         batches: how many there were.
@@ -66,6 +66,14 @@ def visit_gradients(
     Raises:
         ConfigError: a target matches nothing, or no layer in what it names; or there is no batch.
         NumericalError: the visitor refuses a gradient.
+
+    Example:
+        >>> task = ls.GeometryTask(backbone=ls.VGGT(tiny))
+        >>> batch = SceneBatch.from_views(torch.rand(2, 3, 28, 28), depth=1 + torch.rand(2, 28, 28))
+        >>> norms = {}
+        >>> _ = visit_gradients(task, [batch], lambda layer, gradient: norms.update({layer: gradient.norm()}))
+        >>> len(norms), min(norms.values()) > 0
+        (32, tensor(True))
     """
     scenes, total = 0, 0.0
 

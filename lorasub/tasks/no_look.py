@@ -56,7 +56,7 @@ class NoLookScores:
 
     @property
     def ratio(self) -> float | None:
-        """How many times worse than the backbone the better model is that does not look."""
+        """Error of the better model that does not look, divided by the backbone's."""
         return None if self.backbone is None else self.best / self.backbone.abs_rel
 
     @property

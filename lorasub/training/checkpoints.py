@@ -22,7 +22,7 @@ CHECKPOINTS, LAST, SETTINGS = "checkpoints", "last.ckpt", "config.yaml"
 
 @dataclass(frozen=True, slots=True)
 class CheckpointInfo:
-    """What a checkpoint says of itself.
+    """Facts of a checkpoint that are read without loading its weights.
 
     Attributes:
         path: the file.

@@ -1,4 +1,4 @@
-"""What a set of synthetic scenes gives away to models that do not look, before an adapter is fitted to it."""
+"""Scores models that do not look at the images on synthetic scenes, before an adapter is fitted."""
 
 from __future__ import annotations
 

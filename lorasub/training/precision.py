@@ -29,7 +29,7 @@ SHORT = {"16": "16-mixed", "bf16": "bf16-mixed", "32": "32-true", "64": "64-true
 
 @dataclass
 class ComputeSettings:
-    """What is set beside ``trainer.precision``, which is chosen after the device while it is null.
+    """Settings of arithmetic beside ``trainer.precision``, which is chosen after the device while it is null.
 
     Args:
         matmul: precision of float32 products, see ``torch.set_float32_matmul_precision``; convolutions use
@@ -48,7 +48,7 @@ class ComputeSettings:
 
 @dataclass(frozen=True, slots=True)
 class Arithmetic:
-    """How a run computes, and why.
+    """Precision of a run, and the reason for it.
 
     Attributes:
         precision: one of Lightning's names, such as ``bf16-mixed``.

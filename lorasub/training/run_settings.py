@@ -1,4 +1,4 @@
-"""Where a run's files go: ``<folder>/<name>/<version>/``, never into a folder that holds something already."""
+"""Chooses the folder of a run, ``<folder>/<name>/<version>/``; one that holds something already is never taken."""
 
 from __future__ import annotations
 

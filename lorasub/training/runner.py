@@ -193,7 +193,7 @@ class Run:
             raise ArtefactError(f"{self.checkpoint.path}: {error}") from error
 
     def _how_to_go_on(self, stop: BaseException) -> str:
-        """What an interrupted run has left, and the command that resumes it."""
+        """The command that resumes an interrupted run, or a line that says that nothing was kept."""
         said = str(stop) if isinstance(stop, RunInterruptedError) else "interrupted"
         if self.folder is None:
             return said
@@ -205,7 +205,7 @@ class Run:
         return f"{said}; run: {self.folder.path}\ngo on with: {command}"
 
     def _outcome(self) -> list[str]:
-        """What could be done next, and last where everything is."""
+        """Lines for the end of a run: a command to go on with, and the run's folder."""
         assert self.folder is not None
         path = self.folder.path
         following = {

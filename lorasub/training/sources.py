@@ -1,4 +1,4 @@
-"""Where settings come from: the command line, config files, and the run whose checkpoint is named."""
+"""Reads settings from the command line, from config files, and from the run whose checkpoint is named."""
 
 from __future__ import annotations
 
@@ -101,7 +101,7 @@ def _defaults(verb: Verb) -> dict[str, Any]:
 
 
 def _settings_of_run(verb: Verb, checkpoint: CheckpointInfo, *, with_config: bool, with_data: bool) -> dict[str, Any]:
-    """What a checkpoint and its run say, for what the command line leaves open."""
+    """The settings of a checkpoint and its run, for what the command line leaves open."""
     run = run_of(checkpoint.path)
     whole = read_yaml(run / SETTINGS) if run is not None and not with_config else {}
     taken = set(whole) if verb == "fit" else set() if with_data else {"data"}

@@ -66,6 +66,10 @@ def find_captures(
     Raises:
         ConfigError: no such format.
         DataError: the folder is missing, no reader recognises anything in it, or a capture cannot be read.
+
+    Example:
+        >>> for capture in find_captures("my_captures"):  # doctest: +SKIP
+        ...     print(capture.name, capture.format, len(capture.frames))
     """
     folder = Path(root).expanduser()
     if not folder.is_dir():

@@ -1,4 +1,4 @@
-"""Does confidence know where the errors are? Sparsification and the area under its error (Ilg et al., ECCV 2018)."""
+"""Calibration of confidence: sparsification and the area under its error (Ilg et al., ECCV 2018)."""
 
 from __future__ import annotations
 

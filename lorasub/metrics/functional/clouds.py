@@ -1,4 +1,4 @@
-"""How far two point clouds agree: accuracy, completeness, normal consistency and F-score, and rigid ICP.
+"""Compares two point clouds: accuracy, completeness, normal consistency, F-score, and rigid ICP.
 
 Nearest neighbours come from scipy's k-d tree: eight views of 518 x 392 pixels are 1.6 million points a side, which a
 tree answers in seconds on a laptop, while all distances (2.6e12 of them, once for each step of ICP) would need a GPU.
@@ -28,7 +28,7 @@ ICP_TOLERANCE = 1e-6
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CloudErrors:
-    """How a predicted cloud and a true one agree; lengths in their common unit.
+    """Agreement of a predicted cloud and a true one; lengths in their common unit.
 
     Attributes:
         accuracy: mean distance from a predicted point to its nearest true one.

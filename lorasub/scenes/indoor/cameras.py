@@ -194,7 +194,7 @@ def _fall_back(
     target: Array,
     noise: Array,
 ) -> tuple[Array, Array]:
-    """Where no path was found: small moves in the free square, looking along the longer way through the room."""
+    """Replaces paths that were not found: small moves in the free square, along the longer way through the room."""
     height = draws.uniform(ranges.camera_height)
     yaw = draws.uniform((-0.6, 0.6))
     reach = FREE - ranges.clearance

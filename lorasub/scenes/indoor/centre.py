@@ -88,7 +88,7 @@ def draw_centre(
 
 
 def _floor(half: Array, depths: Array, end: BoolArray, aside: Array) -> _Floor:
-    """What the walls leave: the free square at one end of the longer side, and the rest."""
+    """The floor that the walls leave: the free square at one end of the longer side, and the rest."""
     low = np.stack([-half[:, 0] + depths[:, 3], -half[:, 1] + depths[:, 0]], -1) + 0.03
     high = np.stack([half[:, 0] - depths[:, 1], half[:, 1] - depths[:, 2]], -1) - 0.03
     longer, rows = np.argmax(high - low, axis=-1), np.arange(len(half))

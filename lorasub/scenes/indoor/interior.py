@@ -1,4 +1,4 @@
-"""What a room holds: large pieces, the level places on them, small things; and where there is room for a camera."""
+"""Contents of a room as arrays: large pieces, the level places on them, and the room for a camera."""
 
 from __future__ import annotations
 

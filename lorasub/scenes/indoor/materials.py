@@ -126,7 +126,7 @@ def _roles(interior: Interior) -> IntArray:
 
 
 def _radiance(role: IntArray, outside: Array) -> Array:
-    """How bright a glowing surface is, ``[B, M, 3, 1]`` for its three colours: sky, what is before it, and between."""
+    """Radiance of glowing surfaces, ``[B, M, 3, 1]`` for three colours: sky, what is before it, and between."""
     shares = np.array([1.0, 0.35, 0.6])
     pane = (role == int(Role.PANE))[..., None]
     bright: Array = np.where(pane, outside * shares, 3.0 * shares)[..., None]

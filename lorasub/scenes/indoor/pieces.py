@@ -1,4 +1,4 @@
-"""How furniture and small things are described: solids whose sizes follow the piece's own.
+"""Descriptions of furniture and small things: solids whose sizes follow the piece's own.
 
 A coordinate is written as a complex number: its real part counts half extents of the piece, its imaginary part metres.
 ``1 - 0.03 * M`` is three centimetres inside of the right, front or upper side. So a board stays two centimetres thick
@@ -16,7 +16,7 @@ from lorasub.scenes.description import Primitive
 
 
 class Role(enum.IntEnum):
-    """What a surface is made of, which decides how its material is drawn."""
+    """Substance of a surface, which decides how its material is drawn."""
 
     WOOD = 0
     CLOTH = 1

@@ -17,7 +17,7 @@ PATHS = 16
 
 @dataclass(frozen=True, slots=True)
 class Starts:
-    """Where P proposed paths begin, and what they look at: ``[B, P, 3]`` both."""
+    """First places and targets of P proposed paths, ``[B, P, 3]`` both."""
 
     position: Array
     target: Array
@@ -145,7 +145,7 @@ def clearance(interior: Interior, points: Array) -> Array:
 
 
 def seen_from(interior: Interior, position: Array, target: Array, fov: Array) -> tuple[Array, Array, Array]:
-    """What rays through a few places of the image say about a view, ``[B, P]`` each.
+    """Statistics of a view from rays through a few places of the image, ``[B, P]`` each.
 
     They meet walls and the boxes around large pieces: the median depth, the share of the view that pieces fill, and the
     second largest depth over the second smallest.

@@ -18,7 +18,7 @@ _EDGE_SAMPLES = ((-0.3, -0.15), (0.3, 0.15))
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Layers:
-    """What the renderer knows of B scenes, S views, H x W pixels.
+    """Rendered layers of B scenes, S views, H x W pixels.
 
     All but the colour is that of the pixel's centre.
 

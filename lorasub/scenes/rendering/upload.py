@@ -190,6 +190,6 @@ def _numbers(which: Tensor) -> Tensor:
 
 
 def _used(present: Tensor) -> int:
-    """How many places ``present [B, K]`` uses in any scene; at least one, so that no array is empty."""
+    """Largest number of used places of ``present [B, K]`` in a scene; at least one, so that no array is empty."""
     places = present.any(0).nonzero()
     return int(places.max()) + 1 if places.numel() else 1

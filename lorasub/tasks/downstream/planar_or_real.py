@@ -1,4 +1,4 @@
-"""Is the face before the camera real, or a flat picture of one? Told from the geometry that the model sees.
+"""Tells a real face from a flat picture of one, from the geometry that the model predicts.
 
 Also an example of a task with a state of its own, kept in checkpoints and equal on all processes.
 """

@@ -73,7 +73,7 @@ def best_threshold(scores: Tensor, labels: Tensor) -> Tensor:
 
 
 def relief(predictions: Predictions, batch: SceneBatch) -> Tensor:
-    """How far each scene is from flat: the plane residual of its views' predicted surfaces, the median over views.
+    """Plane residual of each scene's predicted surfaces, the median over views: 0 for a flat picture.
 
     Each view's predicted depth is unprojected by itself: with a micro-baseline the cameras hardly differ, and errors of
     their poses would make a flat picture thick. Object masks, where the batch has them, say which pixels count.
