@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from lorasub.backbones import Backbone
-from lorasub.cli.arguments import show, table, verb_parser
+from lorasub.cli.arguments import show, verb_parser
+from lorasub.console import text_table
 from lorasub.errors import ConfigError
 from lorasub.training.backbone_check import BackboneReport, check_backbone
 
@@ -49,7 +50,7 @@ def _text(report: BackboneReport) -> str:
         for name, paths in report.groups.items()
     ]
     facts = [f"{name}: {value}" for name, value in report.facts.items()]
-    return "\n".join([*findings, "", table(rows), "", *facts])
+    return "\n".join([*findings, "", text_table(rows), "", *facts])
 
 
 def _data(report: BackboneReport) -> dict[str, Any]:
