@@ -13,6 +13,10 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+#: The golden ratio's fraction. Its multiples, modulo 1, fill the unit interval as evenly as any sequence can, however
+#: many are taken (Knuth, TAOCP 3, section 6.4).
+GOLDEN = (5**0.5 - 1) / 2
+
 #: What names a stream: seeds, words and indices. ``1`` and ``"1"`` are different keys.
 Key = tuple[int | str, ...]
 

@@ -11,6 +11,7 @@ from lorasub.imports import imports_of
 GROUND = {
     *(
         "structures",
+        "artefacts",
         "contracts",
         "run_callbacks",
         "console",

@@ -121,7 +121,7 @@ class ScenesOfMembers(SceneDataModule):
         )
 
     def on_before_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
-        """Sets up every member."""
+        """Lets the members prepare their parts."""
         return self.for_each_member(
             batch, dataloader_idx, lambda member, part, index: member.on_before_batch_transfer(part, index)
         )

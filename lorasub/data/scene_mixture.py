@@ -9,13 +9,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from lorasub.errors import ConfigError
+from lorasub.rng import GOLDEN
 from lorasub.scenes.description import SceneDescription
 from lorasub.scenes.presets import Preset, SceneSampler
 from lorasub.scenes.ranges import SceneRanges
 from lorasub.scenes.streams import IntArray
-
-#: The multiples of this number, modulo 1, fill [0, 1) as evenly as any sequence can (Knuth, TAOCP 3, section 6.4).
-_GOLDEN = (math.sqrt(5.0) - 1.0) / 2.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,7 +65,7 @@ class SceneMixture:
 
     def kinds_of(self, scenes: Sequence[int]) -> IntArray:
         """``[N]`` index of each scene's kind."""
-        places = np.asarray(scenes, dtype=np.float64) * _GOLDEN % 1.0
+        places = np.asarray(scenes, dtype=np.float64) * GOLDEN % 1.0
         return np.minimum(np.searchsorted(self._ends, places, side="right"), len(self._ends) - 1)
 
     def describe(self, scenes: Sequence[int]) -> tuple[SceneDescription | None, ...]:

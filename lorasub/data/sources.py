@@ -122,9 +122,6 @@ def refuse_plain_images(captures: Sequence[Capture], where: str) -> None:
         )
 
 
-log = logging.getLogger(__name__)
-
-
 @dataclass(frozen=True, kw_only=True)
 class HeldOut:
     """Settings of the frames for validation and test.

@@ -15,6 +15,7 @@ import numpy as np
 from lorasub.data.frames import Capture
 from lorasub.data.text import read_json_object
 from lorasub.errors import ConfigError, DataError
+from lorasub.rng import GOLDEN
 
 SplitName = Literal["train", "val"]
 
@@ -82,10 +83,6 @@ def _part(capture: Capture, indices: Sequence[int]) -> Capture | None:
     if not indices:
         return None
     return dataclasses.replace(capture, frames=tuple(capture.frames[i] for i in indices))
-
-
-#: The golden ratio's fraction: the multiples of it, modulo 1, fill the unit interval evenly however many are taken.
-GOLDEN = (math.sqrt(5) - 1) / 2
 
 
 class References:

@@ -11,8 +11,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from lorasub.artefacts import json_writer, write_files
 from lorasub.errors import ArtefactError
-from lorasub.files import read_json, write_csv, write_json
+from lorasub.files import read_json, write_csv
 
 FORMAT = 1
 RESULTS_FILE = "results.json"
@@ -94,8 +95,12 @@ class Results:
             The path of the JSON file.
         """
         path = Path(folder) / RESULTS_FILE
-        write_json(path, self.to_dict())
-        write_csv(path.with_suffix(".csv"), self.rows())
+        rows = self.rows()
+        writers = {
+            path.with_suffix(".csv").name: lambda file: write_csv(file, rows),
+            path.name: json_writer(self.to_dict()),
+        }
+        write_files(path.parent, writers)
         return path
 
     def rows(self) -> list[dict[str, Any]]:
