@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import glob
+import logging
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -19,13 +20,15 @@ from lorasub.adapters.layer import AdapterLayer
 from lorasub.adapters.lora_bank import LoRABank
 from lorasub.adapters.peft_format import common_and_patterns, lora_state
 from lorasub.adapters.saving import adapter_info
-from lorasub.adapters.targets import base_modules, base_parameters, resolve, shorten
+from lorasub.adapters.targets import base_modules, base_parameters, resolve, select, shorten
 from lorasub.adapters.wrappers import own_prefix, unwrapped, without_private_parts
 from lorasub.contracts import HashedModel
 from lorasub.errors import ArtefactError, ConfigError, LorasubError
 from lorasub.files import hash_tensors
 from lorasub.subspaces.basis import SubspaceBasis
 from lorasub.subspaces.updates import LowRankUpdate
+
+logger = logging.getLogger(__name__)
 
 
 def inject_adapters(model: nn.Module, specs: AdapterSpec | Sequence[AdapterSpec]) -> AdapterSet:
@@ -101,7 +104,11 @@ def inject_adapters(model: nn.Module, specs: AdapterSpec | Sequence[AdapterSpec]
 
 
 def load_adapters(
-    model: nn.Module, folder: str | os.PathLike[str], *, basis: SubspaceBasis | str | Path | None = None
+    model: nn.Module,
+    folder: str | os.PathLike[str],
+    *,
+    basis: SubspaceBasis | str | Path | None = None,
+    skip: Sequence[str] = (),
 ) -> AdapterSet:
     """Put the adapter of a folder, saved by lorasub or by PEFT, into a plain model.
 
@@ -110,6 +117,7 @@ def load_adapters(
         folder: the adapter.
         basis: the basis of a projected adapter, to go on training M in it. Without one its layers, like those with a
             PiSSA start, become ordinary LoRA of the same function.
+        skip: patterns of layers to leave away, such as ``track_head.*``: those that this model was built without.
 
     Raises:
         ArtefactError: the folder is damaged, or it does not fit the model or the basis.
@@ -126,8 +134,23 @@ def load_adapters(
     shift = own_prefix(updates, modules)
     updates = {f"{shift}{path}": update for path, update in updates.items()}
     info = replace(info, layers={f"{shift}{path}": layer for path, layer in info.layers.items()})
+    if skip:
+        left = select(updates, skip)
+        if not left or left == updates.keys():
+            what = "nothing" if not left else "every layer"
+            raise ConfigError(f"skip={list(skip)} matches {what} of {folder}, which adapts {shorten(updates)}")
+        logger.info("%s: %d layers are left away, as asked: %s", folder, len(left), shorten(sorted(left)))
+        updates = {path: update for path, update in updates.items() if path not in left}
+        info = replace(info, layers={path: layer for path, layer in info.layers.items() if path not in left})
+        info = replace(
+            info, starts={path: start for path, start in info.starts.items() if f"{shift}{path}" not in left}
+        )
     if lacking := sorted(path for path in updates if not _is_adaptable(modules.get(path))):
-        raise ArtefactError(f"{folder} adapts layers that {type(model).__name__} does not have: {shorten(lacking)}")
+        part = lacking[0].partition(".")[0]
+        raise ArtefactError(
+            f"{folder} adapts layers that {type(model).__name__} does not have: {shorten(lacking)}. If it should do "
+            f"without them: skip=('{part}.*',)"
+        )
     bound = {path for path, layer in info.layers.items() if layer.kind == "projected" and layer.basis_hash is not None}
     projected = bound if basis else set()
     adapters = inject_adapters(model, _specs_for(updates, info, projected, basis))

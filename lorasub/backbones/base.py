@@ -23,27 +23,32 @@ class Backbone(nn.Module, ABC):
     An implementation owes:
 
     - :meth:`forward`, and in it a call of :meth:`check_images`;
-    - the three attributes below, set in its constructor or in its class body;
+    - ``groups``, and ``patch_size`` where not every size of image will do, in its constructor or in its class body;
     - every normalisation of the images inside the model, so that callers only ever see [0, 1];
     - outputs in the first view's camera frame, OpenCV axes, in the model's own unit of length;
     - heads that it does not have leave their fields of :class:`~lorasub.structures.Predictions` empty.
 
     Attributes:
         patch_size: image height and width must be multiples of this many pixels (1: any size).
-        model_id: short name of the weights, for instance ``vggt-1b``. It is written into every adapter and basis, so
-            it must not hold paths of this machine.
+        model_id: short name of the weights, for instance ``vggt-1b``; by default the name of the class. It is written
+            into every adapter and basis, so it must not hold paths of this machine.
         groups: name of a group -> ``fnmatch`` patterns over module paths (as in ``named_modules``; ``*`` also spans
             dots). Users name adapters' targets by these. Expected names, where the model has such parts: ``encoder``,
             ``blocks``, ``frame_blocks``, ``global_blocks``, ``camera_head``, ``depth_head``, ``point_head``, ``heads``.
         weights_license: licence of the weights where it is known; adapters' cards name it.
     """
 
-    patch_size: int
-    model_id: str
-    groups: Mapping[str, tuple[str, ...]]
+    patch_size: int = 1
+    model_id: str = ""
+    groups: Mapping[str, tuple[str, ...]] = {}
     weights_license: str | None = None
 
     _weights_hash: str | None = None
+
+    def __init_subclass__(cls, **kwargs: object) -> None:
+        super().__init_subclass__(**kwargs)
+        if not cls.model_id:
+            cls.model_id = cls.__name__
 
     @abstractmethod
     def forward(self, images: Tensor) -> Predictions:

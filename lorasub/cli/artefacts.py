@@ -85,11 +85,14 @@ def merge(arguments: Sequence[str]) -> None:
     parser = verb_parser("merge", "Write the base model with an adapter merged into its weights.", example)
     parser.add_argument("adapter", type=str, help="folder of the adapter or of its run")
     parser.add_argument("--base", type=str, default="nano", help="preset, weights file or folder of the base model")
+    skip_help = "layers of the adapter to leave away, such as track_head.*; several with commas"
+    parser.add_argument("--skip", type=str, default="", help=skip_help)
     add_out(parser, "folder for the merged model")
     parsed = parser.parse_args(list(arguments))
     check_out(parsed)
     backbone = open_backbone(parsed.base)
-    adapters = load_adapters(backbone, adapter_folder(parsed.adapter))
+    skip = [pattern for pattern in parsed.skip.split(",") if pattern]
+    adapters = load_adapters(backbone, adapter_folder(parsed.adapter), skip=skip)
     deviations = adapters.merge(safe=True)
     adapters.unload(merge=True)
     if not isinstance(backbone, SavableModel):

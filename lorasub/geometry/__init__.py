@@ -19,7 +19,13 @@ from lorasub.geometry.poses import (
     world_to_camera,
 )
 from lorasub.geometry.precision import full_precision
-from lorasub.geometry.projection import pixel_centers, project_points, unproject_depth, world_points_from_depth
+from lorasub.geometry.projection import (
+    fields_of_view,
+    pixel_centers,
+    project_points,
+    unproject_depth,
+    world_points_from_depth,
+)
 from lorasub.geometry.rotations import matrix_to_quaternion, quaternion_to_matrix, rotation_angle
 
 __all__ = [
@@ -30,6 +36,7 @@ __all__ = [
     "compose_poses",
     "decode_pose",
     "encode_pose",
+    "fields_of_view",
     "full_precision",
     "invert_pose",
     "matrix_to_quaternion",

@@ -47,6 +47,27 @@ def unproject_depth(depth: Tensor, intrinsics: Tensor) -> Tensor:
 
 
 @full_precision
+def fields_of_view(points: Tensor) -> Tensor:
+    """Fields of view from a map of points in the camera's frame, for models that predict points and no intrinsics.
+
+    The focal lengths are those with which the points' rays meet their pixels best, by least squares, with the principal
+    point in the image's middle: ``f = sum(u^2) / sum(u x / z)`` over pixels at the distance ``u`` from the middle.
+
+    Args:
+        points: ``[..., H, W, 3]`` with z > 0.
+
+    Returns:
+        ``[..., 2]`` in radians, vertical and horizontal, as pose encodings have them.
+    """
+    height, width = points.shape[-3:-1]
+    middle = torch.tensor([width, height], device=points.device, dtype=points.dtype) / 2
+    offset = pixel_centers(height, width, device=points.device, dtype=points.dtype) - middle
+    rays = points[..., :2] / points[..., 2:].clamp(min=1e-6)
+    focal = offset.square().sum((0, 1)) / (offset * rays).sum((-3, -2)).clamp(min=1e-6)
+    return 2 * torch.atan(middle / focal).flip(-1)
+
+
+@full_precision
 def project_points(points: Tensor, intrinsics: Tensor) -> Tensor:
     """Pixels where points in the camera's frame are seen.
 

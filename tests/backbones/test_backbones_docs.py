@@ -16,6 +16,7 @@ from torch.utils.data import DataLoader
 from lorasub import VGGT, DepthAnything3, GeometryTask, LoRA, Predictions, SceneBatch, VGGTConfig
 from lorasub.backbones.depth_anything3.config import PRESETS as DEPTH_ANYTHING_3
 from lorasub.backbones.vggt import presets
+from lorasub.cli.main import main
 
 
 @pytest.fixture
@@ -27,16 +28,31 @@ def test_code_of_the_page_runs(page: str, tmp_path: Path, monkeypatch: pytest.Mo
     monkeypatch.chdir(tmp_path)
     names: dict[str, object] = {}
     blocks = re.findall(r"^```python\n(.*?)^```", page, flags=re.DOTALL | re.MULTILINE)
-    assert len(blocks) == 4
+    assert len(blocks) == 5
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".*UNTRAINED.*")
         for block in blocks:
             exec(compile(block, "docs/backbones.md", "exec"), names)
-    predictions = names["predictions"]
+    backbone: Any = names["SmallDepth"]
+    predictions = backbone()(torch.rand(1, 2, 3, 64, 96))
     assert isinstance(predictions, Predictions)
     assert predictions.depth.shape == predictions.depth_conf.shape == (1, 2, 64, 96)
-    assert predictions.pose_encoding is None
-    assert len(names["backbone"].weights_hash()) == 64
+    encoding: Any = names["encoding"]
+    assert encoding[0, 1, :3].tolist() == [-0.5, 0.0, 0.0]
+
+
+def test_what_inspect_says_of_the_example_is_true(
+    page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (block,) = re.findall(r"^```python\n(# smalldepth.py.*?)^```", page, flags=re.DOTALL | re.MULTILINE)
+    (tmp_path / "smalldepth.py").write_text(block, encoding="utf-8")
+    monkeypatch.syspath_prepend(tmp_path)
+    (command, shown) = re.findall(
+        r"^\$ lorasub (inspect backbone \S+)\n(.*?)^```", page, flags=re.DOTALL | re.MULTILINE
+    )[0]
+    assert main(command.split()) == 0
+    told = [line.rstrip() for line in capsys.readouterr().out.splitlines()]
+    assert shown.splitlines() == told[: len(shown.splitlines())]
 
 
 def test_the_example_of_the_page_can_be_fitted(page: str, tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from lorasub import VGGT, VGGTConfig
+from lorasub import VGGT, LoRA, VGGTConfig, inject_adapters, load_adapters
 from lorasub.backbones.loading import read_weights
 from lorasub.backbones.vggt import presets
 from lorasub.errors import ArtefactError, ConfigError
@@ -129,9 +129,32 @@ def test_track_head_and_absent_heads_are_ignored_and_told(
     with caplog.at_level(logging.DEBUG, logger="lorasub"):
         assert_equal(VGGT.from_pretrained(folder), tiny)
     assert "1 tensors of parts that this model does not have are ignored" in caplog.text
+    assert "has a track head (1 tensors), which is not built; it stays in the file" in caplog.text
     part = VGGT.from_pretrained(folder, heads=("depth",))
     assert part.camera_head is None
     assert torch.equal(part.depth_head.norm.weight, tiny.depth_head.norm.weight)
+
+
+def test_an_adapter_on_the_track_head_is_refused_by_name_and_skipped_only_when_asked(
+    tiny: VGGT, folder: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    tiny.track_head = torch.nn.ModuleDict({"tracker": torch.nn.Linear(4, 4)})  # as the published code has one
+    adapters = inject_adapters(tiny, LoRA(r=2, targets=("frame_blocks", "track_head")))
+    with torch.no_grad():
+        for parameter in adapters.trainable_parameters().values():
+            parameter.normal_()
+    info = adapters.save(tmp_path / "adapter") / "lorasub.json"
+    info.write_text(info.read_text().replace(adapters.base_model_hash, VGGT.from_pretrained(folder).weights_hash()))
+    with pytest.raises(ArtefactError, match=r"does not have: track_head.tracker.*skip=\('track_head.\*',\)"):
+        load_adapters(VGGT.from_pretrained(folder), tmp_path / "adapter")
+    with caplog.at_level(logging.INFO, logger="lorasub"):
+        loaded = load_adapters(VGGT.from_pretrained(folder), tmp_path / "adapter", skip=("track_head.*",))
+    assert "1 layers are left away, as asked: track_head.tracker" in caplog.text
+    assert set(loaded.layers) == set(adapters.layers) - {"track_head.tracker"}
+    path = "aggregator.frame_blocks.0.attn.qkv"
+    assert torch.equal(loaded.layers[path].update().B, adapters.layers[path].update().B)
+    with pytest.raises(ConfigError, match="matches nothing"):
+        load_adapters(VGGT.from_pretrained(folder), tmp_path / "adapter", skip=("tracking.*",))
 
 
 def test_a_head_that_was_not_saved_cannot_be_asked_for(tiny_config: VGGTConfig, tmp_path: Path) -> None:

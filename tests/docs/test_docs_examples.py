@@ -11,7 +11,7 @@ import pytest
 from lorasub.cli.main import main
 
 #: Pages whose code needs more than an empty folder have tests of their own, beside those of their subject.
-ELSEWHERE = {"adapters", "backbones", "data", "subspaces"}
+ELSEWHERE = {"adapters", "backbone_recipes", "backbones", "data", "subspaces"}
 PAGES = [
     page for page in sorted((Path(__file__).resolve().parents[2] / "docs").glob("*.md")) if page.stem not in ELSEWHERE
 ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import warnings
 from collections.abc import Callable, Iterable, Mapping
@@ -24,6 +25,8 @@ from lorasub.backbones.vggt.fused import without_autocast
 from lorasub.backbones.vggt.presets import PresetName, find_preset
 from lorasub.errors import ArtefactError, ConfigError
 from lorasub.structures import Predictions
+
+logger = logging.getLogger(__name__)
 
 #: Key of the architecture in a safetensors file's metadata.
 CONFIG_KEY = "lorasub_vggt_config"
@@ -296,6 +299,9 @@ class VGGT(Backbone):
             model = cls(config, **options)
         absent = {"camera": "camera_head.*", "depth": "depth_head.*", "points": "point_head.*"}
         ignore = ["track_head.*", *(absent[head] for head in ALL_HEADS if head not in config.heads)]
-        assign_weights(model, read_weights(path), source=path, ignore=ignore)
+        tensors = read_weights(path)
+        assign_weights(model, tensors, source=path, ignore=ignore)
+        if tracking := sum(name.startswith("track_head.") for name in tensors):
+            logger.info("%s has a track head (%d tensors), which is not built; it stays in the file", path, tracking)
         model.aggregator.reset_buffers()
         return model
