@@ -125,7 +125,7 @@ class _Side:
         n = len(moment)
         if most is not None and most > n:
             raise ConfigError(f"layer '{path}' has {n} features on one side, so it cannot have {most} dimensions")
-        values, vectors = _leading(moment.double(), min(n, most or _MOST))
+        values, vectors = leading_eigenvectors(moment.double(), min(n, most or _MOST))
         positive = int((values > 1e-12 * values[0].abs()).sum()) if len(values) and values[0] > 0 else 0
         if positive < (most or 1):
             raise ConfigError(
@@ -161,8 +161,13 @@ def _mean_square_one(columns: Tensor) -> Tensor:
     return scaled
 
 
-def _leading(moment: Tensor, count: int) -> tuple[Tensor, Tensor]:
-    """The largest eigenvalues of a symmetric matrix, descending, and their eigenvectors as columns."""
+def leading_eigenvectors(moment: Tensor, count: int) -> tuple[Tensor, Tensor]:
+    """The largest eigenvalues of a symmetric matrix, descending, and their eigenvectors as columns.
+
+    Args:
+        moment: ``[n, n]``. Large ones without a negative number on the diagonal are taken to be positive semi-definite.
+        count: how many.
+    """
     definite = bool((moment.diagonal() >= 0).all())
     if len(moment) <= _SMALL or not definite:
         values, vectors = torch.linalg.eigh(moment)
