@@ -16,9 +16,7 @@ from lorasub.data.decoding import load_view
 from lorasub.data.readers.discovery import find_captures
 from lorasub.data.real_scenes import SuccessiveScenes, ViewFormat
 from lorasub.errors import DataError
-from lorasub.exports.cameras import write_nerfstudio, write_tum
-from lorasub.exports.capture import write_capture
-from lorasub.exports.colmap import write_colmap
+from lorasub.exports.cameras import write_colmap, write_nerfstudio, write_tum
 from lorasub.exports.images import write_depth_npy, write_depth_png, write_image
 from lorasub.exports.point_cloud import (
     PointCloud,
@@ -28,6 +26,7 @@ from lorasub.exports.point_cloud import (
     write_glb,
     write_ply,
 )
+from lorasub.exports.scene_folders import write_capture
 from lorasub.structures import SceneBatch
 
 VIEWS, HEIGHT, WIDTH = 3, 20, 28

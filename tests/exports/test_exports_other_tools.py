@@ -10,8 +10,7 @@ import torch
 import trimesh
 from scipy.spatial.transform import Rotation
 
-from lorasub.exports.cameras import write_tum
-from lorasub.exports.colmap import write_colmap
+from lorasub.exports.cameras import write_colmap, write_tum
 from lorasub.exports.point_cloud import PointCloud, write_glb, write_ply
 
 VIEWS, HEIGHT, WIDTH = 4, 20, 28

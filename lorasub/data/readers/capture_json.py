@@ -1,6 +1,6 @@
 """lorasub's own layout: a ``capture.json`` that says everything, beside the images and depth files that it names.
 
-:func:`lorasub.exports.capture.write_capture` writes it; ``docs/data.md`` describes it.
+:func:`lorasub.exports.scene_folders.write_capture` writes it; ``docs/data.md`` describes it.
 """
 
 from __future__ import annotations
