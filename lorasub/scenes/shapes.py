@@ -1,6 +1,6 @@
 """The objects that occur in scenes: single primitives, and compositions of several into one thing.
 
-Every shape fits into the cylinder x^2 + y^2 <= 1, |z| <= 1 and stands on z = -1.
+Every shape fits into the cylinder ``x^2 + y^2 <= 1, |z| <= 1`` and stands on ``z = -1``.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class Shape:
 
     Attributes:
         name: for error messages.
-        pieces: what it is made of. Together they fit into the cylinder x^2 + y^2 <= 1, |z| <= 1.
+        pieces: what it is made of. Together they fit into ``x^2 + y^2 <= 1, |z| <= 1``.
 
     Raises:
         ConfigError: it has no piece, or more than :data:`MAX_PIECES`.
