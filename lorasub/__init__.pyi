@@ -96,6 +96,7 @@ from .subspaces import combine_subspaces as combine_subspaces
 from .subspaces import common_subspace as common_subspace
 from .subspaces import explained_fraction as explained_fraction
 from .subspaces import held_out_explained as held_out_explained
+from .subspaces import mine_whitened as mine_whitened
 from .subspaces import moment_basis as moment_basis
 from .subspaces import overlap_matrix as overlap_matrix
 from .subspaces import principal_basis as principal_basis

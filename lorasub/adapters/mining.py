@@ -10,7 +10,7 @@ from typing import Any
 from lorasub.adapters.folder import load_adapter_updates
 from lorasub.errors import ArtefactError
 from lorasub.files import hash_tensors
-from lorasub.subspaces import AdapterSource, AdapterUpdates, SubspaceBasis, mine_updates
+from lorasub.subspaces import AdapterSource, AdapterUpdates, SideMoments, SubspaceBasis, mine_updates, mine_whitened
 
 #: The folder of an adapter, or of the run that fitted it.
 AdapterPath = str | os.PathLike[str]
@@ -57,13 +57,19 @@ def adapter_folder(path: AdapterPath) -> Path:
 
 
 def mine_subspace(
-    adapters: Sequence[AdapterPath | AdapterUpdates], *, dim: int | str = 16, **options: Any
+    adapters: Sequence[AdapterPath | AdapterUpdates],
+    *,
+    dim: int | str = 16,
+    curvature: SideMoments | None = None,
+    **options: Any,
 ) -> SubspaceBasis:
     """Find the low-rank update that k adapters share, robustly, layer by layer.
 
     Args:
         adapters: at least two: folders of adapters or of runs, or their updates in memory.
         dim: dimensions to keep, or a rule: ``"energy:0.9"``, ``"gap"``, ``"parallel"``.
+        curvature: of the base model's layers (:func:`lorasub.curvature_moments`): updates are whitened by it before
+            they are mined (:func:`lorasub.mine_whitened`).
         options: of :func:`lorasub.subspaces.mine_updates`, which explains them and the method.
 
     Raises:
@@ -80,4 +86,6 @@ def mine_subspace(
             read, source = read_adapter(adapter, attribute=options.get("attribute"))
             updates.append(read)
             sources.append(source)
+    if curvature is not None:
+        return mine_whitened(updates, curvature, dim=dim, sources=sources, **options)
     return mine_updates(updates, dim=dim, sources=sources, **options)

@@ -13,10 +13,10 @@ from torch import Tensor
 from tqdm import tqdm
 
 from lorasub.adapters.layer_pass import target_layers
-from lorasub.adapters.model_bases import Part, model_basis
+from lorasub.adapters.model_bases import Part, curvature_moments, model_basis
 from lorasub.cli.arguments import check_out
 from lorasub.structures import SceneBatch
-from lorasub.subspaces import SubspaceBasis, random_basis
+from lorasub.subspaces import SideMoments, SubspaceBasis, random_basis
 from lorasub.subspaces.moment_basis import Columns
 from lorasub.tasks import SceneTask, scene_losses
 
@@ -69,6 +69,18 @@ def mine_model(words: Sequence[str]) -> tuple[SubspaceBasis, str, bool]:
         targets=own.targets,
     )
     return basis, own.out, own.json
+
+
+def curvature_of(config: str, scenes: int = 16) -> SideMoments:
+    """Returns the curvature of the blocks of a fit's model on the first of its scenes.
+
+    Args:
+        config: path or name of a config.
+        scenes: how many, in whole batches.
+    """
+    run = _prepared(["--config", config], [])
+    batches = _first(_batches(run.data, run.task.device), scenes)
+    return curvature_moments(run.task.backbone, scene_losses(run.task, batches))
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from lorasub.adapters.mining import adapter_folder, mine_subspace, read_adapter
 from lorasub.cli.arguments import add_out, check_out, named_paths, options_of, progress, show, verb_parser
-from lorasub.cli.model_bases import SOURCES, from_model, mine_model
+from lorasub.cli.model_bases import SOURCES, curvature_of, from_model, mine_model
 from lorasub.console import text_table
 from lorasub.errors import ArtefactError, ConfigError
 from lorasub.figures import angle_histogram, depth_profile, overlap_heatmap, save_figure, spectra_figure, spectra_rows
@@ -58,13 +58,20 @@ def mine(arguments: Sequence[str]) -> None:
         default="adapters",
         help=f"what to mine from; or {', '.join(SOURCES)} of a model (lorasub mine --from gradients --help)",
     )
+    parser.add_argument(
+        "--whiten",
+        type=str,
+        default=None,
+        help="config of a fit: updates are whitened by what passes the layers of its model on some of its scenes",
+    )
     add_out(parser, "folder for the basis and its spectra")
     added = parser.add_function_arguments(
         mine_updates, skip={"adapters", "sources", "base_model_id", "dtype", "progress"}
     )
     parsed = parser.parse_args(list(arguments))
     check_out(parsed)
-    basis = mine_subspace(parsed.adapters, progress=progress, **options_of(parsed, added))
+    curvature = curvature_of(parsed.whiten) if parsed.whiten else None
+    basis = mine_subspace(parsed.adapters, curvature=curvature, progress=progress, **options_of(parsed, added))
     folder = basis.save(parsed.out)
     save_figure(spectra_figure(basis), folder / "spectra.png", spectra_rows(basis))
     show_basis(basis, folder, as_json=parsed.json)

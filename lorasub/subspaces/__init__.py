@@ -46,6 +46,7 @@ from lorasub.subspaces.projection import ExplainedFraction, ProjectedOut, explai
 from lorasub.subspaces.separation import Separation, attribute_separation
 from lorasub.subspaces.shipped import shipped_bases
 from lorasub.subspaces.updates import AdapterUpdates, LowRankUpdate, Progress
+from lorasub.subspaces.whitening import mine_whitened
 
 __all__ = [
     "AdapterSource",
@@ -98,6 +99,7 @@ __all__ = [
     "layer_kind",
     "mean_agreement",
     "mine_updates",
+    "mine_whitened",
     "moment_basis",
     "null_spectrum",
     "overlap_matrix",

@@ -134,6 +134,19 @@ def test_bases_from_a_model(
             torch.testing.assert_close(cosines, torch.ones(3), atol=1e-2, rtol=0)
 
 
+def test_whitened_mining_reads_a_config(
+    adapters: Path, settings: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model = {"class_path": "GeometryTask", "init_args": {"backbone": json.loads(settings[1].partition("=")[2])}}
+    data = {"class_path": "SyntheticScenes", "init_args": {**SIZES, "num_scenes": 4}}
+    (tmp_path / "fit.yaml").write_text(json.dumps({"model": model, "data": data}))
+    words = ["mine", *runs(adapters, "geometry"), "--dim=1", f"--whiten={tmp_path / 'fit.yaml'}"]
+    run([*words, f"--out={tmp_path / 'basis'}"], capsys)
+    basis = SubspaceBasis.load(tmp_path / "basis")
+    assert basis.options["whitened"] is True
+    assert set(basis.dims.values()) == {(1, 1)}
+
+
 def attached(backbone: VGGT, path: str) -> torch.Tensor:
     weight: torch.Tensor = backbone.get_submodule(path).base_layer.weight
     return weight
