@@ -133,7 +133,8 @@ def plan_study(study: Study) -> Plan:
     with looking_once():
         main = _Planner(study, plan, None)
         plan.cells += main.cells(study.downstream)
-        plan.comparisons.append(main.comparison())
+        if study.compare_adapters:
+            plan.comparisons.append(main.comparison())
         plan.removals += main.removals()
         for name, ablation in study.ablations.items():
             for value in ablation.values:
@@ -145,6 +146,8 @@ def plan_study(study: Study) -> Plan:
                 }
                 if ablation.methods:
                     plan.cells += planner.cells(tasks)
+                if not study.compare_adapters:
+                    continue
                 comparison = planner.comparison()
                 if comparison.overlap != plan.comparisons[0].overlap:  # the setting has to do with adapters
                     plan.comparisons.append(comparison)

@@ -22,7 +22,7 @@ from lorasub.study.specs import Study
 #: Names under which a study names the file of another that it starts from.
 _BASE = "base"
 #: Settings by name from which null takes away what the base has.
-_REMOVABLE = {"ablations", "bases", "downstream", "methods"}
+_REMOVABLE = {"ablations", "bases", "downstream", "methods", "tests"}
 
 
 class _Loader(yaml.SafeLoader):
@@ -64,9 +64,16 @@ def _content(path: Path, before: tuple[Path, ...]) -> Any:
     if _BASE not in content:
         return own
     merged = _merged(_content(path.parent / str(content[_BASE]), (*before, path.resolve())), own)
-    for name in _REMOVABLE & merged.keys():
-        merged[name] = {each: value for each, value in merged[name].items() if value is not None}
+    _take_away(merged)
     return merged
+
+
+def _take_away(settings: Any) -> None:
+    """Leaves out what is null below a removable setting, at any depth."""
+    for name, value in settings.items() if isinstance(settings, dict) else ():
+        if name in _REMOVABLE and isinstance(value, dict):
+            settings[name] = value = {each: kept for each, kept in value.items() if kept is not None}
+        _take_away(value)
 
 
 def _merged(base: Any, changes: Any) -> Any:

@@ -1,7 +1,8 @@
-"""Does the steps of a graph: what is ready, several at once, each failure once more, and what is done never again."""
+"""Does the steps of a graph: what is ready, in the graph's order, several at once, each failure once more, and what is done never again."""
 
 from __future__ import annotations
 
+import heapq
 import time
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, wait
@@ -67,7 +68,8 @@ def run_graph(
     outcome = Outcome()
     order = TopologicalSorter({step.key: step.inputs.keys() for step in graph})
     order.prepare()
-    ready: list[str] = []
+    place = {step.key: number for number, step in enumerate(graph)}
+    ready: list[tuple[int, str]] = []  # a heap: one method is finished before the next is begun
     running: dict[Future[None], Step] = {}
     attempts: dict[str, int] = {}
 
@@ -103,10 +105,10 @@ def run_graph(
             while True:
                 while keys := order.get_ready():
                     for key in keys:
-                        finish(key) if store.done(graph[key]) else ready.append(key)
+                        finish(key) if store.done(graph[key]) else heapq.heappush(ready, (place[key], key))
                 outcome.out_of_time = time.monotonic() > deadline and bool(ready)
                 while ready and len(running) < workers.slots and not outcome.out_of_time:
-                    begin(graph[ready.pop(0)], "begins")
+                    begin(graph[heapq.heappop(ready)[1]], "begins")
                 if not running:
                     break
                 for future in wait(running, return_when=FIRST_COMPLETED).done:

@@ -257,6 +257,7 @@ class Study(Spec):
         attributes: each gets ``partitions`` adapters, a subspace, and a place in the overlaps.
         partitions: k, adapters of each attribute.
         adapters: how they are fitted.
+        compare_adapters: fit them all and compare attributes by them, whether a basis needs them or not.
         mining: how subspaces are found and compared.
         bases: name -> what is combined.
         basis_draws: ``per_seed``: adapters, their scenes and random bases are drawn again with every seed, so that
@@ -280,6 +281,7 @@ class Study(Spec):
     attributes: list[str] = field(default_factory=lambda: ["geometry", "texture", "camera", "lighting"])
     partitions: int = 4
     adapters: AdapterFits = field(default_factory=AdapterFits)
+    compare_adapters: bool = True
     mining: Mining = field(default_factory=Mining)
     bases: dict[str, AnyBasis] = field(default_factory=dict)
     basis_draws: Literal["per_seed", "once"] = "per_seed"
