@@ -20,7 +20,7 @@ from lorasub.study.artefacts import FAILURE_FILE, RECORD_FILE, STEP_FILE, Workpl
 from lorasub.study.code import PACKAGE, code_version
 from lorasub.study.graph import Step
 from lorasub.study.inputs import class_paths
-from lorasub.study.steps import comparison, constant, gradients, removal, subspaces, training
+from lorasub.study.steps import comparison, constant, gradients, pulls, removal, subspaces, training
 from lorasub.study.store import Record, machine
 
 
@@ -50,6 +50,8 @@ KINDS: dict[str, Kind] = {
     "split": _kind(subspaces.split, subspaces.Split, 60.0),
     "combine": _kind(subspaces.combine, subspaces.Combine, 5.0),
     "gradients": _kind(gradients.model_basis, gradients.ModelBasis, 0.5),
+    "pull": _kind(pulls.pull, pulls.Pull, 0.5),
+    "compare_pulls": _kind(pulls.compare_pulls, pulls.ComparePulls, 10.0),
     "overlap": _kind(comparison.overlap, comparison.Compare, 60.0),
     "explain": _kind(comparison.explain, comparison.Compare, 30.0),
     "remove": _kind(removal.remove, removal.Remove, 5.0),

@@ -10,6 +10,7 @@ from typing import Any, Literal
 from lorasub.errors import ConfigError
 from lorasub.study.artefacts import Output
 from lorasub.study.basis_specs import Basis, GradientBasis, MeanBasis
+from lorasub.study.gradient_specs import PLACEBO, ShiftedSets
 from lorasub.study.graph import Graph
 from lorasub.study.inputs import looking_once
 from lorasub.study.kinds import new_step
@@ -26,6 +27,7 @@ from lorasub.study.steps.adapters import FittedAdapter
 from lorasub.study.steps.comparison import Compare
 from lorasub.study.steps.constant import MeanScene
 from lorasub.study.steps.gradients import ModelBasis
+from lorasub.study.steps.pulls import ComparePulls, Pull, PulledSets
 from lorasub.study.steps.removal import RANDOM, Remove
 from lorasub.study.steps.subspaces import Combine, Mean, Mine, Split
 from lorasub.study.steps.training import AdapterChoice, FineTune, Fit, RateTrial, Scoring, SelectRate, Training
@@ -121,6 +123,7 @@ class Plan:
     mined: dict[str, Output] = field(default_factory=dict)
     dims: dict[str, int | str] = field(default_factory=dict)
     combined: dict[str, Output] = field(default_factory=dict)
+    pulls: Output | None = None
 
 
 def plan_study(study: Study) -> Plan:
@@ -132,6 +135,7 @@ def plan_study(study: Study) -> Plan:
     plan = Plan(study=study)
     with looking_once():
         main = _Planner(study, plan, None)
+        plan.pulls = main.pulls()
         plan.cells += main.cells(study.downstream)
         if study.compare_adapters:
             plan.comparisons.append(main.comparison())
@@ -171,6 +175,36 @@ class _Planner:
 
     def _named(self, name: str, draw: int) -> str:
         return name if draw == self.study.seeds[0] else f"{name} draw={draw}"
+
+    # gradients of sets of scenes
+
+    def pulls(self) -> Output | None:
+        """The gradient test, if it is wanted."""
+        wanted = self.study.gradient_test
+        if wanted is None:
+            return None
+        groups = []
+        for kind in wanted.kinds(self.study.attributes):
+            sets = wanted.placebo if kind.attribute == PLACEBO else wanted.partitions
+            data = tuple(_training_data(self._shifted(kind, number), wanted.scenes, 0) for number in range(sets))
+            spec = Pull(backbone=self.study.backbone, task=self.study.adapters.task, data=data, targets=wanted.targets)
+            step = self._add("pull", f"{kind.label} dose={kind.dose:g}", spec, work=sets * wanted.scenes)
+            groups.append(
+                PulledSets(
+                    label=kind.label,
+                    attribute=kind.attribute,
+                    shift=kind.shift,
+                    dose=kind.dose,
+                    sets=sets,
+                    pull=step,
+                )
+            )
+        return self._add("compare_pulls", "of sets of scenes", ComparePulls(groups=tuple(groups)))
+
+    def _shifted(self, kind: ShiftedSets, number: int) -> ClassSettings:
+        """One of the sets; those of the placebo differ in their seed, others in their partition."""
+        which = {"seed" if kind.attribute == PLACEBO else "partition": number}
+        return with_arguments(self.study.adapters.data, **kind.arguments(), **which)
 
     # adapters and subspaces
 

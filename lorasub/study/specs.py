@@ -16,6 +16,7 @@ from typing import Any, Literal
 
 from lorasub.errors import ConfigError
 from lorasub.study.basis_specs import AnyBasis, Spec, at_least
+from lorasub.study.gradient_specs import GradientTest
 
 #: ``class_path`` and ``init_args``, as in a config of ``lorasub fit``.
 ClassSettings = dict[str, Any]
@@ -258,6 +259,7 @@ class Study(Spec):
         partitions: k, adapters of each attribute.
         adapters: how they are fitted.
         compare_adapters: fit them all and compare attributes by them, whether a basis needs them or not.
+        gradient_test: whether attributes pull the base model in directions of their own; None for none.
         mining: how subspaces are found and compared.
         bases: name -> what is combined.
         basis_draws: ``per_seed``: adapters, their scenes and random bases are drawn again with every seed, so that
@@ -282,6 +284,7 @@ class Study(Spec):
     partitions: int = 4
     adapters: AdapterFits = field(default_factory=AdapterFits)
     compare_adapters: bool = True
+    gradient_test: GradientTest | None = None
     mining: Mining = field(default_factory=Mining)
     bases: dict[str, AnyBasis] = field(default_factory=dict)
     basis_draws: Literal["per_seed", "once"] = "per_seed"

@@ -1,0 +1,120 @@
+"""The steps of the gradient test: gather the gradients of sets of scenes, and compare them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from lorasub.files import write_json
+from lorasub.structures import SceneBatch
+from lorasub.study.artefacts import Output, Workplace
+from lorasub.study.specs import ClassSettings, with_arguments
+from lorasub.study.steps.gradients import _batches, _prepared
+from lorasub.subspaces.gradients import LayerGradients, StoredGradients
+from lorasub.subspaces.pulls import Halves, pull_cosines
+from lorasub.tasks.gradients import visit_gradients
+
+#: File of the comparison: labels of the sets and their cosines.
+COSINES_FILE = "cosines.json"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pull:
+    """Settings of :func:`pull`.
+
+    Attributes:
+        backbone: the base model.
+        task: its loss.
+        data: sets of scenes.
+        targets: which layers.
+    """
+
+    backbone: ClassSettings
+    task: ClassSettings
+    data: tuple[ClassSettings, ...]
+    targets: str = "blocks"
+
+
+@dataclass(frozen=True, kw_only=True)
+class PulledSets:
+    """Gradients that a step has gathered, and what they are of.
+
+    Attributes:
+        label: of the sets, such as ``camera roll``.
+        attribute: whose sets they are.
+        shift: which of its shifts.
+        dose: of it.
+        sets: how many.
+        pull: the step.
+    """
+
+    label: str
+    attribute: str
+    shift: str
+    dose: float
+    sets: int
+    pull: Output
+
+
+@dataclass(frozen=True, kw_only=True)
+class ComparePulls:
+    """Settings of :func:`compare_pulls`."""
+
+    groups: tuple[PulledSets, ...]
+
+
+def pull(spec: Pull, place: Workplace) -> dict[str, Any]:
+    """Gathers the gradients of two halves of each set at the base model; batches go to the halves in turn."""
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    task = _prepared(with_arguments(spec.task, backbone=spec.backbone), spec.data[0], place).task.to(device)
+    plane = with_arguments(spec.task, backbone={"class_path": "lorasub.ConstantGeometry"})
+    losses = []
+    for number, data in enumerate(spec.data):
+        halves = _Halves()
+        batches = halves.in_turn(_batches(_prepared(plane, data, place).data, device))
+        losses.append(visit_gradients(task, batches, halves.add, targets=spec.targets).loss)
+        for half, gradients in enumerate(halves.gradients):
+            gradients.save(place.folder / _file(number, half))
+    return {"losses": losses}
+
+
+def compare_pulls(spec: ComparePulls, place: Workplace) -> dict[str, Any]:
+    """Writes the cosines of all sets; the report tests labels on them."""
+    sets: list[Halves] = []
+    labels = []
+    for group in spec.groups:
+        folder = place.of(group.pull)
+        for number in range(group.sets):
+            one, two = (StoredGradients(folder / _file(number, half)) for half in (0, 1))
+            sets.append((one, two))
+            labels.append(
+                {"label": group.label, "attribute": group.attribute, "shift": group.shift, "dose": group.dose}
+            )
+    write_json(place.folder / COSINES_FILE, {"sets": labels, "cosines": pull_cosines(sets).tolist()})
+    return {"sets": len(sets)}
+
+
+def _file(number: int, half: int) -> str:
+    return f"gradients_{number}_{half}.safetensors"
+
+
+class _Halves:
+    """Two sums of gradients, to which batches go in turn."""
+
+    def __init__(self) -> None:
+        self.gradients = LayerGradients(), LayerGradients()
+        self._current = 0
+
+    def in_turn(self, batches: Iterable[SceneBatch]) -> Iterator[SceneBatch]:
+        """The batches; the half of each is chosen as it is handed out."""
+        for index, batch in enumerate(batches):
+            self._current = index % 2
+            yield batch
+
+    def add(self, layer: str, gradient: Tensor) -> None:
+        """Adds a gradient of the current batch to its half."""
+        self.gradients[self._current].add(layer, gradient)
