@@ -4,7 +4,7 @@ from lorasub.figures.calibration import CalibrationCurves, calibration_figure
 from lorasub.figures.fit_overlap import overlap_bars, usage_bars
 from lorasub.figures.overlap import angle_histogram, depth_profile, explained_heatmap, overlap_heatmap
 from lorasub.figures.spectra import spectra_figure, spectra_rows
-from lorasub.figures.study import ablation_figure, learning_curves, overlap_variants, parameters_figure
+from lorasub.figures.study import ablation_figure, learning_curves, overlap_variants, parameters_figure, pulls_figure
 from lorasub.figures.style import save_figure
 from lorasub.figures.trajectories import trajectory_figure
 
@@ -20,6 +20,7 @@ __all__ = [
     "overlap_heatmap",
     "overlap_variants",
     "parameters_figure",
+    "pulls_figure",
     "save_figure",
     "spectra_figure",
     "spectra_rows",

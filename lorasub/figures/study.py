@@ -112,6 +112,37 @@ def overlap_variants(rows: Sequence[Mapping[str, Any]]) -> Figure:
     return _panels([{**row, "set": f"{row['side']} side, {row['part']}"} for row in rows], "phi", draw)
 
 
+def pulls_figure(rows: Sequence[Mapping[str, Any]]) -> Figure:
+    """Cosines of the gradients of sets of scenes: with sets of their own kind, with others, and with a placebo.
+
+    Args:
+        rows: with ``sets`` and ``dose`` (what they are of), ``own``, ``own lowest``, ``others``, ``others highest`` and
+            ``placebo``; NaN is left out.
+    """
+    figure, (axis,) = new_figure(6.4, 0.26 * len(rows) + 1.4)
+    places = [-number for number in range(len(rows))]
+    for number, (name, end) in enumerate((("own", "own lowest"), ("others", "others highest"), ("placebo", ""))):
+        axis.plot(
+            [row[name] for row in rows],
+            places,
+            linestyle="none",
+            color=NULL_COLOR if name == "placebo" else COLORS[number],
+            marker=MARKERS[number],
+            label={
+                "own": "sets of its own (to the lowest pair)",
+                "others": "other attributes (to the highest pair)",
+            }.get(name, name),
+        )
+        if end:
+            for place, row in zip(places, rows, strict=True):
+                axis.plot([row[name], row[end]], [place, place], color=COLORS[number], alpha=0.5)
+    axis.axvline(0, color=NULL_COLOR, linewidth=0.8)
+    axis.set_yticks(places, [f"{row['sets']} {row['dose']:g}" if row["dose"] else row["sets"] for row in rows])
+    axis.set_xlabel("cosine of gradients at the base model, mean over layers")
+    figure.legend(loc="outside lower center", ncols=3, frameon=False, fontsize="small")
+    return figure
+
+
 def _places(axis: Axes, labels: Sequence[str]) -> None:
     """Equal places for what is no number."""
     axis.set_xticks(range(len(labels)), labels, rotation=20, ha="right")

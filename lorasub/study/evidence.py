@@ -73,11 +73,13 @@ def _not_better(other: pd.DataFrame, best: pd.DataFrame, name: str, larger: bool
 def compare_methods(table: pd.DataFrame, study: Study, places: pd.DataFrame) -> pd.DataFrame:
     """Compares every method with every reference in every place that counts, and over the pooled ones.
 
-    Sets on which learning rates were chosen take no part. p-values are corrected for their number (Holm).
+    Sets on which learning rates were chosen take no part. p-values are corrected for their number (Holm); the one
+    comparison that was fixed before the run stands alone, and only it.
 
     Returns:
         Columns ``downstream``, ``scenes``, ``set`` (``pooled`` for ratios over several), ``reference``, ``label``,
-        ``difference``, ``low``, ``high``, ``p``, ``seeds``, ``p_holm`` and ``clear``.
+        ``difference``, ``low``, ``high``, ``p``, ``seeds``, ``primary`` (fixed before the run), ``p_holm`` and
+        ``clear``.
     """
     references = list(dict.fromkeys([*([study.primary.reference] if study.primary else []), *study.references]))
     counted = places[places["counts"] & ~places["validation"]]
@@ -89,9 +91,26 @@ def compare_methods(table: pd.DataFrame, study: Study, places: pd.DataFrame) -> 
             rows += _pooled(own, downstream, scenes, sets, references)
     columns = ["downstream", "scenes", "set", "reference", "label", "difference", "low", "high", "p", "seeds"]
     found = pd.DataFrame(rows, columns=columns)
-    found["p_holm"] = holm(found["p"].tolist())
+    found["primary"] = _is_primary(found, study)
+    found["p_holm"] = 0.0
+    for _, rows_of in found.groupby("primary"):
+        found.loc[rows_of.index, "p_holm"] = holm(rows_of["p"].tolist())
     found["clear"] = (found["p_holm"] < LEVEL) & (found["seeds"] >= LEAST_SEEDS)
     return found
+
+
+def _is_primary(found: pd.DataFrame, study: Study) -> pd.Series[bool]:
+    """Which rows the study was run for: over the pooled places where there are several, else in single ones."""
+    if (primary := study.primary) is None:
+        return pd.Series(data=False, index=found.index, dtype=bool)
+    same = (
+        (found["downstream"] == primary.downstream)
+        & (found["scenes"] == (-1 if primary.scenes is None else primary.scenes))
+        & (found["label"] == primary.method)
+        & (found["reference"] == primary.reference)
+    )
+    pooled = same & (found["set"] == "pooled")
+    return pooled if pooled.any() else same
 
 
 def _in_place(table: pd.DataFrame, place: Any, references: list[str]) -> Iterator[dict[str, Any]]:

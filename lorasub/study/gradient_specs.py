@@ -1,4 +1,4 @@
-"""Settings of the gradient test: do attributes pull the base model in directions of their own, before anything is fitted?"""
+"""Settings of the gradient test: do attributes pull the base model in directions of their own?"""
 
 from __future__ import annotations
 

@@ -22,6 +22,8 @@ from lorasub.figures import ablation_figure, learning_curves, parameters_figure,
 from lorasub.files import atomic_path
 from lorasub.study.evidence import LEAST_SEEDS, LEVEL, compare_methods, judge_places
 from lorasub.study.plan import Plan
+from lorasub.study.pooled_tables import pooled_places
+from lorasub.study.pull_tables import pull_section
 from lorasub.study.statistics import RESAMPLES
 from lorasub.study.store import Store, machine
 from lorasub.study.subspace_tables import removal_rows, spectra_figures, subspace_sections
@@ -78,6 +80,7 @@ class _Report:
         self.outcomes = outcomes(self.results, plan)
         self.own = self.outcomes[self.outcomes["variant"] == ""]
         self.places = judge_places(self.own, self.study)
+        self.pooled = pooled_places(self.own, self.places, self.study)
         self.compared = compare_methods(self.own, self.study, self.places)
         self.summaries = summaries(self.outcomes)
 
@@ -94,7 +97,7 @@ class _Report:
         records = [self.store.record(step) for step in self.plan.graph]
         own_keys = {step.key for step in self.plan.graph}
         zero = [measured(self.plan, self.store, cell.finetune).get("step_zero_difference") for cell in self.plan.cells]
-        pooled, pooled_notes, pooled_edges = self._pooled()
+        pooled, pooled_notes, pooled_edges = self._pooled_rows()
         return {
             "study": study,
             "date": time.strftime("%Y-%m-%d", time.gmtime()),
@@ -107,6 +110,7 @@ class _Report:
             "primary": study.primary,
             "primary_answer": self._primary_answer(),
             "dimension_note": self._dimension_note(),
+            "pulls": pull_section(self.plan, self.store, self.folder),
             "accuracy": list(self._accuracy()),
             "pooled": pooled,
             "pooled_notes": pooled_notes,
@@ -160,7 +164,7 @@ class _Report:
         for _, row in pooled.iterrows():
             told += (
                 f" Over all of them the ratio is {row['difference']:.3f} ({row['low']:.3f} to {row['high']:.3f}), "
-                f"corrected p = {row['p_holm']:.3g}."
+                f"p = {row['p_holm']:.3g}."
             )
         return told
 
@@ -193,7 +197,8 @@ class _Report:
                 file = ""
                 if scenes == (task.scenes[0] or -1):
                     file = f"parameters_{name}.png"
-                    rows = own.to_dict("records")
+                    pooled = [each.rows for each in self.pooled if (each.downstream, each.scenes) == (name, scenes)]
+                    rows = pd.concat([*pooled, own]).to_dict("records")
                     save_figure(parameters_figure(rows, result=task.metric), self.folder / file, rows)
                 yield {
                     "downstream": name,
@@ -230,27 +235,24 @@ class _Report:
             [*rows.values(), {"method": "*evidence*", "parameters": "", **evidence}] if evidence else [*rows.values()]
         )
 
-    def _pooled(self) -> tuple[Rows, list[str], bool]:
-        rows, notes, edges = [], [], False
-        for name, task in self.study.downstream.items():
-            for scenes in (-1 if count is None else count for count in task.scenes) if task.pooled else ():
-                own = self._of(name, scenes)
-                own = own[own["set"].isin(task.pooled)]
-                for _, group in own.groupby("label", sort=False):
-                    mean = math.exp(statistics.fmean(math.log(value) for value in group["mean"]))
-                    shown = {"downstream": name, "training scenes": _scene_count(None if scenes == -1 else scenes)}
-                    places = f"{len(group)} of {len(task.pooled)}"
-                    rows.append(shown | {"method": _marked(group.iloc[0]), "mean": f"{mean:.4f}", "places": places})
-                judged = self.places[(self.places["downstream"] == name) & (self.places["scenes"] == scenes)]
-                counts = judged[judged["set"].isin(task.pooled) & judged["counts"]]["set"].tolist()
-                told = f"{len(counts)} of {len(task.pooled)} places count" + (
-                    f": {', '.join(counts)}" if counts else ""
+    def _pooled_rows(self) -> tuple[Rows, list[str], bool]:
+        """A row for each method and number of training scenes, which places count, and whether a grid ended."""
+        rows: dict[tuple[str, int, str], dict[str, Any]] = {}
+        notes = []
+        for each in self.pooled:
+            shown = _scene_count(None if each.scenes == -1 else each.scenes)
+            for _, row in each.rows.iterrows():
+                cells = rows.setdefault(
+                    (each.downstream, each.scenes, row["label"]),
+                    {"downstream": each.downstream, "training scenes": shown, "method": _marked(row)}
+                    | {"parameters": f"{row['trainable']:,}"},
                 )
-                if not counts:
-                    told += f"; **{NO_EVIDENCE}**"
-                notes.append(f"{name}, {_scene_count(None if scenes == -1 else scenes)} training scenes: {told}.")
-                edges = edges or bool(own["at_edge"].any())
-        return rows, notes, edges
+                cells[row["set"]] = mean_and_spread(row["mean"], row["deviation"])
+            told = f"{len(each.counted)} of {len(each.wanted)} places count" + (
+                f": {', '.join(each.counted)}" if each.counted else f"; **{NO_EVIDENCE}**"
+            )
+            notes.append(f"{each.downstream}, {shown} training scenes: {told}.")
+        return [*rows.values()], notes, any(bool(each.rows["at_edge"].any()) for each in self.pooled)
 
     def _compared_row(self, row: pd.Series[Any]) -> dict[str, Any]:
         sign = "" if row["set"] == "pooled" else "+"

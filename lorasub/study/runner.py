@@ -1,4 +1,4 @@
-"""Does the steps of a graph: what is ready, in the graph's order, several at once, each failure once more, and what is done never again."""
+"""Does the steps of a graph: what is ready, in the order of the graph, and what is done never again."""
 
 from __future__ import annotations
 

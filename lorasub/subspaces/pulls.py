@@ -1,8 +1,8 @@
 """Do sets of scenes pull a model alike? Cosines of their gradients, with an exact test of each label.
 
-The sets that carry a label are held against others: is their gradient more alike among themselves than with the others'?
-Under the null that all of these sets are of one kind, any choice of as many of them could have carried the label, and the
-share of choices that set themselves apart at least as far is an exact p-value (a permutation test; Good 2005).
+The sets that carry a label are held against others: are they more alike among themselves than with those? Under the
+null that all of these sets are of one kind, any choice of as many of them could have carried the label. The share of
+choices that set themselves apart at least as far is an exact p-value (a permutation test; Good 2005).
 """
 
 from __future__ import annotations

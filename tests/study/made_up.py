@@ -63,6 +63,25 @@ def explained_file() -> list[dict[str, object]]:
     ]
 
 
+def pulled(
+    alike: Mapping[tuple[str, float], float], *, between: float, placebo: int
+) -> tuple[list[dict[str, object]], np.ndarray]:
+    """Four sets of each label and dose, as alike as is said, and placebo sets that agree with nothing."""
+    sets: list[dict[str, object]] = []
+    for label, dose in alike:
+        attribute, _, shift = label.partition(" ")
+        sets += [{"label": label, "attribute": attribute, "shift": shift or "whole", "dose": dose}] * 4
+    sets += [{"label": "placebo", "attribute": "placebo", "shift": "whole", "dose": 0.0}] * placebo
+    noise = 0.002 * np.random.default_rng(0).standard_normal((len(sets), len(sets)))
+    cosines = np.full((len(sets), len(sets)), between) + (noise + noise.T) / 2
+    for number, value in enumerate(alike.values()):
+        cosines[4 * number : 4 * number + 4, 4 * number : 4 * number + 4] += value - between
+    if placebo:
+        cosines[-placebo:] -= between
+        cosines[:-placebo, -placebo:] -= between
+    return sets, cosines
+
+
 def made_up_basis() -> SubspaceBasis:
     generator = torch.Generator().manual_seed(0)
     adapters = [
@@ -105,6 +124,11 @@ def fill(
             basis.save(folder / "basis")
         elif step.kind == "combine":
             measured = {"mean_d_out": 8.0, "mean_d_in": 8.0}
+        elif step.kind == "compare_pulls":
+            alike = {(group.label, group.dose): 0.6 for group in step.spec.groups if group.dose}
+            number = next(group.sets for group in step.spec.groups if not group.dose)
+            sets, cosines = pulled(alike, between=0.1, placebo=number)
+            write_json(folder / "cosines.json", {"sets": sets, "cosines": cosines.tolist()})
         elif step.kind == "explain":
             write_json(folder / "explained.json", explained_file())
             (folder / "explained.png").write_bytes(b"")

@@ -49,6 +49,11 @@ def test_a_study_that_wins_does_not(tmp_path: Path) -> None:
     assert len(found) == 6
     assert found[found["label"] == "mined"]["clear"].all()
     assert (found["p_holm"] >= found["p"]).all()
+    (alone,) = found[found["primary"]].itertuples()  # what was fixed before is not corrected for what was not
+    assert (alone.label, alone.reference, alone.scenes) == ("mined", "lora r=4", 2)
+    assert alone.p_holm == alone.p
+    rest = found[~found["primary"]]
+    assert rest["p_holm"].min() == pytest.approx(5 * rest["p"].min())
 
 
 def test_the_mean_of_the_training_scenes_has_to_be_beaten_too(tmp_path: Path) -> None:

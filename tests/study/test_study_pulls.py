@@ -1,0 +1,97 @@
+"""The gradient test of a study: which sets it compares, and what the report says of them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from made_up import fill, pulled
+from studies import small_study
+
+from lorasub.errors import ConfigError
+from lorasub.scenes.ranges import SceneRanges
+from lorasub.scenes.shifts import shifted
+from lorasub.study import Store, plan_study
+from lorasub.study.gradient_specs import GradientTest, ShiftedSets
+from lorasub.study.pull_tables import NOT_OWN, OWN, pull_answer, pull_rows
+from lorasub.study.report import write_report
+from lorasub.study.steps.pulls import ComparePulls, Pull
+
+TEST = GradientTest(
+    doses=[0.5, 1.0], shifts={"texture": {"fine": ["scale", "warp"]}}, partitions=4, scenes=4, placebo=8
+)
+
+
+def test_a_shift_alone_moves_its_ranges_to_where_the_dose_says() -> None:
+    found = ShiftedSets(attribute="camera", dose=0.5, shift="roll", moved=("roll",)).arguments()
+    assert found["ranges"] == {"camera": {"roll": list(shifted(SceneRanges(), "camera", 0.5).camera.roll)}}
+    assert found["dose"] == 0.0  # nothing else is moved
+
+
+def test_every_kind_of_set_is_planned_once_with_partitions_of_its_own() -> None:
+    plan = plan_study(small_study(gradient_test=TEST, compare_adapters=False))
+    pulls = [step.spec for step in plan.graph if step.kind == "pull"]
+    assert len(pulls) == 2 * 2 + 1 + 1  # two attributes at two doses, one shift, the placebo
+    placebo = pulls[-1]
+    assert isinstance(placebo, Pull)
+    given = [data["init_args"]["data"]["init_args"] for data in placebo.data]
+    assert [each["seed"] for each in given] == list(range(8))
+    assert {each["attribute"] for each in given} == {"all"}
+    for spec in pulls[:-1]:
+        assert [data["init_args"]["data"]["init_args"]["partition"] for data in spec.data] == [0, 1, 2, 3]
+    assert plan.pulls is not None
+    compared = plan.graph[plan.pulls.key].spec
+    assert isinstance(compared, ComparePulls)
+    assert sum(group.sets for group in compared.groups) == 5 * 4 + 8
+    assert not plan.comparisons
+
+
+def test_adapters_are_not_fitted_where_nothing_needs_them() -> None:
+    study = small_study(compare_adapters=False, downstream={}, gradient_test=TEST)
+    assert not [step for step in plan_study(study).graph if step.kind == "fit"]
+
+
+@pytest.mark.parametrize(
+    ("shifts", "told"),
+    [
+        ({"sound": {"loud": ["volume"]}}, "'sound' is none of geometry"),
+        ({"camera": {"odd": ["rol"]}}, "rol.* is none of fov, roll"),
+    ],
+)
+def test_unknown_shifts_are_told(shifts: dict[str, dict[str, list[str]]], told: str) -> None:
+    with pytest.raises(ConfigError, match=told):
+        GradientTest(shifts=shifts)
+
+
+def test_an_attribute_has_a_direction_only_beyond_others_and_beyond_the_placebo() -> None:
+    names = ["geometry", "texture", "camera"]
+    sets, cosines = pulled({(name, 1.0): 0.6 if name == "geometry" else 0.2 for name in names}, between=0.2, placebo=12)
+    table = pull_rows(sets, cosines).set_index("sets")
+    assert table.loc["geometry", "verdict"] == OWN
+    assert table.loc["geometry", "p others"] == pytest.approx(1 / 495)  # 4 of 12 sets
+    assert table.loc["geometry", "p placebo"] == pytest.approx(1 / 1820)  # 4 of 16
+    assert {table.loc[name, "verdict"] for name in ["texture", "camera", "placebo 1", "placebo 2", "placebo 3"]} == {
+        NOT_OWN
+    }
+    assert "1 of 3 attributes have a direction of their own (geometry)" in pull_answer(table.reset_index())
+
+
+def test_sets_that_agree_with_everything_have_no_direction_of_their_own() -> None:
+    sets, cosines = pulled({(name, 1.0): 0.9 for name in ("geometry", "texture", "camera")}, between=0.9, placebo=12)
+    table = pull_rows(sets, cosines)
+    assert set(table["verdict"]) == {NOT_OWN}
+    assert "0 of 3 attributes have a direction of their own (none)" in pull_answer(table)
+
+
+def test_the_report_has_table_and_answer(tmp_path: Path) -> None:
+    attributes = ["geometry", "texture", "camera", "lighting"]
+    plan = plan_study(small_study(gradient_test=TEST, attributes=attributes))
+    store = Store(tmp_path)
+    fill(plan, store)
+    text = write_report(plan, store, command="lorasub study run x.yaml").read_text()
+    assert "## Do attributes pull the model in directions of their own?" in text
+    assert "At dose 1, 4 of 4 attributes have a direction of their own (geometry, texture, camera, lighting)." in text
+    assert (tmp_path / "reports" / "small" / "gradient_test.png").is_file()
+    written = np.genfromtxt(tmp_path / "reports" / "small" / "gradient_test.csv", delimiter=",", names=True)
+    assert len(written) == 4 * 2 + 1 + 2
