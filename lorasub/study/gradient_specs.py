@@ -6,9 +6,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from lorasub.errors import ConfigError
-from lorasub.scenes.presets import ATTRIBUTES
+from lorasub.scenes.presets import ATTRIBUTES, END_POINTS, shifted
 from lorasub.scenes.ranges import Attribute, SceneRanges
-from lorasub.scenes.shifts import END_POINTS, shifted
 from lorasub.study.basis_specs import Spec, at_least
 
 #: What the sets are called that differ in nothing but their seed.

@@ -10,8 +10,8 @@ from made_up import fill, pulled
 from studies import small_study
 
 from lorasub.errors import ConfigError
+from lorasub.scenes.presets import shifted
 from lorasub.scenes.ranges import SceneRanges
-from lorasub.scenes.shifts import shifted
 from lorasub.study import Store, plan_study
 from lorasub.study.gradient_specs import GradientTest, ShiftedSets
 from lorasub.study.pull_tables import NOT_OWN, OWN, pull_answer, pull_rows
