@@ -12,6 +12,7 @@ GROUND = {
     *(
         "structures",
         "artefacts",
+        "precision",
         "contracts",
         "run_callbacks",
         "console",

@@ -18,9 +18,9 @@ from torch import Tensor, nn
 from lorasub.backbones.base import Backbone
 from lorasub.backbones.loading import assign_weights, find_weights, read_weights
 from lorasub.backbones.stored import without_weights
-from lorasub.backbones.vggt.fused import without_autocast
 from lorasub.errors import ArtefactError, ConfigError
 from lorasub.files import write_tensors
+from lorasub.precision import without_autocast
 from lorasub.structures import Predictions
 
 LICENSE = "FAIR Noncommercial Research License"

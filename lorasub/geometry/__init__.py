@@ -18,7 +18,6 @@ from lorasub.geometry.poses import (
     transform_points,
     world_to_camera,
 )
-from lorasub.geometry.precision import full_precision
 from lorasub.geometry.projection import (
     fields_of_view,
     pixel_centers,
@@ -27,6 +26,7 @@ from lorasub.geometry.projection import (
     world_points_from_depth,
 )
 from lorasub.geometry.rotations import matrix_to_quaternion, quaternion_to_matrix, rotation_angle
+from lorasub.precision import full_precision
 
 __all__ = [
     "Similarity",

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from lorasub.errors import NumericalError
-from lorasub.geometry.precision import full_precision
+from lorasub.precision import full_precision
 
 #: Singular values of the covariance below this fraction of the largest count as zero: points on a line.
 _RANK_TOLERANCE = 1e-9

@@ -11,8 +11,8 @@ import math
 import torch
 from torch import Tensor
 
-from lorasub.geometry.precision import full_precision
 from lorasub.geometry.rotations import matrix_to_quaternion, quaternion_to_matrix
+from lorasub.precision import full_precision
 
 #: Smallest distance of a decoded field of view from 0 and from pi. VGGT's camera head ends in a ReLU, so an exact 0
 #: occurs; without this the focal length would be infinite and everything computed from it NaN.

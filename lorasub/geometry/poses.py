@@ -12,7 +12,7 @@ import math
 import torch
 from torch import Tensor
 
-from lorasub.geometry.precision import full_precision
+from lorasub.precision import full_precision
 
 
 @full_precision

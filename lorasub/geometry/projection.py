@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from lorasub.geometry.poses import camera_to_world, invert_pose
-from lorasub.geometry.precision import full_precision
+from lorasub.precision import full_precision
 
 
 def pixel_centers(

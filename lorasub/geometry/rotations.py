@@ -6,7 +6,7 @@ import torch
 from kornia.geometry.conversions import quaternion_to_rotation_matrix, rotation_matrix_to_quaternion
 from torch import Tensor
 
-from lorasub.geometry.precision import full_precision
+from lorasub.precision import full_precision
 
 
 @full_precision

@@ -26,8 +26,8 @@ from lorasub.backbones.loading import assign_weights, find_weights, read_weights
 from lorasub.backbones.stored import stored_config, without_weights, write_pretrained
 from lorasub.backbones.token_cache import TokenCache, attached_cache
 from lorasub.backbones.vggt.dense_head import DenseHead
-from lorasub.backbones.vggt.fused import without_autocast
 from lorasub.errors import ArtefactError, ConfigError
+from lorasub.precision import without_autocast
 from lorasub.structures import Predictions
 
 #: Key of the architecture in a safetensors file's metadata.

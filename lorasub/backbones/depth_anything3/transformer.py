@@ -13,8 +13,8 @@ from lorasub.backbones.token_cache import TokenCache, encode_views
 from lorasub.backbones.vggt.aggregator import IMAGENET_MEAN, IMAGENET_STD
 from lorasub.backbones.vggt.blocks import Block, run_block
 from lorasub.backbones.vggt.encoder import PatchEmbedding
-from lorasub.backbones.vggt.fused import compute_dtype
 from lorasub.backbones.vggt.rope import RotaryTable, grid_positions, rotary_table
+from lorasub.precision import compute_dtype
 
 #: Added to a grid's sides where the stored position embedding is resized to it, as DINOv2 does.
 _OFFSET = 0.1

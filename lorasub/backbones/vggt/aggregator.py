@@ -9,8 +9,8 @@ from lorasub.backbones.token_cache import TokenCache, encode_views
 from lorasub.backbones.vggt.blocks import Block, run_block
 from lorasub.backbones.vggt.config import VGGTConfig
 from lorasub.backbones.vggt.encoder import ImageEncoder
-from lorasub.backbones.vggt.fused import compute_dtype
 from lorasub.backbones.vggt.rope import RotaryTable, grid_positions, rotary_table
+from lorasub.precision import compute_dtype
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)

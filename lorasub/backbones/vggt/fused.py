@@ -13,7 +13,6 @@ every normalisation are float32.
 
 from __future__ import annotations
 
-import contextlib
 from typing import Any
 
 import torch
@@ -21,20 +20,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from lorasub.backbones.vggt.rope import RotaryTable, apply_rotary
-
-
-def without_autocast(device_type: str) -> contextlib.AbstractContextManager[object]:
-    """Turn autocast off within the block, on devices that have it."""
-    if torch.amp.is_autocast_available(device_type):
-        return torch.autocast(device_type, enabled=False)
-    return contextlib.nullcontext()
-
-
-def compute_dtype(x: Tensor) -> torch.dtype:
-    """The dtype in which matrix products of ``x`` are taken: autocast's where it is on, else its own."""
-    if torch.amp.is_autocast_available(x.device.type) and torch.is_autocast_enabled(x.device.type):
-        return torch.get_autocast_dtype(x.device.type)
-    return x.dtype
+from lorasub.precision import compute_dtype, without_autocast
 
 
 class LayerNorm(nn.LayerNorm):

@@ -21,9 +21,9 @@ from lorasub.backbones.vggt.aggregator import Aggregator
 from lorasub.backbones.vggt.camera_head import CameraHead
 from lorasub.backbones.vggt.config import ALL_HEADS, Head, VGGTConfig
 from lorasub.backbones.vggt.dense_head import DenseHead, inverse_log
-from lorasub.backbones.vggt.fused import without_autocast
 from lorasub.backbones.vggt.presets import PresetName, find_preset
 from lorasub.errors import ArtefactError, ConfigError
+from lorasub.precision import without_autocast
 from lorasub.structures import Predictions
 
 logger = logging.getLogger(__name__)

@@ -1,4 +1,4 @@
-"""Keep geometry in full precision when the code around it runs under autocast or with TensorFloat-32."""
+"""Autocast: the precision that matrix products have under it, and code that is safe from it."""
 
 from __future__ import annotations
 
@@ -63,3 +63,17 @@ def _lift(argument: Any) -> Any:
     if isinstance(argument, list | tuple) and any(isinstance(item, Tensor) for item in argument):
         return type(argument)(map(_lift, argument))
     return argument
+
+
+def compute_dtype(x: Tensor) -> torch.dtype:
+    """Returns the dtype in which matrix products of ``x`` are taken: autocast's where it is on, else its own."""
+    if torch.amp.is_autocast_available(x.device.type) and torch.is_autocast_enabled(x.device.type):
+        return torch.get_autocast_dtype(x.device.type)
+    return x.dtype
+
+
+def without_autocast(device_type: str) -> contextlib.AbstractContextManager[object]:
+    """Turns autocast off within the block, on devices that have it."""
+    if torch.amp.is_autocast_available(device_type):
+        return torch.autocast(device_type, enabled=False)
+    return contextlib.nullcontext()
