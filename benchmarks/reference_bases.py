@@ -8,6 +8,9 @@ gradient G of the loss at the base model is normalised; the leading eigenvectors
 are the output and the input side of the attribute's basis (``lorasub mine --from gradients`` makes one of any model).
 A basis from half of the partitions is compared with those
 from the other half: of the same attribute, and of the others.
+
+Beside them stand placebos, made in the same way from scenes that differ in nothing but their seed (``all``): what a fit
+shares with one of these has nothing to do with an attribute.
 """
 
 from __future__ import annotations
@@ -19,25 +22,28 @@ from pathlib import Path
 from benchmarks.report import write_report
 from lorasub.backbones import VGGT
 from lorasub.data import SyntheticScenes
-from lorasub.scenes.presets import ATTRIBUTES, Attribute
+from lorasub.scenes.presets import ATTRIBUTES, Attribute, Preset
 from lorasub.subspaces import LayerGradients, SubspaceBasis, joined_moments, moment_basis, subspace_overlap
-from lorasub.subspaces.shipped import SHIPPED_BASES
+from lorasub.subspaces.shipped import SHIPPED_BASES, SHIPPED_PLACEBOS
 from lorasub.tasks import GeometryTask, visit_gradients
 from lorasub.training.evidence import rendered_scenes
 
+#: Of the first placebo's scenes; no other data set of the package has it.
+PLACEBO_SEED = 7000
 
-def moments(task: GeometryTask, attribute: Attribute, partition: int, scenes: int, batch: int) -> LayerGradients:
+
+def moments(task: GeometryTask, attribute: Preset, partition: int, scenes: int, batch: int) -> LayerGradients:
     """Second moments of the gradients on the first scenes of one partition."""
     gradients = LayerGradients(moments=True)
-    data = SyntheticScenes(attribute=attribute, partition=partition)
+    # scenes without an attribute have no partitions: a seed of their own stands for one
+    seed = PLACEBO_SEED + partition if attribute == "all" else 0
+    data = SyntheticScenes(attribute=attribute, partition=0 if attribute == "all" else partition, seed=seed)
     seen = visit_gradients(task, rendered_scenes(data, scenes, batch=batch), gradients.add)
     print(f"{attribute} {partition}: loss {seen.loss:.3f} over {seen.scenes} scenes", flush=True)
     return gradients
 
 
-def basis_of(
-    parts: Sequence[LayerGradients], attribute: Attribute, model: VGGT, dim: int, scenes: int
-) -> SubspaceBasis:
+def basis_of(parts: Sequence[LayerGradients], attribute: Preset, model: VGGT, dim: int, scenes: int) -> SubspaceBasis:
     """The basis of an attribute from the gradients on some of its partitions."""
     return moment_basis(
         joined_moments({str(number): part.side_moments() for number, part in enumerate(parts)}),
@@ -46,7 +52,11 @@ def basis_of(
         base_model_id="nano",
         method="gradients",
         attributes=(attribute,),
-        options={"partitions": len(parts), "scenes_of_each": scenes, "design": "within"},
+        options={
+            "partitions": len(parts),
+            "scenes_of_each": scenes,
+            "design": None if attribute == "all" else "within",
+        },
     )
 
 
@@ -59,10 +69,19 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=2, help="scenes behind one gradient")
     parser.add_argument("--dim", type=int, default=16)
     parser.add_argument("--out", type=Path, default=SHIPPED_BASES)
+    parser.add_argument("--placebos", type=int, default=len(ATTRIBUTES))
+    parser.add_argument("--placebos_out", type=Path, default=SHIPPED_PLACEBOS)
+    parser.add_argument("--only_placebos", action="store_true")
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     model = VGGT.from_preset("nano", weights=options.weights)
     task = GeometryTask(model)
+    for number in range(options.placebos):
+        seeds = range(number * options.partitions, (number + 1) * options.partitions)
+        parts = [moments(task, "all", seed, options.scenes, options.batch) for seed in seeds]
+        basis_of(parts, "all", model, options.dim, options.scenes).save(options.placebos_out / str(number))
+    if options.only_placebos:
+        return
     halves: dict[Attribute, list[SubspaceBasis]] = {}
     for attribute in ATTRIBUTES:
         parts = [

@@ -197,6 +197,10 @@ def decode_depth(path: Path, channel: str = "") -> npt.NDArray[Any]:
         )
         stored = decode(path)
     # Pillow reports damage as OSError, SyntaxError or EOFError, numpy as ValueError, OpenEXR as RuntimeError
+    except Image.DecompressionBombError as error:
+        raise DataError(
+            f"{path}: the depth file is refused, since a small file may unpack to anything: {error}"
+        ) from error
     except (OSError, SyntaxError, EOFError, ValueError, RuntimeError, TypeError, OverflowError, MemoryError) as error:
         fault = content_fault(path) or f"it is damaged or truncated: {reason(error, path)}"
         raise DataError(f"{path}: the depth file cannot be decoded ({fault})") from error

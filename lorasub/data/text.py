@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import codecs
 import json
+import re
 import unicodedata
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ _MARKS = (
     (codecs.BOM_UTF16_LE, "utf-16"),
     (codecs.BOM_UTF16_BE, "utf-16"),
 )
+_DECIMAL_COMMA, _INTEGER = re.compile(r"[-+]?\d+,\d+([eE][-+]?\d+)?"), re.compile(r"[-+]?\d+")
 #: What separates or surrounds numbers, beside white space.
 _PUNCTUATION = str.maketrans(dict.fromkeys(",;[]()\t", " "))
 
@@ -64,8 +66,20 @@ def read_rows(path: Path) -> list[list[str]]:
     Raises:
         DataError: see :func:`read_text`.
     """
-    rows = [line.split("#")[0].translate(_PUNCTUATION).split() for line in read_lines(path)]
+    rows = [_with_points(line.split("#")[0]).translate(_PUNCTUATION).split() for line in read_lines(path)]
     return [row for row in rows if row]
+
+
+def _with_points(line: str) -> str:
+    """A line of numbers as people who write decimal commas mean it: ``1,5 -0,25`` is ``1.5 -0.25``.
+
+    Numbers that commas separate are many in one word, or have white space behind the comma.
+    """
+    words = re.split(r"[\s;]+", line.strip())
+    decimal = [word for word in words if _DECIMAL_COMMA.fullmatch(word)]
+    if len(words) > 1 and decimal and all(word in decimal or _INTEGER.fullmatch(word) for word in words):
+        return line.replace(",", ".")
+    return line
 
 
 def read_matrix(path: Path, *shapes: tuple[int, int]) -> Tensor:

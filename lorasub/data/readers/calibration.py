@@ -10,9 +10,11 @@ import torch
 import yaml
 from torch import Tensor
 
-from lorasub.data.frames import pinhole
+from lorasub.data.depth import DepthFile
+from lorasub.data.frames import DepthSource, pinhole
 from lorasub.data.paths import is_hidden
 from lorasub.data.text import read_json_object, read_rows, read_text, to_float
+from lorasub.data.undistortion import UndistortedDepth
 from lorasub.errors import DataError
 
 #: Names of calibration files, the most telling first; upper and lower case do not matter.
@@ -24,7 +26,16 @@ FILES = (
     *("intrinsics.yaml", "intrinsic.yaml"),
 )
 _LENS = ("k1", "k2", "p1", "p2", "k3")
-_NAMED = re.compile(r"\b(fx|fy|cx|cy|k1|k2|p1|p2|k3|width|height)\b['\"]?\s*[:=]\s*([-+.\deE]+)", re.IGNORECASE)
+#: Names under which a depth scale stands: Open3D's, ORB-SLAM's, and others'.
+_DEPTH_SCALE = ("depth_scale", "depthmapfactor", "png_depth_scale", "depth_map_factor", "depth_factor")
+_NAMES = "|".join((*("fx", "fy", "cx", "cy", "width", "height"), *_LENS, *_DEPTH_SCALE))
+_NAMED = re.compile(rf"\b({_NAMES})\b['\"]?\s*[:=]\s*([-+.\deE]+)", re.IGNORECASE)
+#: Lenses that are not perspective, unless it says "no" behind.
+_OTHER_LENS = re.compile(
+    r"(?<![a-z])(is_)?(fisheye|kannala\w*|equidistant|omni\w*|equirectangular|panorama\w*|spherical|double_?sphere|e?ucm|"
+    r"mei|f_?theta)(?![a-z])(?!['\"]?\s*[:=]\s*['\"]?(0|false|no|none|null)\b)",
+    re.IGNORECASE,
+)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -36,12 +47,37 @@ class Calibration:
         intrinsics: ``[3, 3]``, pixel centres at half integers.
         distortion: OpenCV's k1, k2, p1, p2, k3; empty for none.
         size: (width, height) of the images it is for; None where the file does not say.
+        depth_unit: world units per stored unit of depth; None where the file does not say.
     """
 
     path: Path
     intrinsics: Tensor
     distortion: tuple[float, ...] = ()
     size: tuple[int, int] | None = None
+    depth_unit: float | None = None
+
+
+def registered_depth(path: Path, camera: Calibration | None, *, unit: float | None, usual_unit: float) -> DepthSource:
+    """A depth file that is registered to its colour image, and was seen through the same lens.
+
+    Args:
+        path: the file.
+        camera: that is stated for the image; None if none is.
+        unit: that was asked for; None takes the camera's, or else the usual one.
+        usual_unit: of the layout.
+    """
+    stated = None if camera is None else camera.depth_unit
+    depth = DepthFile(path=path, unit=unit or stated or usual_unit)
+    if camera is None or not any(camera.distortion):
+        return depth
+    return UndistortedDepth(depth=depth, intrinsics=camera.intrinsics, distortion=camera.distortion)
+
+
+def depth_unit_note(camera: Calibration | None, unit: float | None) -> tuple[str, ...]:
+    """The note about a unit of depth that was taken from a calibration file; none if it was not."""
+    if camera is None or camera.depth_unit is None or unit is not None:
+        return ()
+    return (f"the depth unit is {camera.depth_unit:g}, from {camera.path.name}",)
 
 
 def find_calibration(root: Path, *, centres: float = 0.0) -> Calibration | None:
@@ -70,9 +106,16 @@ def read_calibration(path: Path, *, centres: float = 0.0) -> Calibration:
         DataError: it holds no camera in any of these forms.
     """
     size = None
+    text = re.sub(r"#.*", "", read_text(path))
+    if other := _OTHER_LENS.search(text):
+        raise DataError(f"{path}: the lens model {other[0]} is not supported; undistort the images first")
+    named = dict(_NAMED.findall(text.lower()))
+    scale = next((to_float(named[name], path) for name in _DEPTH_SCALE if name in named), None)
+    if scale is not None and not 0 < scale < float("inf"):
+        raise DataError(f"{path}: the scale of depth is {scale:g}; it must be positive")
     if path.suffix.lower() in (".json", ".yaml", ".yml"):
         fx, fy, cx, cy, distortion, size = _from_mapping(path)
-    elif len(named := dict(_NAMED.findall(read_text(path).lower()))) >= 4 and {"fx", "fy", "cx", "cy"} <= set(named):
+    elif len(named) >= 4 and {"fx", "fy", "cx", "cy"} <= set(named):
         values = {name: to_float(word, path) for name, word in named.items()}
         fx, fy, cx, cy = (values[name] for name in ("fx", "fy", "cx", "cy"))
         distortion = tuple(values.get(name, 0.0) for name in _LENS)
@@ -83,7 +126,9 @@ def read_calibration(path: Path, *, centres: float = 0.0) -> Calibration:
     if fx <= 2 or fy <= 2:
         raise DataError(f"{path}: fx = {fx:g}, fy = {fy:g} are no focal lengths in pixels")
     intrinsics = pinhole(fx, fy, cx, cy, centres=centres)
-    return Calibration(path, intrinsics, distortion if any(distortion) else (), size)
+    # most state steps per metre, RealSense's tools metres per step
+    unit = None if scale is None else scale if scale < 1 else 1 / scale
+    return Calibration(path, intrinsics, distortion if any(distortion) else (), size, unit)
 
 
 def _from_rows(path: Path) -> tuple[float, float, float, float, tuple[float, ...]]:

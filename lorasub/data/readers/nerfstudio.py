@@ -41,11 +41,12 @@ _READ = {
     *("frames", "camera_model", "file_path", "transform_matrix", "w", "h", "fl_x", "fl_y", "cx", "cy", *COEFFICIENTS),
     *("camera_angle_x", "camera_angle_y", "x_fov", "y_fov", *_OTHER_LENSES),
     *("depth_file_path", "depth_path", "depth_unit_scale_factor", "integer_depth_scale", "enable_depth_loading"),
+    "applied_scale",
 }
 #: Keys that say nothing about the geometry of images: splits, training, colours, where files lie.
 _NO_GEOMETRY = {
     *("aabb_scale", "scale", "offset", "up", "render_aabb", "n_extra_learnable_dims", "applied_transform"),
-    *("applied_scale", "ply_file_path", "colmap_im_id", "sharpness", "time", "rotation", "name", "fix_premult"),
+    *("ply_file_path", "colmap_im_id", "sharpness", "time", "rotation", "name", "fix_premult"),
     *("train_filenames", "val_filenames", "test_filenames", "white_transparent", "black_transparent", "is_hdr"),
     *("auto_scale_poses_override", "orientation_override", "scene", "timestamp", "crop", "sharpen", "image_id"),
 }
@@ -60,7 +61,7 @@ class Nerfstudio(Reader):
             ``transforms*.json`` there is.
         metric: whether the world unit is the metre; structure from motion leaves the scale open.
         depth_unit: world units per stored unit of integer depth files, where the file does not say
-            (``depth_unit_scale_factor``). Depth in NPY and EXR is in world units.
+            (``depth_unit_scale_factor``). Depth in NPY and EXR is in world units unless the file says so.
         depth_channel: of EXR depth, where channels' names do not tell which one is depth.
     """
 
@@ -101,7 +102,7 @@ class Nerfstudio(Reader):
         notes += (f"not read: {', '.join(others)}",) if others else ()
         notes += keys_not_read([entry for entry, _ in entries], _READ | _NO_GEOMETRY, files[0])
         notes += _depth_notes([entry for entry, _ in entries])
-        named = [stated for entry, _ in entries if (stated := self._stated_depth(entry)[0])]
+        named = [stated for entry, _ in entries if (stated := self._depth_file(entry)[0])]
         notes += missing_depth([stated for stated in named if find_file(root, stated) is None])
         return Capture(
             name=root.name, root=root, frames=tuple(frames), metric=self.metric, format=self.format, notes=notes
@@ -123,7 +124,10 @@ class Nerfstudio(Reader):
             pose = None if matrix is None else torch.tensor(matrix, dtype=torch.float64)
             distortion = tuple(float(entry.get(name) or 0.0) for name in COEFFICIENTS)
             size = (int(entry["w"]), int(entry["h"])) if "w" in entry and "h" in entry else None
+            if size is not None and min(size) < 1:
+                raise ValueError(f"w and h, which are {size[0]} and {size[1]}")
             intrinsics = _intrinsics(entry, size or _size_of(image))
+            depth = self._depth(entry, root, intrinsics, distortion)
         except (KeyError, TypeError, ValueError) as error:
             raise DataError(f"{file}: the entry of {image.name} lacks or garbles {error}") from error
         if pose is not None and pose.shape not in ((4, 4), (3, 4)):
@@ -135,26 +139,32 @@ class Nerfstudio(Reader):
             image=image,
             intrinsics=intrinsics,
             cam_from_world=None if pose is None else cam_from_world_from_opengl(pose),
-            depth=self._depth(entry, root, intrinsics, distortion),
+            depth=depth,
             distortion=distortion if any(distortion) else (),
             camera_size=size,
         )
 
-    def _stated_depth(self, entry: Mapping[str, Any]) -> tuple[str, float]:
-        """Nerfstudio's depth file of a frame, or else instant-ngp's, each with its own unit; empty without one."""
-        stated, unit = entry.get("depth_file_path"), float(entry.get("depth_unit_scale_factor") or self.depth_unit)
-        if not stated and _ngp_depth_is_on(entry):
-            stated, unit = entry.get("depth_path"), float(entry["integer_depth_scale"])
-        return str(stated or ""), unit
+    def _depth_file(self, entry: Mapping[str, Any]) -> tuple[str, float, float]:
+        """The stated path of a frame's depth, empty without one, and the units of integer and of float files.
+
+        It is nerfstudio's, or else instant-ngp's. Nerfstudio's poses have been multiplied by ``applied_scale``, and its
+        depth has not.
+        """
+        if stated := entry.get("depth_file_path"):
+            scale, factor = float(entry.get("applied_scale") or 1.0), entry.get("depth_unit_scale_factor")
+            return str(stated), scale * float(factor or self.depth_unit), scale * float(factor or 1.0)
+        if (stated := entry.get("depth_path")) and _ngp_depth_is_on(entry):
+            return str(stated), float(entry["integer_depth_scale"]), 1.0
+        return "", 1.0, 1.0
 
     def _depth(
         self, entry: Mapping[str, Any], root: Path, intrinsics: Tensor, distortion: tuple[float, ...]
     ) -> DepthSource | None:
-        stated, unit = self._stated_depth(entry)
+        stated, unit, unit_of_floats = self._depth_file(entry)
         path = find_file(root, stated) if stated else None
         if path is None:
             return None
-        unit = unit if path.suffix.lower() in INTEGER_SUFFIXES else 1.0
+        unit = unit if path.suffix.lower() in INTEGER_SUFFIXES else unit_of_floats
         depth = DepthFile(path=path, unit=unit, channel=self.depth_channel)
         if not any(distortion):
             return depth

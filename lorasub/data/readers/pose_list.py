@@ -124,6 +124,8 @@ class PoseList(Reader):
             return [self._pose(row, path) for row in rows]
         if {len(row) for row in rows} != {8}:
             raise DataError(f"{path}: lines must be '[id] tx ty tz qx qy qz qw', all with an id or all without")
+        if unusable := [row[0] for row in rows if not row[0].is_integer()]:
+            raise DataError(f"{path}: lines begin with the number of an image, and {unusable[0]} is none")
         by_id = {int(row[0]): row[1:] for row in rows}
         poses: list[Tensor | None] = []
         for image in images:

@@ -13,12 +13,11 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from lorasub.data.depth import DepthFile
 from lorasub.data.frames import Capture, Frame, pinhole
 from lorasub.data.images import IMAGE_SUFFIXES
 from lorasub.data.paths import files_in, inside, numbered
 from lorasub.data.readers.base import Reader, pose_from_camera_to_world, read_rows, to_float
-from lorasub.data.readers.calibration import find_calibration
+from lorasub.data.readers.calibration import depth_unit_note, find_calibration, registered_depth
 from lorasub.errors import DataError
 
 COLOR_FOLDERS = ("color", "rgb", "image")
@@ -34,7 +33,7 @@ class Redwood(Reader):
         trajectory: name of the log; empty takes ``trajectory.log``, or the only ``.log`` that is a trajectory.
         camera: fx, fy, cx, cy, counting pixel centres from 0. None takes it from a calibration file
             (:mod:`lorasub.data.readers.calibration`); without one, Open3D's for PrimeSense sensors of 640 x 480.
-        depth_unit: metres per stored unit.
+        depth_unit: metres per stored unit; None takes it from the calibration file, or else 0.001.
     """
 
     format: ClassVar[str] = "redwood"
@@ -42,7 +41,7 @@ class Redwood(Reader):
 
     trajectory: str = ""
     camera: tuple[float, float, float, float] | None = None
-    depth_unit: float = 0.001
+    depth_unit: float | None = None
 
     def can_read(self, root: Path) -> bool:
         """See :class:`Reader`."""
@@ -75,7 +74,7 @@ class Redwood(Reader):
                 image=image,
                 intrinsics=intrinsics,
                 cam_from_world=pose_from_camera_to_world(pose),
-                depth=DepthFile(path=depth, unit=self.depth_unit),
+                depth=registered_depth(depth, stated, unit=self.depth_unit, usual_unit=0.001),
                 distortion=() if stated is None else stated.distortion,
                 camera_size=SIZE if assumed else None if stated is None else stated.size,
                 camera_assumed=assumed,
@@ -83,6 +82,7 @@ class Redwood(Reader):
             for image, depth, pose in zip(images, depths, poses, strict=True)
         )
         notes = (f"assumed camera: no file states it; took PrimeSense's fx, fy, cx, cy = {CAMERA}",) if assumed else ()
+        notes += depth_unit_note(stated, self.depth_unit)
         return Capture(name=root.name, root=root, frames=frames, metric=True, format=self.format, notes=notes)
 
     def _logs(self, root: Path) -> list[Path]:

@@ -14,12 +14,11 @@ from typing import ClassVar
 
 import torch
 
-from lorasub.data.depth import DepthFile
 from lorasub.data.frames import Capture, Frame
 from lorasub.data.images import IMAGE_SUFFIXES
 from lorasub.data.paths import files_in, find_file, subfolders
 from lorasub.data.readers.base import Reader, read_matrix, read_pose
-from lorasub.data.readers.calibration import read_calibration
+from lorasub.data.readers.calibration import depth_unit_note, read_calibration, registered_depth
 
 _COLOR_CAMERA = re.compile(r"intrinsics?(_color)?\.txt", re.IGNORECASE)
 
@@ -50,15 +49,17 @@ class ScanNet(Reader):
                     image=image,
                     intrinsics=camera.intrinsics,
                     cam_from_world=read_pose(root / "pose" / f"{image.stem}.txt"),
-                    depth=None if depth is None else DepthFile(path=depth, unit=0.001),
+                    depth=None if depth is None else registered_depth(depth, camera, unit=None, usual_unit=0.001),
+                    distortion=camera.distortion,
+                    camera_size=camera.size,
                 )
             )
         extrinsics = path.with_name(path.name.replace("intrinsic", "extrinsic"))
-        notes: tuple[str, ...] = ()
+        notes = depth_unit_note(camera, None)
         if extrinsics.is_file() and extrinsics != path:
             matrix = read_matrix(extrinsics, (4, 4))
             if not torch.allclose(matrix, torch.eye(4, dtype=matrix.dtype), atol=1e-4):
-                notes = (f"{extrinsics.relative_to(root)} is not the identity, and is not applied",)
+                notes += (f"{extrinsics.relative_to(root)} is not the identity, and is not applied",)
         return Capture(name=root.name, root=root, frames=tuple(frames), metric=True, format=self.format, notes=notes)
 
 

@@ -11,11 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
-from lorasub.data.depth import DepthFile
 from lorasub.data.frames import Capture, Frame
 from lorasub.data.paths import find_file
 from lorasub.data.readers.base import Reader, read_pose
-from lorasub.data.readers.calibration import find_calibration
+from lorasub.data.readers.calibration import depth_unit_note, find_calibration, registered_depth
 from lorasub.data.readers.seven_scenes import depth_camera_only, frame_files, poses_without_image
 from lorasub.errors import DataError
 
@@ -25,14 +24,14 @@ class ThreeDMatch(Reader):
     """Reader of 3DMatch's layout.
 
     Attributes:
-        depth_unit: metres per stored unit.
+        depth_unit: metres per stored unit; None takes it from the calibration file, or else 0.001.
         centres: where the intrinsics put the centre of the first pixel; these files state "half the width".
     """
 
     format: ClassVar[str] = "3dmatch"
     layout: ClassVar[tuple[str, ...]] = ("camera-intrinsics.txt", "frame-*.color.*", "frame-*.pose.txt")
 
-    depth_unit: float = 0.001
+    depth_unit: float | None = None
     centres: float = 0.5
 
     def can_read(self, root: Path) -> bool:
@@ -54,7 +53,9 @@ class ThreeDMatch(Reader):
                     image=image,
                     intrinsics=camera.intrinsics,
                     cam_from_world=read_pose(image.with_name(f"{stem}.pose.txt")),
-                    depth=None if depth is None else DepthFile(path=depth, unit=self.depth_unit),
+                    depth=None
+                    if depth is None
+                    else registered_depth(depth, camera, unit=self.depth_unit, usual_unit=0.001),
                     distortion=camera.distortion,
                     camera_size=camera.size,
                 )
@@ -65,5 +66,5 @@ class ThreeDMatch(Reader):
             frames=tuple(frames),
             metric=True,
             format=self.format,
-            notes=poses_without_image(root),
+            notes=poses_without_image(root) + depth_unit_note(camera, self.depth_unit),
         )

@@ -15,7 +15,6 @@ from typing import ClassVar
 import numpy as np
 import numpy.typing as npt
 
-from lorasub.data.depth import DepthFile
 from lorasub.data.frames import Capture, Frame, pinhole
 from lorasub.data.images import IMAGE_SUFFIXES
 from lorasub.data.paths import find_file
@@ -28,12 +27,14 @@ from lorasub.data.readers.base import (
     read_rows,
     to_float,
 )
-from lorasub.data.readers.calibration import find_calibration
+from lorasub.data.readers.calibration import depth_unit_note, find_calibration, registered_depth
 from lorasub.data.text import visible
 from lorasub.errors import DataError
 
 #: The camera that the benchmark's authors recommend for all sequences: fx, fy, cx, cy, pixel centres from 0; its size.
 CAMERA, SIZE = (525.0, 525.0, 319.5, 239.5), (640, 480)
+#: Metres per step of the benchmark's depth images.
+DEPTH_UNIT = 1 / 5000
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,7 +46,7 @@ class TumRgbd(Reader):
             (:mod:`lorasub.data.readers.calibration`); without one, the camera of 640 x 480 that the benchmark's authors
             recommend for all sequences (their depth images were registered with it).
         max_difference: seconds that may lie between an image and its depth or pose.
-        depth_unit: metres per stored unit.
+        depth_unit: metres per stored unit; None takes it from the calibration file, or else 1 / 5000.
     """
 
     format: ClassVar[str] = "tum"
@@ -53,7 +54,7 @@ class TumRgbd(Reader):
 
     camera: tuple[float, float, float, float] | None = None
     max_difference: float = 0.02
-    depth_unit: float = 1 / 5000
+    depth_unit: float | None = None
 
     def can_read(self, root: Path) -> bool:
         """See :class:`Reader`."""
@@ -87,7 +88,9 @@ class TumRgbd(Reader):
                     cam_from_world=None
                     if pose is None
                     else pose_from_quaternion(poses[pose][1][:3], poses[pose][1][3:], root / "groundtruth.txt"),
-                    depth=None if depth_path is None else DepthFile(path=depth_path, unit=self.depth_unit),
+                    depth=None
+                    if depth_path is None
+                    else registered_depth(depth_path, stated, unit=self.depth_unit, usual_unit=DEPTH_UNIT),
                     distortion=() if stated is None else stated.distortion,
                     camera_size=SIZE if assumed else None if stated is None else stated.size,
                     camera_assumed=assumed,
@@ -97,7 +100,7 @@ class TumRgbd(Reader):
         if assumed:
             notes.append(f"assumed camera: no file states it; took TUM's usual fx, fy, cx, cy = {CAMERA}")
         elif stated is not None:
-            notes.append(f"camera from {stated.path.name}")
+            notes += [f"camera from {stated.path.name}", *depth_unit_note(stated, self.depth_unit)]
         for what, count in (
             ("depth", sum(self._nearest(depth_times, time) is None for time, _ in images)),
             ("pose", sum(self._nearest(pose_times, time) is None for time, _ in images)),
