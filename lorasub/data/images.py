@@ -161,7 +161,9 @@ def _grey_of_numbers(image: Image.Image, path: Path) -> npt.NDArray[np.uint8]:
     values = np.asarray(image)
     low, high = float(values.min()), float(values.max())
     # 16 bits come as "I;16", or widened to "I" from PGM
-    if image.mode.startswith("I;16") or (image.format in ("PNG", "PPM") and 0 <= low <= high <= 65535):
+    if image.mode.startswith("I;16") or (
+        image.mode == "I" and image.format in ("PNG", "PPM") and 0 <= low <= high <= 65535
+    ):
         return (values / 257).round().astype(np.uint8)
     if image.mode == "F" and 0 <= low <= high <= 1:
         return (values * 255).round().astype(np.uint8)

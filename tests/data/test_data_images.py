@@ -49,6 +49,9 @@ def test_no_sixteen_bit_image_is_clipped(values: np.ndarray) -> None:
 def test_floats_between_zero_and_one(tmp_path: Path) -> None:
     Image.fromarray((RAMP / 65535).astype(np.float32)).save(tmp_path / "a.tiff")
     np.testing.assert_array_equal(read_image(tmp_path / "a.tiff")[..., 0], np.round(np.float32(RAMP / 65535) * 255))
+    values = (RAMP / 65535).astype("<f4")
+    (tmp_path / "a.pfm").write_bytes(b"Pf\n32 24\n-1.0\n" + values[::-1].tobytes())
+    np.testing.assert_array_equal(read_image(tmp_path / "a.pfm")[..., 0], np.round(values * 255))
 
 
 @pytest.mark.parametrize(

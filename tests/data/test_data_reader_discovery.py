@@ -166,3 +166,35 @@ def test_damaged_captures_are_left_out_of_a_fit_if_asked(tmp_path: Path) -> None
     (tmp_path / "b" / "transforms.json").write_text("{")
     with pytest.warns(UserWarning, match="skipping"), pytest.raises(DataError, match="OPENCV_FISHEYE"):
         PosedRGBD(str(tmp_path), num_views=1, decoding=Decoding(skip_damaged=True)).dataset("train")
+
+
+@pytest.mark.parametrize(
+    ("names", "says"),
+    [
+        (["a.DNG", "b.dng"], r"sensor took them \(2 files \.dng\): develop"),
+        (["clip.MOV"], r"videos \(1 files \.mov\): take frames out: ffmpeg"),
+        (["a.jxl"], r"not read \(1 files \.jxl\): convert"),
+        (["scene.tar.gz", "b.zip"], r"archives \(2 files \.gz, \.zip\): unpack"),
+        (["sub/run.bag"], r"recordings \(1 files \.bag\)"),
+    ],
+)
+def test_a_folder_of_what_is_no_image_says_what_it_is(tmp_path: Path, names: list[str], says: str) -> None:
+    for name in names:
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(b"II*\0" + bytes(64))
+    with pytest.raises(DataError, match=says):
+        find_captures(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("names", "says"),
+    [
+        (["000001.JPG", "Barn_COLMAP_SfM.log", "Barn_trans.txt"], "Tanks and Temples"),
+        (["r-1315403270.61.ppm", "d-1315403270.60.pgm"], "NYU Depth v2"),
+    ],
+)
+def test_more_layouts_that_are_not_read_are_named(tmp_path: Path, names: list[str], says: str) -> None:
+    for name in names:
+        images(tmp_path, name) if name[-3:] in ("JPG", "ppm", "pgm") else tables(tmp_path, name)
+    with pytest.raises(DataError, match=says):
+        find_captures(tmp_path)

@@ -23,7 +23,7 @@ from lorasub.data.readers.seven_scenes import SevenScenes
 from lorasub.data.readers.sizes import notes_on_sizes
 from lorasub.data.readers.three_d_match import ThreeDMatch
 from lorasub.data.readers.tum import TumRgbd
-from lorasub.data.readers.unrecognised import describe_unrecognised, signs_of_geometry
+from lorasub.data.readers.unrecognised import describe_unrecognised, other_files, signs_of_geometry
 from lorasub.errors import ConfigError, DataError
 
 log = logging.getLogger(__name__)
@@ -88,7 +88,7 @@ def find_captures(
         names = ", ".join(reader.format for reader in readers)
         raise DataError(
             f"{folder}: no frames found in the layout of {names}, neither here nor {MAX_DEPTH} folders below. "
-            f"{describe_unrecognised(folder, readers)}docs/data.md describes the layouts"
+            f"{describe_unrecognised(folder, readers)}{other_files(folder)}docs/data.md describes the layouts"
         )
     for other in _left_out(folder, claimed) if format == "auto" else ():
         log.warning(

@@ -81,8 +81,9 @@ class Redwood(Reader):
             )
             for image, depth, pose in zip(images, depths, poses, strict=True)
         )
-        notes = (f"assumed camera: no file states it; took PrimeSense's fx, fy, cx, cy = {CAMERA}",) if assumed else ()
-        notes += depth_unit_note(stated, self.depth_unit)
+        notes = depth_unit_note(stated, self.depth_unit)
+        if assumed:
+            notes += (f"assumed camera: no file states it; took PrimeSense's fx, fy, cx, cy = {CAMERA}",)
         return Capture(name=root.name, root=root, frames=frames, metric=True, format=self.format, notes=notes)
 
     def _logs(self, root: Path) -> list[Path]:

@@ -25,9 +25,9 @@ _TABLES = frozenset(
 _LOSSLESS = frozenset((*DEPTH_SUFFIXES, *IMAGE_SUFFIXES)) - {".jpg", ".jpeg", ".jpe", ".jfif", ".heic", ".heif", ".hif"}
 _WORDS = {
     "poses": r"poses?|traj\w*|groundtruth|gt_?poses?|extrinsics?|odom\w*|cam2world|cam_to_world|c2w|w2c|rig2world|"
-    r"transforms?|cameras?_(path|traj\w*)|images|slam|bundle|(?<=_)pv",
+    r"transforms?|cameras?_(path|traj\w*)|images|slam|sfm|bundle|(?<=_)pv",
     "cameras": r"intrinsics?|calib\w*|cameras?|cams?|k|pinhole_projection|camera_params",
-    "depth": r"depths?|depthmaps?|depth_?maps?|disp|disparity|disparities|zbuffer|gt_depth|lowres_depth",
+    "depth": r"depths?|depthmaps?|depth_?maps?|disp|disparity|disparities|zbuffer|gt_depth|lowres_depth|d(?=-\d)",
     "masks": r"masks?|segm?|segmentations?|labels?|semantics?|instances?|mattes?|normals",
 }
 _KINDS = {kind: re.compile(rf"(^|[^a-z])({words})([^a-z]|$)") for kind, words in _WORDS.items()}
@@ -47,10 +47,41 @@ FOREIGN: tuple[tuple[str, tuple[str, ...], str], ...] = (
     ("ARKitScenes", ("lowres_wide/", "*.traj", "lowres_wide.traj"), ""),
     ("CO3D", ("frame_annotations.jgz", "*/frame_annotations.jgz"), ""),
     ("Bundler", ("bundle.out", "bundle/bundle.out", "*.nvm"), "COLMAP converts it (model_converter)"),
+    ("Tanks and Temples", ("*_SfM.log",), "its images can be reconstructed with COLMAP"),
+    ("NYU Depth v2, as it was recorded", ("r-*.ppm", "d-*.pgm"), ""),
     ("Record3D", ("EXR_RGBD/", "metadata.json"), "nerfstudio converts it (ns-process-data record3d)"),
     ("Polycam", ("keyframes/",), "nerfstudio converts it (ns-process-data polycam)"),
     ("Metashape or RealityCapture", ("cameras.xml", "Registration.csv"), "nerfstudio converts it (ns-process-data)"),
 )
+
+
+#: What to do with files of other kinds.
+_OTHER_FILES = {
+    "photos as a camera's sensor took them": (
+        (".dng", ".cr2", ".cr3", ".nef", ".arw", ".raf", ".orf", ".rw2", ".pef", ".srw"),
+        "develop them to JPEG or PNG",
+    ),
+    "videos": ((".mp4", ".mov", ".avi", ".mkv", ".webm", ".m4v", ".insv"), "take frames out: ffmpeg -i VIDEO %05d.png"),
+    "images of a kind that is not read": (
+        (".jxl", ".hdr", ".exr", ".jp2", ".svg", ".psd", ".xcf", ".raw"),
+        "convert them to PNG",
+    ),
+    "archives": ((".zip", ".tar", ".tgz", ".gz", ".7z", ".rar", ".zst"), "unpack them"),
+    "recordings": (
+        (".bag", ".db3", ".mcap", ".sens", ".klg", ".oni", ".h5", ".hdf5", ".tfrecord"),
+        "extract the frames",
+    ),
+}
+
+
+def other_files(folder: Path) -> str:
+    """Say what a folder without images holds in their place; empty if it is nothing that holds images."""
+    suffixes = [path.suffix.lower() for path, is_folder in _walk(folder) if not is_folder]
+    for what, (kinds, advice) in _OTHER_FILES.items():
+        if found := sorted({suffix for suffix in suffixes if suffix in kinds}):
+            count = sum(suffix in kinds for suffix in suffixes)
+            return f"It holds {what} ({count} files {', '.join(found)}): {advice}. "
+    return ""
 
 
 def signs_of_geometry(folder: Path) -> dict[str, list[str]]:
