@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 import pytest
 import torch
@@ -12,6 +13,8 @@ from torch import Tensor, nn
 
 from lorasub.adapters import (
     EVA,
+    AdapterSet,
+    AdapterSpec,
     LoRA,
     ProjectedLoRA,
     activation_moments,
@@ -23,8 +26,9 @@ from lorasub.adapters import (
     weight_moments,
 )
 from lorasub.adapters.layer_pass import visit_layers
+from lorasub.adapters.mining import mine_subspace
 from lorasub.errors import ConfigError
-from lorasub.subspaces import moment_basis
+from lorasub.subspaces import SubspaceBasis, moment_basis, random_basis
 
 
 def losses(model: nn.Module, *inputs: Tensor) -> Iterator[Tensor]:
@@ -81,37 +85,72 @@ def test_the_model_is_left_as_it_was(transformer: Toy) -> None:
     assert model.blocks[1].training
 
 
-def test_a_basis_learns_a_planted_task() -> None:
-    """The targets differ from the base by one update of rank 2: two dimensions from gradients are enough for it."""
-    torch.manual_seed(3)
-    model, U, V = nn.Sequential(nn.Linear(12, 10)), torch.randn(10, 2), torch.randn(12, 2)
-    teacher = copy.deepcopy(model)
-    teacher[0].weight.data += 0.3 * U @ V.T
-    x = torch.randn(4096, 12)
+@dataclass
+class Planted:
+    """A model, and a task whose targets differ from it by one update of rank 2; inputs lie in few dimensions."""
 
-    def loss(of: nn.Module, rows: Tensor) -> Tensor:
-        return (of(rows) - teacher(rows).detach()).square().mean()
+    model: nn.Module
+    inputs: Tensor
+    targets: Tensor
 
-    basis = gradient_basis(model, (loss(model, part) for part in x.split(512)), dim=2, targets="all")
-    left = {}
-    for name, spec in {
-        "gradients": ProjectedLoRA(basis=basis, targets="all"),
-        "weights": ProjectedLoRA(basis=moment_basis(weight_moments(model, targets="all"), dim=2), targets="all"),
-    }.items():
-        host = copy.deepcopy(model)
+    @classmethod
+    def drawn(cls) -> Planted:
+        torch.manual_seed(3)
+        model, U, V = nn.Sequential(nn.Linear(24, 20)), torch.randn(20, 2), torch.randn(24, 2)
+        teacher = copy.deepcopy(model)
+        teacher[0].weight.data += 0.3 * U @ V.T
+        inputs = 3.0 * torch.randn(4096, 2) @ V.T + 0.3 * torch.randn(4096, 24)
+        return cls(model, inputs, teacher(inputs).detach())
+
+    def loss(self, model: nn.Module, rows: slice = slice(None)) -> Tensor:
+        return (model(self.inputs[rows]) - self.targets[rows]).square().mean()
+
+    def losses(self) -> Iterator[Tensor]:
+        for first in range(0, 4096, 512):
+            yield self.loss(self.model, slice(first, first + 512))
+
+    def fitted(self, spec: AdapterSpec, rows: slice = slice(None)) -> tuple[AdapterSet, float]:
+        """An adapter that was trained to the end, and the share of the loss that it leaves."""
+        host = copy.deepcopy(self.model)
         adapters = inject_adapters(host, spec)
-        optimiser = torch.optim.LBFGS(adapters.trainable_parameters().values(), max_iter=50)
+        optimiser = torch.optim.LBFGS(adapters.trainable_parameters().values(), max_iter=200)
 
-        def step(host: nn.Module = host, optimiser: torch.optim.Optimizer = optimiser) -> Tensor:
+        def step() -> Tensor:
             optimiser.zero_grad()
-            found = loss(host, x)
+            found = self.loss(host, rows)
             found.backward()
             return found
 
         optimiser.step(step)
-        left[name] = float((loss(host, x) / loss(model, x)).detach())
-    assert left["gradients"] < 0.05
-    assert left["weights"] > 0.3
+        return adapters, float((self.loss(host) / self.loss(self.model)).detach())
+
+    def mined(self) -> SubspaceBasis:
+        """From three adapters, each fitted to a third of the data."""
+        adapters = []
+        for seed in range(3):
+            torch.manual_seed(seed)
+            rows = slice(1300 * seed, 1300 * (seed + 1))
+            adapters.append(self.fitted(LoRA(r=2, targets="all"), rows)[0].updates())
+        return mine_subspace(adapters, dim=2)
+
+
+def test_a_planted_task_is_found_by_the_sources_that_can_see_it() -> None:
+    planted = Planted.drawn()
+    model = planted.model
+    bases = {
+        "gradients": gradient_basis(model, planted.losses(), dim=2, targets="all"),
+        "kfac": gradient_basis(model, planted.losses(), dim=2, columns="kfac", targets="all"),
+        "adapters": planted.mined(),
+        "weights": model_basis(model, {}, source="weights", dim=2, targets="all"),
+        "random": random_basis({"0": (20, 24)}, dim=2, seed=1),
+    }
+    left = {name: planted.fitted(ProjectedLoRA(basis=basis, targets="all"))[1] for name, basis in bases.items()}
+    assert max(left[name] for name in ("gradients", "kfac", "adapters")) < 0.02
+    assert min(left["weights"], left["random"]) > 0.3
+    # activations know nothing of the outputs, but where the inputs are
+    active = model_basis(model, {"": planted.losses()}, source="activations", dim=2, targets="all").layers["0"]
+    cosines = torch.linalg.svdvals(active.V.T @ bases["gradients"].layers["0"].V)
+    assert float(cosines.min()) > 0.99
 
 
 def test_activations_are_covariances_of_inputs_and_outputs() -> None:
