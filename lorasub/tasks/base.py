@@ -78,6 +78,8 @@ class SceneTask(LightningModule):
         self.warmup = warmup
         self.recipe: dict[str, Any] | None = None
         self.adapters: AdapterSet = self.configure_adapters(backbone, adapter)
+        for layer in self.adapters.layers.values():
+            layer.train()  # some backbones are loaded in evaluation mode, and Lightning leaves modes as they are
         self.loss = self.configure_loss() if loss is None else loss
         self.metrics = nn.ModuleDict()
         # Frozen weights are not in our checkpoints, so loading cannot be strict; on_load_checkpoint checks names.

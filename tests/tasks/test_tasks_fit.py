@@ -15,7 +15,7 @@ from lightning.pytorch.loggers import CSVLogger
 from torch.optim import SGD
 from toy_scenes import ToyScenes
 
-from lorasub.adapters import FullFineTuning, LoRA
+from lorasub.adapters import FullFineTuning, LoRA, TruncatedFineTuning
 from lorasub.backbones import VGGT, VGGTConfig
 from lorasub.callbacks import AdapterExport, BeforeAfter, FinalCheckpoint
 from lorasub.errors import ArtefactError, ConfigError, NumericalError
@@ -224,3 +224,9 @@ def test_logged_numbers(tiny_config: VGGTConfig, tmp_path: Path) -> None:
     make_trainer(tmp_path, max_steps=3).fit(make_task(tiny_config), ToyScenes())
     header = (tmp_path / "log" / "metrics.csv").read_text().splitlines()[0].split(",")
     assert {"train/loss", "train/depth_error", "val/loss", "val/depth_error"} <= set(header)
+
+
+def test_adapters_train_in_training_mode_on_a_backbone_that_was_loaded_for_evaluation(tiny_config: VGGTConfig) -> None:
+    """Dropout and truncated fine-tuning depend on it."""
+    task = GeometryTask(VGGT(tiny_config).eval(), TruncatedFineTuning(r=2))
+    assert all(layer.training for layer in task.adapters.layers.values())
