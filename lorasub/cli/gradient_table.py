@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from torch import Tensor
-
 from lorasub.data import SyntheticScenes
 from lorasub.scenes.presets import Preset
-from lorasub.structures import SceneBatch
 from lorasub.subspaces import Agreement, GradientSet, LayerGradients, SetAgreement, compare_gradients, mean_agreement
 from lorasub.tasks import GeometryTask, visit_gradients
 from lorasub.training.evidence import rendered_scenes
@@ -154,10 +151,10 @@ def gradient_table(
     gathered: list[GradientSet] = []
     losses: dict[str, float] = {}
     for name, attribute, data in sets:
-        halves = _Halves()
-        batches = halves.in_turn(rendered_scenes(data, scenes, batch=batch, device=device))
-        losses[name] = visit_gradients(task, batches, halves.add, targets=targets).loss
-        one, two = (half.save(folder / f"{len(gathered)}_{i}.safetensors") for i, half in enumerate(halves.gradients))
+        halves = LayerGradients(), LayerGradients()
+        batches = rendered_scenes(data, scenes, batch=batch, device=device)
+        losses[name] = visit_gradients(task, batches, [half.add for half in halves], targets=targets).loss
+        one, two = (half.save(folder / f"{len(gathered)}_{i}.safetensors") for i, half in enumerate(halves))
         gathered.append(GradientSet(name=name, attribute=attribute, halves=(one, two)))
     attribute_of = {each.name: each.attribute for each in gathered}
     comparisons: dict[tuple[str, str], list[SetAgreement]] = {}
@@ -175,21 +172,3 @@ def _kind(found: SetAgreement, attribute_of: Mapping[str, str]) -> tuple[str, st
     if one == two:
         return ("placebo", "seeds of all") if one == PLACEBO else ("partitions", one)
     return ("with all", one if two == PLACEBO else two) if PLACEBO in (one, two) else ("attributes", f"{one} {two}")
-
-
-class _Halves:
-    """Two sums of gradients, to which batches go in turn."""
-
-    def __init__(self) -> None:
-        self.gradients = LayerGradients(), LayerGradients()
-        self._current = 0
-
-    def in_turn(self, batches: Iterable[SceneBatch]) -> Iterator[SceneBatch]:
-        """The batches; the half of each is chosen as it is handed out."""
-        for index, batch in enumerate(batches):
-            self._current = index % 2
-            yield batch
-
-    def add(self, layer: str, gradient: Tensor) -> None:
-        """Add a gradient of the current batch to its half."""
-        self.gradients[self._current].add(layer, gradient)

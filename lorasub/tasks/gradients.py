@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -47,7 +47,11 @@ def scene_losses(task: SceneTask, batches: Iterable[SceneBatch]) -> Iterator[Ten
 
 
 def visit_gradients(
-    task: SceneTask, batches: Iterable[SceneBatch], visit: GradientVisitor, *, targets: str | Iterable[str] = "blocks"
+    task: SceneTask,
+    batches: Iterable[SceneBatch],
+    visit: GradientVisitor | Sequence[GradientVisitor],
+    *,
+    targets: str | Iterable[str] = "blocks",
 ) -> GradientPass:
     """Hand the gradient of every layer on every batch to ``visit``, and keep none.
 
@@ -59,7 +63,7 @@ def visit_gradients(
         batches: scenes as a data module gives them, on the task's device. One visit of a layer is the gradient of the
             mean loss of one batch.
         visit: called with a layer's path and its gradient, shaped as its weight; for instance
-            :meth:`lorasub.subspaces.LayerGradients.add`.
+            :meth:`lorasub.subspaces.LayerGradients.add`. Several visitors take the batches in turn.
         targets: which layers: groups of the backbone or patterns over module paths, as adapters' targets. Of what they
             name, linear layers and convolutions are visited.
 
@@ -75,17 +79,22 @@ def visit_gradients(
         >>> len(norms), min(norms.values()) > 0
         (32, tensor(True))
     """
-    scenes, total = 0, 0.0
+    scenes, total, turn = 0, 0.0, -1
+    visitors = [visit] if callable(visit) else list(visit)
 
     def losses() -> Iterator[Tensor]:
-        nonlocal scenes, total
+        nonlocal scenes, total, turn
         for loss, batch in _losses(task, batches):
+            turn = (turn + 1) % len(visitors)
             scenes += len(batch)
             total += 0.0 if loss.is_meta else float(loss.detach().sum())
             yield loss.mean()
 
+    def in_turn(layer: str, gradient: Tensor) -> None:
+        visitors[turn](layer, gradient)
+
     layers = tuple(target_layers(task.backbone, targets))
-    seen = visit_layers(task.backbone, losses(), targets=targets, gradient=visit)
+    seen = visit_layers(task.backbone, losses(), targets=targets, gradient=in_turn)
     return GradientPass(batches=seen, scenes=scenes, loss=total / scenes, layers=layers)
 
 

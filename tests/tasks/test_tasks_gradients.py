@@ -56,6 +56,17 @@ def test_visits_are_the_gradients_of_autograd(task: GeometryTask, targets: str) 
     assert max(kept.counts.values()) == 2
 
 
+def test_several_visitors_take_the_batches_in_turn(task: GeometryTask) -> None:
+    batches = [scenes(1), scenes(2), scenes(3)]
+    halves = LayerGradients(), LayerGradients()
+    seen = visit_gradients(task, batches, [half.add for half in halves], targets="*.attn.qkv")
+    layers = list(seen.layers)
+    one, two, three = (by_autograd(task, batch, layers) for batch in batches)
+    for layer in layers:
+        torch.testing.assert_close(halves[0].total[layer], one[layer] + three[layer], rtol=1e-4, atol=1e-6)
+        torch.testing.assert_close(halves[1].total[layer], two[layer], rtol=1e-4, atol=1e-6)
+
+
 def test_the_mean_loss_is_that_over_scenes(task: GeometryTask) -> None:
     batches = [scenes(1, 3), scenes(2, 1)]
     seen = visit_gradients(task, batches, lambda layer, gradient: None)

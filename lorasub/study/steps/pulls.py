@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from lorasub.files import write_json
-from lorasub.structures import SceneBatch
 from lorasub.study.artefacts import Output, Workplace
 from lorasub.study.specs import ClassSettings, with_arguments
 from lorasub.study.steps.gradients import _batches, _prepared
@@ -74,10 +71,10 @@ def pull(spec: Pull, place: Workplace) -> dict[str, Any]:
     plane = with_arguments(spec.task, backbone={"class_path": "lorasub.ConstantGeometry"})
     losses = []
     for number, data in enumerate(spec.data):
-        halves = _Halves()
-        batches = halves.in_turn(_batches(_prepared(plane, data, place).data, device))
-        losses.append(visit_gradients(task, batches, halves.add, targets=spec.targets).loss)
-        for half, gradients in enumerate(halves.gradients):
+        halves = LayerGradients(), LayerGradients()
+        batches = _batches(_prepared(plane, data, place).data, device)
+        losses.append(visit_gradients(task, batches, [half.add for half in halves], targets=spec.targets).loss)
+        for half, gradients in enumerate(halves):
             gradients.save(place.folder / _file(number, half))
     return {"losses": losses}
 
@@ -100,21 +97,3 @@ def compare_pulls(spec: ComparePulls, place: Workplace) -> dict[str, Any]:
 
 def _file(number: int, half: int) -> str:
     return f"gradients_{number}_{half}.safetensors"
-
-
-class _Halves:
-    """Two sums of gradients, to which batches go in turn."""
-
-    def __init__(self) -> None:
-        self.gradients = LayerGradients(), LayerGradients()
-        self._current = 0
-
-    def in_turn(self, batches: Iterable[SceneBatch]) -> Iterator[SceneBatch]:
-        """The batches; the half of each is chosen as it is handed out."""
-        for index, batch in enumerate(batches):
-            self._current = index % 2
-            yield batch
-
-    def add(self, layer: str, gradient: Tensor) -> None:
-        """Adds a gradient of the current batch to its half."""
-        self.gradients[self._current].add(layer, gradient)
