@@ -1,6 +1,7 @@
-"""Operations, bytes and casts of a step at VGGT-1B's size: COUNTED on tensors without storage, not measured.
+"""Operations, bytes and casts of a step of VGGT-1B or another backbone: COUNTED on tensors without storage.
 
     python -m benchmarks launches
+    python -m benchmarks launches --model da3-large --size 504 --cases lora projected
     python -m benchmarks launches --released path/to/checkout --json launches.json
 
 A small step on a GPU waits for its launches, a large one for its memory; both can be counted exactly where there is no
@@ -34,9 +35,11 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from benchmarks.adapters import TARGETS, objective
+from benchmarks.models import MODELS, on_meta
 from benchmarks.report import write_report
 from benchmarks.vggt import find_package, released_model
-from lorasub import VGGT, AdapterSpec, LoRA, Predictions, RandomBasis, cast_frozen_weights, inject_adapters
+from lorasub import AdapterSpec, LoRA, Predictions, RandomBasis, cast_frozen_weights, inject_adapters
+from lorasub.backbones.vggt.presets import PRESETS as VGGT_PRESETS
 from lorasub.backbones.vggt.presets import find_preset
 
 #: ``bf16`` behind a name: frozen weights are kept in bfloat16.
@@ -175,7 +178,7 @@ def build(case: str, model: str, package: Path | None) -> nn.Module:
             assert package is not None
             with _KnownNumbers(0):
                 return adapted_by_peft(Released(released_model(package, find_preset(model).config)))
-        backbone = VGGT.from_preset(model, heads=("camera", "depth"))
+        backbone = on_meta(model)
         if case == "peft":
             return adapted_by_peft(backbone)
         spec: AdapterSpec = RandomBasis(dim=64) if "projected" in case else LoRA(r=16)
@@ -234,13 +237,17 @@ class Released(nn.Module):
 def main() -> None:
     """Count and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model", default="vggt-1b", help="a preset")
+    parser.add_argument("--model", choices=MODELS, default="vggt-1b")
     parser.add_argument("--views", type=int, default=4)
     parser.add_argument("--size", type=int, default=518)
-    parser.add_argument("--cases", nargs="+", choices=CASES, default=[case for case in CASES if case != "released"])
+    parser.add_argument("--cases", nargs="+", choices=CASES, help="all but released by default; peft for VGGT only")
     parser.add_argument("--released", type=Path, metavar="PATH", help="adds the released code, with PEFT's LoRA")
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
+    usual = [case for case in CASES if case != "released" and (case != "peft" or options.model in VGGT_PRESETS)]
+    options.cases = options.cases or usual
+    if "peft" in options.cases and options.model not in VGGT_PRESETS:
+        parser.error("the case peft is for VGGT's sizes")
     cases = [*options.cases, *(["released"] if options.released and "released" not in options.cases else [])]
     print(f"{options.model}, one scene of {options.views} views of {options.size} pixels squared, bfloat16 autocast")
     print(f"{'':<16}{'':<9}{'launches':>10}{'casts':>8}{'copies':>8}{'GiB':>8}")

@@ -1,6 +1,7 @@
-"""Memory of fits of VGGT-1B, over views and methods: COUNTED from shapes, not measured.
+"""Memory of fits of VGGT-1B and other backbones, over views and methods: COUNTED from shapes, not measured.
 
     python -m benchmarks memory
+    python -m benchmarks memory --model da3-large --sizes 504
     python -m benchmarks memory --views 1 2 4 --methods lora full --json memory.json
 
 The same counting as ``lorasub fit --estimate``; ``lorasub/training/memory.py`` says what it holds.
@@ -14,8 +15,9 @@ from pathlib import Path
 
 import torch
 
+from benchmarks.models import MODELS, on_meta
 from benchmarks.report import write_report
-from lorasub import VGGT, AdapterSpec, FullFineTuning, GeometryTask, LoRA, RandomBasis, estimate_memory
+from lorasub import VGGT, AdapterSpec, DepthAnything3, FullFineTuning, GeometryTask, LoRA, RandomBasis, estimate_memory
 
 METHODS: dict[str, Callable[[], AdapterSpec]] = {
     "lora": lambda: LoRA(r=16),
@@ -28,7 +30,7 @@ GIB = 2**30
 def main() -> None:
     """Count and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--preset", default="vggt-1b")
+    parser.add_argument("--model", choices=MODELS, default="vggt-1b")
     parser.add_argument("--methods", nargs="+", choices=METHODS, default=list(METHODS))
     parser.add_argument("--views", type=int, nargs="+", default=[1, 2, 4, 8, 16])
     parser.add_argument("--sizes", type=int, nargs="+", default=[518], help="square images")
@@ -38,11 +40,13 @@ def main() -> None:
     options = parser.parse_args()
     rows = []
     for method in options.methods:
+        backbone = on_meta(options.model)
         with torch.device("meta"):
-            backbone = VGGT.from_preset(options.preset, heads=("camera", "depth"))
             task = GeometryTask(backbone, METHODS[method]())
-        backbone.gradient_checkpointing = options.checkpointing
-        backbone.frames_per_chunk = 1 if options.checkpointing else None
+        if options.checkpointing:
+            if not isinstance(backbone, VGGT | DepthAnything3):
+                parser.error(f"{options.model} has no gradient checkpointing")
+            backbone.gradient_checkpointing, backbone.frames_per_chunk = True, 1
         for size in options.sizes:
             for views in options.views:
                 found = estimate_memory(

@@ -38,8 +38,8 @@ class Block(nn.Module):
         self.attn.proj = nn.Linear(dim, dim)
 
     def forward(self, x: Tensor) -> Tensor:
-        q, k, v = self.attn.qkv(x).reshape(*x.shape[:-1], 3, self.attn.qkv.in_features).unbind(-2)
-        return x + self.attn.proj(nn.functional.scaled_dot_product_attention(q, k, v))
+        q, k, v = self.attn.qkv(x).reshape(*x.shape[:-1], 3, self.attn.qkv.in_features).unsqueeze(1).unbind(-2)
+        return x + self.attn.proj(nn.functional.scaled_dot_product_attention(q, k, v)[:, 0])
 
 
 class PatchEncoder(nn.Module):
@@ -92,12 +92,13 @@ class StandIn(nn.Module):
         predictions = {"camera_and_register_tokens": cameras[:, :, None]}
         with torch.autocast(device_type="cuda", enabled=False):
             if self.camera_head is not None:
-                predictions["pose_enc"] = self.camera_head(cameras)
+                raw = self.camera_head(cameras).tanh()
+                predictions["pose_enc"] = torch.cat((raw[..., :7], raw[..., 7:].relu() + 0.01), dim=-1)
             if self.dense_head is not None:
                 b, s, _, height, width = images.shape
                 size = self.aggregator.patch_size
                 maps = self.dense_head(patches).reshape(b * s, height // size, width // size, -1).permute(0, 3, 1, 2)
-                depth, confidence = nn.functional.pixel_shuffle(maps, size).exp().unflatten(0, (b, s)).unbind(2)
+                depth, confidence = nn.functional.pixel_shuffle(maps, size).tanh().exp().unflatten(0, (b, s)).unbind(2)
                 if depth.dtype != torch.float32:
                     raise TypeError("outputs must be fp32")
                 predictions |= {"depth": depth[..., None], "depth_conf": 1 + confidence}

@@ -8,11 +8,18 @@ from pathlib import Path
 import pytest
 import torch
 from depth_models import depth_anything
+from omega_stand_in import install_stand_in, omega
+from test_backbones_depth_anything_3 import CONFIGS
 from torch import Tensor
 
 import lorasub as ls
 from lorasub import Backbone, Predictions
 from lorasub.adapters import load_adapters
+from lorasub.backbones.opening import open_backbone
+from lorasub.cli.main import main
+from lorasub.contracts import EncoderModel
+from lorasub.errors import ArtefactError, ConfigError
+from lorasub.files import read_json
 
 
 def depth_model() -> Backbone:
@@ -26,13 +33,22 @@ SPECS: dict[str, Callable[[], ls.AdapterSpec]] = {
 }
 
 
-@pytest.fixture(params=["vggt", "depth_anything"])
-def make(request: pytest.FixtureRequest, tiny_config: ls.VGGTConfig) -> Callable[[], Backbone]:
+@pytest.fixture(params=["vggt", "depth_anything_3", "vggt_omega", "transformers"])
+def make(
+    request: pytest.FixtureRequest, tiny_config: ls.VGGTConfig, monkeypatch: pytest.MonkeyPatch
+) -> Callable[[], Backbone]:
     """The same weights whenever it is called."""
+    install_stand_in(monkeypatch)
+    kinds: dict[str, Callable[[], Backbone]] = {
+        "vggt": lambda: ls.VGGT(tiny_config),
+        "depth_anything_3": lambda: ls.DepthAnything3(CONFIGS["giant"]),
+        "vggt_omega": omega,
+        "transformers": depth_model,
+    }
 
     def build() -> Backbone:
         torch.manual_seed(0)
-        model = (ls.VGGT(tiny_config) if request.param == "vggt" else depth_model()).eval()
+        model = kinds[request.param]().eval()
         if not next(model.parameters()).is_meta:
             with torch.no_grad():  # initial weights are so small that gradients vanish
                 for parameter in model.parameters():
@@ -43,8 +59,9 @@ def make(request: pytest.FixtureRequest, tiny_config: ls.VGGTConfig) -> Callable
 
 
 @pytest.fixture
-def images() -> Tensor:
-    return torch.rand(2, 2, 3, 28, 28)
+def images(make: Callable[[], Backbone]) -> Tensor:
+    size = 2 * make().patch_size
+    return torch.rand(2, 2, 3, size, size)
 
 
 def depth(predictions: Predictions) -> Tensor:
@@ -114,14 +131,92 @@ def test_subspaces_are_mined_compared_and_trained_in(make: Callable[[], Backbone
     basis = ls.mine_subspace([tmp_path / "0", tmp_path / "1"], dim=2)
     report = ls.subspace_overlap(basis, basis)
     assert report.layers
+    phi = [layer.measurements()["output", "phi"].value for layer in report.layers]
+    assert phi == pytest.approx([1.0] * len(phi), abs=1e-5)
+    other = ls.mine_subspace([tmp_path / "0", tmp_path / "1"], dim=1)
+    shared = ls.combine_subspaces({"geometry": basis, "texture": other})
+    assert set(shared.layers) == set(basis.layers)
     model = make()
-    adapters = ls.inject_adapters(model, ls.ProjectedLoRA(basis=basis, targets="blocks"))
+    adapters = ls.inject_adapters(model, ls.ProjectedLoRA(basis=shared, targets="blocks"))
     assert set(adapters.layers) == set(basis.layers)
+    with pytest.raises(ArtefactError, match="base model"):
+        ls.inject_adapters(changed(make()), ls.ProjectedLoRA(basis=shared, targets="blocks"))
+
+
+def changed(model: Backbone) -> Backbone:
+    with torch.no_grad():
+        next(model.parameters()).add_(1)
+    return model
+
+
+def test_the_contract_is_kept(make: Callable[[], Backbone]) -> None:
+    report = ls.check_backbone(make(), views=2)
+    assert [finding for finding in report.findings if finding.verdict == "wrong"] == []
+
+
+def test_weights_are_saved_and_opened_again(make: Callable[[], Backbone], images: Tensor, tmp_path: Path) -> None:
+    model = make()
+    model.save_pretrained(tmp_path / "saved")
+    again = open_backbone(tmp_path / "saved").eval()
+    assert type(again) is type(model)
+    assert again.weights_hash() == model.weights_hash()
+    with torch.no_grad():
+        assert torch.allclose(depth(again(images)), depth(model(images)), atol=1e-5)
+
+
+def test_the_encoder_is_cached_or_the_message_says_that_it_cannot_be(
+    make: Callable[[], Backbone], images: Tensor
+) -> None:
+    task = ls.GeometryTask(make(), ls.LoRA(r=2, targets="blocks"))
+    callback, trainer = ls.EncoderCache(), ls.Trainer(logger=False, barebones=True, accelerator="cpu")
+    trainer.datamodule = None
+    if isinstance(task.backbone, EncoderModel):
+        callback.on_fit_start(trainer, task)
+        with torch.no_grad():
+            first, second = depth(task.backbone(images)), depth(task.backbone(images))
+        assert torch.equal(first, second)
+        assert "50% of 8 images came from the cache" in callback._cache.report()
+        callback.on_fit_end(trainer, task)
+    else:
+        with pytest.raises(ConfigError, match=f"{type(task.backbone).__name__} has none"):
+            callback.on_fit_start(trainer, task)
 
 
 def test_memory_is_counted_on_the_meta_device(make: Callable[[], Backbone]) -> None:
     with torch.device("meta"):
         task = ls.GeometryTask(make(), ls.LoRA(r=2, targets="blocks"))
-    found = ls.estimate_memory(task, scenes=1, views=2, image_size=(28, 28))
+    size = 2 * task.backbone.patch_size
+    found = ls.estimate_memory(task, scenes=1, views=2, image_size=(size, size))
     assert found.total > sum(found.weights.values()) > 0
     assert found.activations.flops > 0
+
+
+@pytest.mark.parametrize("make", ["depth_anything_3", "vggt_omega", "transformers"], indirect=True)
+def test_the_command_line_fits_tests_exports_mines_and_merges(
+    make: Callable[[], Backbone], repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    model = make()
+    kind, size = type(model).__name__, 2 * model.patch_size
+    model.save_pretrained("base")
+    words = ["--config", str(repository / "configs" / "geometry.yaml"), f"--data.image_size={size}"]
+    words += [f"--model.backbone=lorasub.{kind}.from_pretrained", "--model.backbone.source=base"]
+    words += ["--data.num_scenes=4", "--data.val_scenes=2", "--data.num_views=2", "--data.batch_size=2"]
+    words += ["--trainer.accelerator=cpu", "--trainer.precision=32-true", "--trainer.enable_progress_bar=false"]
+    words += ["--trainer.max_steps=2", "--trainer.val_check_interval=2"]
+    assert main(["fit", *words]) == 0
+    run = tmp_path / "runs" / "geometry" / "0"
+    told = read_json(run / "before_after.json")["metrics"]
+    assert told["val/abs_rel"]["after"] > 0
+    assert main(["test", f"--ckpt_path={run}"]) == 0
+    assert main(["export", str(run), "--out=peft"]) == 0
+    assert (tmp_path / "peft" / "adapter_model.safetensors").is_file()
+    again = moved(load_adapters(open_backbone("base"), run / "adapter"))
+    again.set_starts({})
+    again.save("other")
+    assert main(["mine", str(run / "adapter"), "other", "--dim=2", "--out=basis"]) in (0, 1)
+    assert main(["merge", str(run), "--base=base", "--out=merged"]) == 0
+    merged, adapted = open_backbone("merged").eval(), load_adapters(open_backbone("base"), run / "adapter").model.eval()
+    images = torch.rand(1, 2, 3, size, size)
+    with torch.no_grad():
+        assert torch.allclose(depth(merged(images)), depth(adapted(images)), rtol=1e-3, atol=1e-5)

@@ -15,9 +15,7 @@ from depth_models import BUILDERS, depth_anything, depth_pro, dpt, glpn, zoedept
 
 from lorasub import LoRA, TransformersDepth, inject_adapters
 from lorasub.adapters.targets import select
-from lorasub.cli.main import main
 from lorasub.errors import ConfigError
-from lorasub.files import read_json
 
 transformers = pytest.importorskip("transformers")
 
@@ -142,18 +140,3 @@ def test_what_cannot_be_loaded_is_said(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="pass depth_kind"):
         TransformersDepth(model)
     assert TransformersDepth(model, depth_kind="inverse").depth_kind == "inverse"
-
-
-def test_the_command_line_fits_and_tests_one(repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Depth alone is trained and scored; cameras and points are not there to be."""
-    monkeypatch.chdir(tmp_path)
-    depth_anything("metric").save_pretrained(tmp_path / "tiny")
-    words = ["--config", str(repository / "configs" / "geometry.yaml")]
-    words += ["--model.backbone=lorasub.TransformersDepth.from_pretrained", "--model.backbone.source=tiny"]
-    words += ["--data.image_size=28", "--data.num_scenes=4", "--data.val_scenes=2", "--data.num_views=2"]
-    words += ["--data.batch_size=2", "--trainer.accelerator=cpu", "--trainer.precision=32-true"]
-    words += ["--trainer.enable_progress_bar=false", "--trainer.max_steps=2", "--trainer.val_check_interval=2"]
-    assert main(["fit", *words]) == 0
-    told = read_json(tmp_path / "runs" / "geometry" / "0" / "before_after.json")["metrics"]
-    assert told["val/abs_rel"]["after"] > 0
-    assert (tmp_path / "runs" / "geometry" / "0" / "adapter" / "adapter_model.safetensors").is_file()
