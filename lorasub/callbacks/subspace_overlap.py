@@ -26,10 +26,13 @@ from lorasub.subspaces import (
     LowRankUpdate,
     OverlapMatrix,
     Placebo,
+    SeedPlacebo,
     Side,
     SubspaceBasis,
     adapter_subspace,
+    seed_alone,
     shipped_bases,
+    shipped_placebos,
     shuffled_labels,
     subspace_overlap,
 )
@@ -44,7 +47,8 @@ class SubspaceOverlap(Callback):
     """Compares the adapter's own subspace with reference bases, against chance and against shuffled labels.
 
     Layers have preferred directions, so that any two fits overlap far beyond Haar-random subspaces. What speaks of an
-    attribute is a z against shuffled labels that is clearly above those of the other references. References that were
+    attribute is an overlap above those with placebos, bases of scenes that differ in nothing but their seed, and a z
+    against shuffled labels that is clearly above those of the other references. References that were
     made from this very adapter, or from one with the same start, are named. A projected fit is confined to its basis;
     for it the table says which of the basis's columns it uses.
 
@@ -59,6 +63,8 @@ class SubspaceOverlap(Callback):
         dim: directions of the adapter that count in each layer, the strongest first.
         every_n_steps: also during the fit; 0 for the end only.
         draws: random pairs behind the nulls that have no closed form.
+        placebos: name -> folder of a basis that was made as the references were, of data sets that differ in nothing
+            but their seed. By default those of the package, if the references are the package's, else none.
     """
 
     def __init__(
@@ -67,6 +73,7 @@ class SubspaceOverlap(Callback):
         dim: int = 16,
         every_n_steps: int = 0,
         draws: int = 200,
+        placebos: Mapping[str, str] | None = None,
     ) -> None:
         if dim < 1 or every_n_steps < 0 or draws < 2:
             raise ConfigError(
@@ -77,6 +84,8 @@ class SubspaceOverlap(Callback):
         self.dim = dim
         self.every_n_steps = every_n_steps
         self.draws = draws
+        self.placebos = None if placebos is None else dict(placebos)
+        self._placebos: dict[str, SubspaceBasis] = {}
         self._bases: dict[str, SubspaceBasis] = {}
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -91,6 +100,10 @@ class SubspaceOverlap(Callback):
             )
         adapters = attached_adapters(pl_module)
         base = None if adapters is None else adapters.base_model_hash
+        if self.placebos is not None:
+            self._placebos = {name: SubspaceBasis.load(path) for name, path in self.placebos.items()}
+        elif self.references is None:
+            self._placebos = shipped_placebos(base)
         if self.references is None:
             self._bases = shipped_bases(base)
             return
@@ -126,7 +139,7 @@ class SubspaceOverlap(Callback):
             log.info("\n%s", usage_table(usage))
         matrix = self._measure(pl_module)
         if matrix is not None:
-            found = FitOverlap.of(matrix, _fitted(adapters), self._bases, self.dim, self.draws)
+            found = FitOverlap.of(matrix, _fitted(adapters), self._bases, self._placebos, self.dim, self.draws)
             content |= matrix.to_dict() | found.to_dict()
             self._draw(trainer, matrix, found, folder)
             self._log_scalars(trainer, matrix)
@@ -210,11 +223,13 @@ class FitOverlap:
     Attributes:
         matrix: the overlaps, with Haar-random subspaces as the floor.
         placebos: adapter -> side -> reference -> what bases with shuffled labels give.
+        seeds: adapter -> side -> what bases of data sets that differ in their seed alone give.
         kin: (adapter, reference) -> why the two are no strangers, where they are none.
     """
 
     matrix: OverlapMatrix
     placebos: Mapping[str, Mapping[Side, Mapping[str, Placebo]]]
+    seeds: Mapping[str, Mapping[Side, SeedPlacebo]]
     kin: Mapping[tuple[str, str], str]
 
     @classmethod
@@ -223,11 +238,13 @@ class FitOverlap:
         matrix: OverlapMatrix,
         fitted: Mapping[str, _Fitted],
         bases: Mapping[str, SubspaceBasis],
+        placebo_bases: Mapping[str, SubspaceBasis],
         dim: int,
         draws: int,
     ) -> FitOverlap:
         """Measure the placebo, and look for what the adapters have in common with the references' sources."""
         placebos: dict[str, dict[Side, Mapping[str, Placebo]]] = {}
+        seeds: dict[str, dict[Side, SeedPlacebo]] = {}
         kin = {}
         for name, one in fitted.items():
             own = adapter_subspace(one.updates, dim=dim, name=name)
@@ -235,13 +252,15 @@ class FitOverlap:
                 "output": shuffled_labels(own, bases, "output", draws=draws),
                 "input": shuffled_labels(own, bases, "input", draws=draws),
             }
+            found = {side: seed_alone(own, placebo_bases, side) for side in _SIDES}
+            seeds[name] = {side: one for side, one in found.items() if one is not None}
             for reference, basis in bases.items():
                 for source in basis.sources:
                     if source.hash == one.hash:
                         kin[name, reference] = f"it was mined from this very adapter ({source.name})"
                     elif source.start is not None and source.start == one.start:
                         kin[name, reference] = f"its source {source.name} started from the same lora_A"
-        return cls(matrix=matrix, placebos=placebos, kin=kin)
+        return cls(matrix=matrix, placebos=placebos, seeds=seeds, kin=kin)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, beside those of the matrix."""
@@ -250,13 +269,16 @@ class FitOverlap:
                 name: {side: {key: asdict(one) for key, one in found.items()} for side, found in sides.items()}
                 for name, sides in self.placebos.items()
             },
+            "seed_alone": {
+                name: {side: list(one.values) for side, one in sides.items()} for name, sides in self.seeds.items()
+            },
             "not_independent": [
                 {"adapter": name, "reference": reference, "why": why} for (name, reference), why in self.kin.items()
             ],
         }
 
     def table(self) -> str:
-        """One line for each reference and side: the mean over layers, beside both nulls; then what it does not say."""
+        """One line for each reference and side: the mean over layers, beside the nulls; then what it does not say."""
         lines = [
             "overlap phi of this fit with reference bases, mean over layers (docs: the overlap table after a fit)",
         ]
@@ -266,7 +288,7 @@ class FitOverlap:
             for side in _SIDES:
                 if (mean := report.mean("phi", side)) is None:
                     continue
-                placebo = self.placebos[name][side].get(reference)
+                placebo, seeds = self.placebos[name][side].get(reference), self.seeds[name].get(side)
                 rows.append(
                     {
                         "basis of": label,
@@ -276,6 +298,7 @@ class FitOverlap:
                         "z of Haar": mean.z,
                         "shuffled": None if placebo is None else placebo.mean,
                         "z of shuffled": None if placebo is None else placebo.z(mean.value),
+                        "seed alone": None if seeds is None else f"{min(seeds.values):.3f} to {seeds.most:.3f}",
                     }
                 )
         lines.append(text_table(rows))
@@ -284,6 +307,10 @@ class FitOverlap:
         else:
             lines.append(
                 "an overlap speaks of an attribute only where its z of shuffled labels is clearly above all others'"
+            )
+        if any(self.seeds.values()):
+            lines.append(
+                "and where it is above 'seed alone': overlaps with bases of scenes that differ in nothing else"
             )
         lines += [
             f"{reference} is no independent reference: {why}; its overlap means nothing"

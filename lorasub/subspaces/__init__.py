@@ -26,7 +26,7 @@ from lorasub.subspaces.joint import (
     common_subspace,
     split_common_specific,
 )
-from lorasub.subspaces.label_null import Placebo, shuffled_labels
+from lorasub.subspaces.label_null import Placebo, SeedPlacebo, seed_alone, shuffled_labels
 from lorasub.subspaces.layers import LayerKind, layer_kind
 from lorasub.subspaces.mining import adapter_subspace, mine_updates
 from lorasub.subspaces.moment_basis import moment_basis
@@ -44,7 +44,7 @@ from lorasub.subspaces.overlap import (
 from lorasub.subspaces.paper_format import read_paper_format, write_paper_format
 from lorasub.subspaces.projection import ExplainedFraction, ProjectedOut, explained_fraction, project_out
 from lorasub.subspaces.separation import Separation, attribute_separation
-from lorasub.subspaces.shipped import shipped_bases
+from lorasub.subspaces.shipped import shipped_bases, shipped_placebos
 from lorasub.subspaces.updates import AdapterUpdates, LowRankUpdate, Progress
 from lorasub.subspaces.whitening import mine_whitened
 
@@ -75,6 +75,7 @@ __all__ = [
     "ProjectedOut",
     "RobustLowRank",
     "RowMoments",
+    "SeedPlacebo",
     "Separation",
     "SetAgreement",
     "Side",
@@ -111,7 +112,9 @@ __all__ = [
     "random_angles",
     "random_basis",
     "read_paper_format",
+    "seed_alone",
     "shipped_bases",
+    "shipped_placebos",
     "shuffled_labels",
     "specific_moments",
     "split_common_specific",

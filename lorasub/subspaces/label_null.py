@@ -37,6 +37,56 @@ class Placebo:
         return (value - self.mean) / self.std if self.std > 1e-12 else float("nan")
 
 
+@dataclass(frozen=True, slots=True)
+class SeedPlacebo:
+    """Mean overlaps phi over layers with bases of data sets that differ in nothing but their seed.
+
+    Attributes:
+        values: one for each basis.
+    """
+
+    values: tuple[float, ...]
+
+    @property
+    def mean(self) -> float:
+        """Over the bases."""
+        return sum(self.values) / len(self.values)
+
+    @property
+    def most(self) -> float:
+        """The largest overlap: what may come of a seed alone."""
+        return max(self.values)
+
+
+def seed_alone(
+    own: SubspaceBasis, placebos: Mapping[str, SubspaceBasis], side: Literal["output", "input"]
+) -> SeedPlacebo | None:
+    """Measure overlaps with bases of data sets that differ in nothing but their seed.
+
+    Args:
+        own: what is compared.
+        placebos: name -> basis, each made as the references were.
+        side: ``output`` compares U, ``input`` V.
+
+    Returns:
+        The overlaps over the layers that each has in common with ``own``; None if no basis has any.
+    """
+    mine = _columns(own, side)
+    values = []
+    with one_thread():
+        for basis in placebos.values():
+            theirs = _columns(basis, side)
+            overlaps = [
+                float((torch.linalg.qr(mine[path]).Q.T @ torch.linalg.qr(theirs[path]).Q).square().sum())
+                / min(mine[path].shape[1], theirs[path].shape[1])
+                for path in mine
+                if path in theirs
+            ]
+            if overlaps:
+                values.append(sum(overlaps) / len(overlaps))
+    return SeedPlacebo(tuple(values)) if values else None
+
+
 def shuffled_labels(
     own: SubspaceBasis,
     references: Mapping[str, SubspaceBasis],

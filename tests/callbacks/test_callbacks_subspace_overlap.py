@@ -104,6 +104,23 @@ def test_shipped_bases_are_taken_for_their_own_model_only(tmp_path: Path, monkey
     assert not (tmp_path / "none" / "run" / "overlap.json").exists()
 
 
+def test_an_overlap_stands_beside_those_of_placebos(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    update, own = planted_basis(0)
+    own.save(tmp_path / "own")
+    placebos = {str(seed): str(planted_basis(seed)[1].save(tmp_path / str(seed))) for seed in (1, 2, 3)}
+    callback = SubspaceOverlap({"own": str(tmp_path / "own")}, dim=RANK, placebos=placebos)
+    with caplog.at_level(logging.INFO, logger="lorasub"):
+        fit(Regression(update), callback, tmp_path)
+    content = read_json(tmp_path / "run" / "overlap.json")
+    (found,) = (report for report in content["reports"] if report["second"] == "own")
+    assert found is not None
+    alone = content["seed_alone"]["this fit"]["output"]
+    assert len(alone) == 3
+    assert max(alone) < 0.5
+    assert f"{min(alone):.3f} to {max(alone):.3f}" in caplog.text
+    assert "above 'seed alone'" in caplog.text
+
+
 def test_a_wrong_reference_is_told_before_the_fit(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     update, _ = planted_basis(0)
     with pytest.raises(ArtefactError, match="no such folder"):

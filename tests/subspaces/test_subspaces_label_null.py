@@ -4,9 +4,18 @@ from __future__ import annotations
 
 import itertools
 
+import pytest
 import torch
 
-from lorasub.subspaces import LayerSubspace, SubspaceBasis, shuffled_labels
+from lorasub.backbones import VGGT
+from lorasub.subspaces import (
+    LayerSubspace,
+    SubspaceBasis,
+    seed_alone,
+    shipped_bases,
+    shipped_placebos,
+    shuffled_labels,
+)
 
 N, WIDTH = 32, 2
 
@@ -55,3 +64,26 @@ def test_what_belongs_to_a_reference_is_told_from_what_all_share() -> None:
 
 def test_one_reference_leaves_nothing_to_shuffle() -> None:
     assert shuffled_labels(basis(frame(0)), {"x": basis(frame(1))}, "output") == {}
+
+
+def test_seed_alone_is_phi_with_each_placebo() -> None:
+    found = seed_alone(basis(frame(0)), {"0": basis(frame(1)), "1": basis(frame(2))}, "output")
+    assert found is not None
+    expected = [phi(frame(0), frame(1)), phi(frame(0), frame(2))]
+    assert found.values == pytest.approx(expected)
+    assert found.most == pytest.approx(max(expected))
+    assert found.mean == pytest.approx(sum(expected) / 2)
+    assert seed_alone(basis(frame(0)), {}, "input") is None
+
+
+def test_the_package_has_placebos_that_were_made_as_its_references() -> None:
+    weights = VGGT.from_preset("nano").weights_hash()
+    references, placebos = shipped_bases(weights), shipped_placebos(weights)
+    assert len(placebos) == len(references) == 4
+    for placebo in placebos.values():
+        assert placebo.attributes == ("all",)
+        assert placebo.method == references["geometry"].method
+        assert placebo.dims == references["geometry"].dims
+        for option in ("dim", "partitions", "scenes_of_each"):
+            assert placebo.options[option] == references["geometry"].options[option]
+    assert len({one.hash() for one in (*references.values(), *placebos.values())}) == 8
