@@ -87,7 +87,7 @@ def compare_methods(table: pd.DataFrame, study: Study, places: pd.DataFrame) -> 
     for (downstream, scenes), group in counted.groupby(["downstream", "scenes"], sort=False):
         sets = [name for name in study.downstream[downstream].pooled if name in set(group["set"])]
         if len(sets) > 1:
-            own = table[(table["downstream"] == downstream) & (table["scenes"] == scenes)]
+            own = table[(table["downstream"] == downstream) & table["scenes"].isin([0, scenes])]
             rows += _pooled(own, downstream, scenes, sets, references)
     columns = ["downstream", "scenes", "set", "reference", "label", "difference", "low", "high", "p", "seeds"]
     found = pd.DataFrame(rows, columns=columns)
@@ -114,29 +114,35 @@ def _is_primary(found: pd.DataFrame, study: Study) -> pd.Series[bool]:
 
 
 def _in_place(table: pd.DataFrame, place: Any, references: list[str]) -> Iterator[dict[str, Any]]:
-    where = (table["downstream"] == place.downstream) & (table["set"] == place.set) & (table["scenes"] == place.scenes)
-    groups = dict(list(table[where & (table["kind"] == "method")].groupby("label", sort=False)))
+    where = (table["downstream"] == place.downstream) & (table["set"] == place.set)
+    fitted = table[where & (table["kind"] == "method") & (table["scenes"] == place.scenes)]
+    groups = dict(list(fitted.groupby("label", sort=False)))
+    as_it_is = dict(list(table[where & (table["kind"] == "zero-shot")].groupby("label", sort=False)))
     for reference in references:
-        for label, own in groups.items():
-            if label != reference and reference in groups and set(own["seed"]) & set(groups[reference]["seed"]):
-                found = compare_rows(groups[reference], own)
-                yield _row(place.downstream, place.scenes, place.set, reference, label, found)
+        other = groups.get(reference, as_it_is.get(reference))
+        for label, own in groups.items() if other is not None else ():
+            if label != reference and (reference in as_it_is or set(own["seed"]) & set(other["seed"])):
+                yield _row(place.downstream, place.scenes, place.set, reference, label, compare_rows(other, own))
 
 
 def _pooled(
     table: pd.DataFrame, downstream: str, scenes: int, sets: list[str], references: list[str]
 ) -> Iterator[dict[str, Any]]:
     """Ratios of geometric means over sets; seeds and sets are drawn anew, so that they speak of further places."""
-    overall = table[(table["scene"] == "") & (table["kind"] == "method") & table["set"].isin(sets)]
+    kinds = table["kind"].isin(["method", "zero-shot"])
+    overall = table[(table["scene"] == "") & kinds & table["set"].isin(sets)]
     logs = overall.assign(value=np.log(overall["value"])).pivot(index=["label", "seed"], columns="set", values="value")
+    fitted = overall[overall["kind"] == "method"]["label"].unique()
     for reference in references:
-        for label in logs.index.unique("label"):
+        for label in fitted:
             if label == reference or reference not in logs.index.unique("label"):
                 continue
             first, second = logs.loc[reference], logs.loc[label]
-            seeds = first.index.intersection(second.index)
+            # the model as it is has no seed: one row stands for all
+            seeds = first.index.intersection(second.index) if reference in fitted else second.index
             if len(seeds):
-                found = crossed_difference(first.loc[seeds, sets].to_numpy(), second.loc[seeds, sets].to_numpy())
+                one = first.loc[seeds, sets] if reference in fitted else first[sets]
+                found = crossed_difference(one.to_numpy(), second.loc[seeds, sets].to_numpy())
                 row = _row(downstream, scenes, "pooled", reference, label, found)
                 yield row | {name: math.exp(row[name]) for name in ("difference", "low", "high")}
 

@@ -266,7 +266,8 @@ class Study(Spec):
             intervals have the basis's own spread. ``once``: all seeds share those of the first, and the report says so.
         learning_rates: grid from which each method's rate is chosen on validation data.
         primary: the comparison that was fixed before the run; None for a study that explores.
-        references: labels of further methods that all others are held against.
+        references: labels of further methods that all others are held against; the one without adapters may be among
+            them.
         tuning_seed: of the fits that choose learning rates, which are not reported.
         seeds: of the fits that are reported; at least 3 for figures that are worth publishing.
         trainer: Lightning's settings for all fits and tests.
@@ -333,7 +334,7 @@ class Study(Spec):
 
     def _check_names(self) -> None:
         labels = [arm.label for arm in self.arms()]
-        _known("references", self.references, labels)
+        _known("references", self.references, [*labels, self.zero_shot])
         for name, task in self.downstream.items():
             _known(f"downstream.{name}.methods", task.methods, self.methods)
         if self.primary is not None:

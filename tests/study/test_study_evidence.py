@@ -73,6 +73,27 @@ def test_where_a_row_that_does_not_look_is_missing_nothing_counts(tmp_path: Path
     assert "**No evidence" in text
 
 
+def test_the_model_as_it_is_may_be_a_reference(tmp_path: Path) -> None:
+    study = small_study(primary=PRIMARY, seeds=[0, 1, 2], references=["none"])
+    others = dict.fromkeys(("other", "third"), study.downstream["room"].tests["other"])
+    room = dataclasses.replace(study.downstream["room"], tests=others, pooled=["other", "third"], scenes=[2])
+    plan, store = plan_study(dataclasses.replace(study, downstream={"room": room})), Store(tmp_path)
+    fill(plan, store, value=levels(METHODS | {"none": 0.15, "a plane": 0.4, "mean of the training scenes": 0.4}))
+    own = outcomes(results_table(plan, store), plan)
+    found = compare_methods(own, plan.study, judge_places(own, plan.study))
+    against = found[found["reference"] == "none"].set_index(["set", "label"])
+    assert set(against.index.get_level_values("label")) == {"mined", "lora r=4", "lora r=1", "from_all"}
+    for name, sign in (("mined", -1), ("lora r=4", 1)):
+        assert np.sign(against.loc[("other", name), "difference"]) == sign
+        of = own[(own["set"] != "test") & (own["scene"] == "")]
+        means = np.log(
+            of[of["label"] == name].groupby("set")["value"].apply(lambda values: np.exp(np.log(values).mean()))
+        )
+        expected = np.exp((means - np.log(of[of["label"] == "none"].set_index("set")["value"])).mean())
+        assert against.loc[("pooled", name), "difference"] == pytest.approx(expected)
+        assert against.loc[("pooled", name), "seeds"] == 3
+
+
 def test_two_seeds_make_nothing_clear(tmp_path: Path) -> None:
     plan, store = plan_study(small_study(primary=PRIMARY)), Store(tmp_path)
     fill(plan, store, value=levels(METHODS | {"a plane": 0.4, "mean of the training scenes": 0.3}))
