@@ -22,7 +22,7 @@ from lorasub.study.specs import Study
 #: Names under which a study names the file of another that it starts from.
 _BASE = "base"
 #: Settings by name from which null takes away what the base has.
-_REMOVABLE = {"ablations", "bases", "downstream", "methods", "tests"}
+_REMOVABLE = {"ablations", "bases", "downstream", "methods", "shifts", "tests"}
 
 
 class _Loader(yaml.SafeLoader):

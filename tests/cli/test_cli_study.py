@@ -39,7 +39,8 @@ def test_the_study_of_the_real_weights_is_planned() -> None:
     plan = plan_study(read_study(CONFIGS / "vggt_1b.yaml"))
     kinds = {step.kind for step in plan.graph}
     assert kinds == {
-        *("fit", "mine", "split", "combine", "overlap", "explain", "remove", "constant", "gradients"),
+        *("pull", "compare_pulls", "gradients"),
+        *("fit", "mine", "combine", "overlap", "explain", "remove", "constant"),
         *("lr_trial", "select_lr", "finetune", "test"),
     }
     assert plan.study.primary is not None

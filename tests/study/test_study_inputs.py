@@ -10,8 +10,11 @@ from typing import Any
 import pytest
 
 import lorasub.study.inputs as inputs
+import lorasub.training
+from lorasub.study.artefacts import Workplace
 from lorasub.study.graph import Step
 from lorasub.study.inputs import named_inputs
+from lorasub.study.steps.training import write_config
 
 
 @dataclass(frozen=True)
@@ -110,3 +113,15 @@ def test_a_plan_looks_once_at_what_many_steps_name(captures: Path, monkeypatch: 
         (captures / "room" / "rgb" / "0.png").write_bytes(b"other")
         assert key(data(captures)) == first[0]
     assert key(data(captures)) not in first
+
+
+@pytest.mark.parametrize("name", ["1824027446e19758", "1824027446119758", "18240274461e9758"])
+def test_a_key_that_reads_as_a_number_stays_a_name(name: str, tmp_path: Path) -> None:
+    """Keys are hexadecimal: about one in a thousand is a number to YAML."""
+    place = Workplace(folder=tmp_path / "steps" / "pull" / name, root=tmp_path)
+    place.folder.mkdir(parents=True)
+    data = {"class_path": "SyntheticScenes", "init_args": {"num_scenes": 2, "image_size": 28}}
+    model = {"class_path": "GeometryTask", "init_args": {"backbone": {"class_path": "lorasub.ConstantGeometry"}}}
+    words = write_config({"model": model, "data": data, "trainer": {"logger": False}}, place)
+    prepared = lorasub.training.prepare("test", words)
+    assert prepared.data.num_scenes == 2

@@ -372,8 +372,12 @@ def test_null_takes_away_what_a_base_has_by_name(tmp_path: Path) -> None:
     smoke = next(path for path in STUDIES if path.name == "smoke.yaml")
     (tmp_path / "mine.yaml").write_text(
         f"base: {smoke}\nmethods: {{mined: null}}\nbases: {{steep: null}}\nprimary: null\n"
+        "downstream: {transparent: {tests: {synthetic: null}}}\ngradient_test: {shifts: {lighting: null}}\n"
     )
     study = read_study(tmp_path / "mine.yaml")
+    assert not study.downstream["transparent"].tests
+    assert study.gradient_test is not None
+    assert not study.gradient_test.shifts
     assert set(study.methods) == {"none", "lora"}
     assert "steep" not in study.bases
 

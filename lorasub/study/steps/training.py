@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -147,6 +148,15 @@ class Scoring:
     constant: Output | None = None
 
 
+class _Dumper(yaml.SafeDumper):
+    """Quotes texts such as ``1824027446e19758``, a step's key, which YAML 1.2 and the command line read as numbers."""
+
+
+_Dumper.add_implicit_resolver(
+    "tag:yaml.org,2002:float", re.compile(r"[-+]?[0-9][0-9_]*(\.[0-9_]*)?[eE][-+]?[0-9]+$"), list("-+0123456789")
+)
+
+
 def fit_adapter(spec: Fit, place: Workplace) -> dict[str, Any]:
     """Fits an adapter to an attribute, or all of its adapters together."""
     run_verb("fit", spec.training.config(spec.learning_rate, place), place)
@@ -242,7 +252,8 @@ def write_config(config: Mapping[str, Any], place: Workplace) -> list[str]:
     path = place.folder / CONFIG_FILE
     # tests are in float32 unless told otherwise; fits too, so that the first validation of one can equal a test
     trainer = {"precision": "32-true", **config.get("trainer", {})}
-    path.write_text(yaml.safe_dump({**config, "trainer": trainer, "run": run}, sort_keys=False), encoding="utf-8")
+    text = yaml.dump({**config, "trainer": trainer, "run": run}, Dumper=_Dumper, sort_keys=False)
+    path.write_text(text, encoding="utf-8")
     return ["--config", str(path)]
 
 
