@@ -119,8 +119,10 @@ def _in_place(table: pd.DataFrame, place: Any, references: list[str]) -> Iterato
     groups = dict(list(fitted.groupby("label", sort=False)))
     as_it_is = dict(list(table[where & (table["kind"] == "zero-shot")].groupby("label", sort=False)))
     for reference in references:
-        other = groups.get(reference, as_it_is.get(reference))
-        for label, own in groups.items() if other is not None else ():
+        other = {**as_it_is, **groups}.get(reference)
+        if other is None:
+            continue
+        for label, own in groups.items():
             if label != reference and (reference in as_it_is or set(own["seed"]) & set(other["seed"])):
                 yield _row(place.downstream, place.scenes, place.set, reference, label, compare_rows(other, own))
 

@@ -51,7 +51,7 @@ def model_basis(spec: ModelBasis, place: Workplace) -> dict[str, Any]:
     """Saves a basis from gradients or activations at the base model, over one epoch of each set."""
     device = "cuda" if torch.cuda.is_available() else "cpu"
     some = next(iter(spec.data.values()))[0]
-    task = _prepared(with_arguments(spec.task, backbone=spec.backbone), some, place).task.to(device)
+    task = prepared(with_arguments(spec.task, backbone=spec.backbone), some, place).task.to(device)
     basis = make_basis(
         task.backbone,
         {attribute: _losses(task, spec, sets, place) for attribute, sets in spec.data.items()},
@@ -70,17 +70,18 @@ def _losses(task: SceneTask, spec: ModelBasis, sets: Iterable[ClassSettings], pl
     """The losses of all batches of some sets, rendered as they are asked for."""
     plane = with_arguments(spec.task, backbone={"class_path": "lorasub.ConstantGeometry"})
     for data in sets:
-        yield from scene_losses(task, _batches(_prepared(plane, data, place).data, task.device))
+        yield from scene_losses(task, batches_of(prepared(plane, data, place).data, task.device))
 
 
-def _prepared(model: ClassSettings, data: ClassSettings, place: Workplace) -> Any:
+def prepared(model: ClassSettings, data: ClassSettings, place: Workplace) -> Any:
+    """A task and its data, built from their settings; they are its ``task`` and ``data``."""
     import lorasub.training
 
     config = {"model": model, "data": data, "trainer": {"logger": False, "accelerator": "cpu"}}
     return lorasub.training.prepare("test", write_config(config, place))
 
 
-def _batches(data: Any, device: torch.device) -> Iterator[SceneBatch]:
+def batches_of(data: Any, device: torch.device) -> Iterator[SceneBatch]:
     """One epoch of training data, without a trainer."""
     data.prepare_data()
     data.setup("fit")

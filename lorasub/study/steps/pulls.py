@@ -10,7 +10,7 @@ import torch
 from lorasub.files import write_json
 from lorasub.study.artefacts import Output, Workplace
 from lorasub.study.specs import ClassSettings, with_arguments
-from lorasub.study.steps.gradients import _batches, _prepared
+from lorasub.study.steps.gradients import batches_of, prepared
 from lorasub.subspaces.gradients import LayerGradients, StoredGradients
 from lorasub.subspaces.pulls import Halves, pull_cosines
 from lorasub.tasks.gradients import visit_gradients
@@ -67,12 +67,12 @@ class ComparePulls:
 def pull(spec: Pull, place: Workplace) -> dict[str, Any]:
     """Gathers the gradients of two halves of each set at the base model; batches go to the halves in turn."""
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    task = _prepared(with_arguments(spec.task, backbone=spec.backbone), spec.data[0], place).task.to(device)
+    task = prepared(with_arguments(spec.task, backbone=spec.backbone), spec.data[0], place).task.to(device)
     plane = with_arguments(spec.task, backbone={"class_path": "lorasub.ConstantGeometry"})
     losses = []
     for number, data in enumerate(spec.data):
         halves = LayerGradients(), LayerGradients()
-        batches = _batches(_prepared(plane, data, place).data, device)
+        batches = batches_of(prepared(plane, data, place).data, device)
         losses.append(visit_gradients(task, batches, [half.add for half in halves], targets=spec.targets).loss)
         for half, gradients in enumerate(halves):
             gradients.save(place.folder / _file(number, half))
