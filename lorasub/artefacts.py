@@ -150,3 +150,15 @@ def common_base(hashes: Iterable[tuple[str, str | None]]) -> str | None:
                 "different models has nothing in common"
             )
     return known[0][1] if known else None
+
+
+def check_same(what: str, thing: str, expected: str | None, found: str | None) -> None:
+    """Compare the hashes of base models or bases; where one is unknown there is nothing to compare.
+
+    Raises:
+        ArtefactError: they differ.
+    """
+    if expected is not None and found is not None and expected != found:
+        raise ArtefactError(
+            f"{what} belongs to the {thing} with hash {expected[:12]}, but the {thing} here has hash {found[:12]}"
+        )

@@ -124,7 +124,7 @@ class AdapterSet:
         return count_parameters(self.model)
 
     def state_dict(self) -> dict[str, Tensor]:
-        """What brings these adapters back on the same base: what is trained, or frozen but in no other file."""
+        """Tensors that bring these adapters back on the same base: trained ones, and frozen ones of no other file."""
         frozen = {
             f"{path}.{name}": tensor
             for path, layer in self.layers.items()
@@ -301,6 +301,12 @@ def attached_adapters(module: nn.Module) -> AdapterSet | None:
 
     Raises:
         ConfigError: several modules below it are adapted; ask one of them.
+
+    Example:
+        >>> model = torch.nn.Sequential(torch.nn.Linear(8, 4))
+        >>> adapters = ls.inject_adapters(model, ls.LoRA(r=2, targets="all"))
+        >>> attached_adapters(torch.nn.Sequential(model)) is adapters
+        True
     """
     found = [vars(child)[_ATTRIBUTE] for child in module.modules() if _ATTRIBUTE in vars(child)]
     if len(found) > 1:

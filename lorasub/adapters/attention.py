@@ -21,7 +21,7 @@ CHILD = "in_proj"
 
 
 class AdaptedAttention:
-    """What an attention with an adapter is, beside its own class: ``in_proj_weight`` includes the update."""
+    """Class that an attention with an adapter has beside its own: ``in_proj_weight`` includes the update."""
 
     in_proj: AdapterLayer
 

@@ -1,4 +1,4 @@
-"""Which columns of its basis a projected adapter uses: by origin, and how many in effect."""
+"""Measures the use of a basis's columns by a projected adapter: by origin, and how many in effect."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _SIDES: tuple[Literal["output", "input"], ...] = ("output", "input")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ColumnUsage:
-    """What part of an adapter's update lies in columns of one origin. Means over layers.
+    """Part of an adapter's update in columns of one origin. Means over layers.
 
     Attributes:
         origin: the attribute that the columns came from; ``basis`` where they have one origin.

@@ -1,4 +1,4 @@
-"""What to adapt and how: one small dataclass for each kind of adapter.
+"""Specifications of adapters: one small dataclass for each kind.
 
 All of them can be named in YAML by ``class_path`` and are validated when they are made. ``targets`` is, for all, the
 name of a group of the backbone (``blocks``, ``heads``, ...), ``"all"``, a pattern over module paths
@@ -18,12 +18,13 @@ from typing import get_args
 from torch import nn
 
 from lorasub.adapters.carried import basis_at_hand
-from lorasub.adapters.folder import check_same, load_adapter_updates
+from lorasub.adapters.folder import load_adapter_updates
 from lorasub.adapters.layer import AdapterLayer, leading_components
 from lorasub.adapters.lora import Init, lora_layer
 from lorasub.adapters.peft_format import match_pattern
 from lorasub.adapters.projected import ProjectedLayer, projected_layer
 from lorasub.adapters.targets import ALL, shorten
+from lorasub.artefacts import check_same
 from lorasub.errors import ConfigError
 from lorasub.subspaces.baseline_bases import random_basis
 from lorasub.subspaces.basis import LayerSubspace, SubspaceBasis, is_basis_folder

@@ -9,7 +9,6 @@ nothing, rather than half of it.
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import os
 from collections.abc import Mapping
@@ -19,20 +18,20 @@ from typing import Any
 
 from torch import Tensor
 
-from lorasub._version import __version__
 from lorasub.adapters.peft_format import CONFIG_FILE, WEIGHTS_FILE, read_peft
 from lorasub.adapters.wrappers import plain_names
+from lorasub.artefacts import ArtefactFormat, Writer, json_writer, tensors_writer
 from lorasub.errors import ArtefactError
-from lorasub.files import atomic_path, hash_file, read_json, read_tensors, write_json, write_tensors
+from lorasub.files import hash_file, read_tensors
 from lorasub.subspaces.updates import LowRankUpdate
 
-INFO_FILE, NATIVE_FILE, CARD_FILE = "lorasub.json", "lorasub.safetensors", "README.md"
-FORMAT_VERSION = 1
+INFO_FILE, NATIVE_FILE = "lorasub.json", "lorasub.safetensors"
+FORMAT = ArtefactFormat(name="lorasub-adapter", noun="adapter", version=1, description=INFO_FILE)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LayerInfo:
-    """What a layer of an adapter is.
+    """Kind of one adapter layer.
 
     Attributes:
         kind: ``lora``, ``projected`` or ``peft``.
@@ -47,14 +46,14 @@ class LayerInfo:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AdapterInfo:
-    """What an adapter folder says about itself, without its tensors.
+    """Description of an adapter folder, without its tensors.
 
     Attributes:
         layers: layer path -> what it is.
         full_parameters: names of parameters that were fine-tuned themselves.
         base_model_id: name of the base model, None if unknown.
         base_model_hash: hash of its weights; None for adapters that PEFT saved.
-        files: name of each tensor file -> SHA-256 of its bytes.
+        files: name of each file beside the description and the card -> SHA-256 of its bytes.
         starts: layer path -> hash of the random ``lora_A`` that it started from, where there was one.
     """
 
@@ -98,25 +97,12 @@ def write_folder(
         the folder.
     """
     folder = Path(folder)
-    tensor_files: dict[str, Mapping[str, Tensor]] = {NATIVE_FILE: native} if native else {}
-    descriptions: dict[str, Any] = {}
+    files: dict[str, Writer] = {NATIVE_FILE: tensors_writer(native, {"format": "pt"})} if native else {}
     if plain is not None:
-        tensor_files[WEIGHTS_FILE], descriptions[CONFIG_FILE] = plain
-    with contextlib.ExitStack() as stack:
-        # all are complete under temporary names before the first takes its place
-        new = {
-            name: stack.enter_context(atomic_path(folder / name))
-            for name in (INFO_FILE, CARD_FILE, *descriptions, *tensor_files)
-        }
-        for name, tensors in tensor_files.items():
-            write_tensors(new[name], tensors, {"format": "pt"})
-        for name, content in descriptions.items():
-            write_json(new[name], content)
-        files = {name: hash_file(new[name]) for name in tensor_files}
-        content = {"format": "lorasub-adapter", "format_version": FORMAT_VERSION, "lorasub_version": __version__}
-        write_json(new[INFO_FILE], content | asdict(info) | {"files": files})
-        new[CARD_FILE].write_text(card, encoding="utf-8")
-    for name in {NATIVE_FILE, WEIGHTS_FILE, CONFIG_FILE} - set(new):
+        files[WEIGHTS_FILE] = tensors_writer(plain[0], {"format": "pt"})
+        files[CONFIG_FILE] = json_writer(plain[1])
+    FORMAT.write(folder, asdict(info), files, card)
+    for name in {NATIVE_FILE, WEIGHTS_FILE, CONFIG_FILE} - set(files):
         (folder / name).unlink(missing_ok=True)  # of an adapter of another kind that was here before
     return folder
 
@@ -137,16 +123,9 @@ def read_info(folder: str | os.PathLike[str]) -> AdapterInfo | None:
         if (folder / CONFIG_FILE).exists():
             return None
         raise ArtefactError(f"{folder} holds no adapter: neither {INFO_FILE} nor {CONFIG_FILE} is there")
-    content = read_json(folder / INFO_FILE)
-    if not isinstance(content, dict) or content.get("format") != "lorasub-adapter":
-        raise ArtefactError(f"{folder / INFO_FILE} does not describe an adapter of lorasub")
-    if content.get("format_version") != FORMAT_VERSION:
-        raise ArtefactError(
-            f"{folder / INFO_FILE} has format version {content.get('format_version')}, this lorasub ({__version__}) "
-            f"reads {FORMAT_VERSION}; it was written by lorasub {content.get('lorasub_version')}"
-        )
+    content = FORMAT.read(folder)
     try:
-        info = AdapterInfo(
+        return AdapterInfo(
             layers={
                 plain: LayerInfo(**content["layers"][path]) for path, plain in plain_names(content["layers"]).items()
             },
@@ -160,15 +139,6 @@ def read_info(folder: str | os.PathLike[str]) -> AdapterInfo | None:
         raise ArtefactError(
             f"{folder / INFO_FILE} lacks or garbles a field ({error}); save the adapter again"
         ) from error
-    for name, expected in info.files.items():
-        if not (folder / name).exists():
-            raise ArtefactError(f"{folder} lacks {name}, which {INFO_FILE} names")
-        if hash_file(folder / name) != expected:
-            raise ArtefactError(
-                f"{folder / name} is not the file that {INFO_FILE} describes: it is truncated or was edited, or a save "
-                "was interrupted; save the adapter again"
-            )
-    return info
 
 
 def read_native(folder: str | os.PathLike[str], info: AdapterInfo) -> dict[str, Tensor]:
@@ -185,6 +155,13 @@ def load_adapter_updates(folder: str | os.PathLike[str]) -> tuple[dict[str, LowR
 
     Raises:
         ArtefactError: there is no adapter, it is damaged, or it is not low-rank.
+
+    Example:
+        >>> model = torch.nn.Sequential(torch.nn.Linear(8, 4))
+        >>> folder = ls.inject_adapters(model, ls.LoRA(r=2, targets="all")).save("adapter")
+        >>> updates, info = load_adapter_updates(folder)
+        >>> updates["0"].A.shape, updates["0"].B.shape, updates["0"].scale
+        (torch.Size([2, 8]), torch.Size([4, 2]), 2.0)
     """
     folder = Path(folder)
     info = read_info(folder)
@@ -238,15 +215,3 @@ def _containers(name: str) -> list[str]:
     """All beginnings of a dotted name, the longest first."""
     parts = name.split(".")
     return [".".join(parts[:count]) for count in range(len(parts) - 1, 0, -1)]
-
-
-def check_same(what: str, thing: str, expected: str | None, found: str | None) -> None:
-    """Compare the hashes of base models or bases; where one is unknown there is nothing to compare.
-
-    Raises:
-        ArtefactError: they differ.
-    """
-    if expected is not None and found is not None and expected != found:
-        raise ArtefactError(
-            f"{what} belongs to the {thing} with hash {expected[:12]}, but the {thing} here has hash {found[:12]}"
-        )

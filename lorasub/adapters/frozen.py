@@ -25,6 +25,12 @@ def cast_frozen_weights(modules: Iterable[nn.Module], dtype: torch.dtype = torch
 
     Returns:
         how many numbers were cast.
+
+    Example:
+        >>> model = torch.nn.Linear(8, 4).requires_grad_(False)
+        >>> _ = cast_frozen_weights([model])
+        >>> model.weight.dtype
+        torch.bfloat16
     """
     count = 0
     for module in modules:

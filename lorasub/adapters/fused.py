@@ -9,7 +9,6 @@ factors are cast at once, and the factors of all layers are cast together when t
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Sequence
 from typing import Any, Protocol
 
@@ -19,16 +18,10 @@ from torch.autograd.function import once_differentiable
 from torch.nn import functional as F  # noqa: N812
 from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 
+from lorasub.precision import compute_dtype, without_autocast
+
 #: Two matrices that a layer's update is made of, such as A (r, in) and B (out, r).
 Factors = tuple[Tensor, Tensor]
-
-
-def product_dtype(x: Tensor) -> torch.dtype:
-    """The dtype in which matrix products of ``x`` are taken: autocast's where it is on, else its own."""
-    device = x.device.type
-    if torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device):
-        return torch.get_autocast_dtype(device)
-    return x.dtype
 
 
 def can_fuse(base: nn.Module, x: Tensor) -> bool:
@@ -37,7 +30,7 @@ def can_fuse(base: nn.Module, x: Tensor) -> bool:
     Others (quantised, trained, compiled) go the usual way, and so does evaluation in float32 on a CPU, which has no
     launches to save.
     """
-    evaluated = x.device.type == "cpu" and not torch.is_grad_enabled() and product_dtype(x) == torch.float32
+    evaluated = x.device.type == "cpu" and not torch.is_grad_enabled() and compute_dtype(x) == torch.float32
     return (
         not evaluated
         and type(base) is nn.Linear
@@ -63,7 +56,7 @@ def linear_with_update(
     Returns:
         ``(..., out)``.
     """
-    dtype = product_dtype(x)
+    dtype = compute_dtype(x)
     cast = factors_for(dtype, x.device, (A.detach(), B.detach()), cast)
     result: Tensor = _LinearWithUpdate.apply(  # type: ignore[no-untyped-call]
         x.to(dtype), base.weight, base.bias, A, B, *cast, scale
@@ -91,7 +84,7 @@ class _LinearWithUpdate(torch.autograd.Function):
         cast_B: Tensor,
         scale: float,
     ) -> Tensor:
-        with _without_autocast(x.device.type):
+        with without_autocast(x.device.type):
             weight, bias = weight.to(x.dtype), None if bias is None else bias.to(x.dtype)
             flat = x.reshape(-1, x.shape[-1])  # (2, 1041, 1024) -> (2082, 1024)
             hidden = F.linear(flat, cast_A)  # (2082, 16)
@@ -120,12 +113,6 @@ class _LinearWithUpdate(torch.autograd.Function):
         elif ctx.needs_input_grad[4]:
             to_B = torch.empty_like(B).addmm_(flat.T, hidden, beta=0, alpha=ctx.scale).to(ctx.dtypes[1])
         return to_x, None, None, to_A, to_B, None, None, None
-
-
-def _without_autocast(device_type: str) -> contextlib.AbstractContextManager[object]:
-    if torch.amp.is_autocast_available(device_type):
-        return torch.autocast(device_type, enabled=False)
-    return contextlib.nullcontext()
 
 
 class FactoredLayer(Protocol):
@@ -167,7 +154,7 @@ class FactorCasts:
         # sharded tensors become whole only when their block runs
         if not sources or torch.compiler.is_compiling() or any(map(is_traceable_wrapper_subclass, sources)):
             return
-        dtype = product_dtype(sources[0])
+        dtype = compute_dtype(sources[0])
         if dtype == sources[0].dtype:
             return
         copies = [torch.empty_like(source, dtype=dtype) for source in sources]

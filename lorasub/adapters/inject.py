@@ -15,13 +15,14 @@ from lorasub.adapters.adapter_bank import AdapterBank
 from lorasub.adapters.adapter_set import AdapterSet, attached_adapters
 from lorasub.adapters.attention import in_projection, is_fused_attention, put_adapter
 from lorasub.adapters.config import AdapterSpec, LayerSpec, LoRA, ParameterSpec, ProjectedLoRA, as_tuple
-from lorasub.adapters.folder import AdapterInfo, check_same, load_adapter_updates, read_info, read_native
+from lorasub.adapters.folder import AdapterInfo, load_adapter_updates, read_info, read_native
 from lorasub.adapters.layer import AdapterLayer
 from lorasub.adapters.lora_bank import LoRABank
 from lorasub.adapters.peft_format import common_and_patterns, lora_state
 from lorasub.adapters.saving import adapter_info
 from lorasub.adapters.targets import base_modules, base_parameters, resolve, select, shorten
 from lorasub.adapters.wrappers import own_prefix, unwrapped, without_private_parts
+from lorasub.artefacts import check_same
 from lorasub.contracts import HashedModel
 from lorasub.errors import ArtefactError, ConfigError, LorasubError
 from lorasub.files import hash_tensors
@@ -47,6 +48,12 @@ def inject_adapters(model: nn.Module, specs: AdapterSpec | Sequence[AdapterSpec]
         ConfigError: a target matches nothing, two specs meet, a layer cannot be adapted, or the model already carries
             adapters.
         ArtefactError: a basis belongs to another base model, or does not fit.
+
+    Example:
+        >>> model = torch.nn.Sequential(torch.nn.Linear(8, 32), torch.nn.Linear(32, 4))
+        >>> adapters = inject_adapters(model, [ls.LoRA(r=2, targets="0"), ls.RandomBasis(dim=3, targets="1")])
+        >>> sorted(adapters.trainable_parameters())
+        ['0.lora_A.weight', '0.lora_B.weight', '1.M']
     """
     specs = [specs] if isinstance(specs, AdapterSpec) else list(specs)
     if not all(isinstance(spec, AdapterSpec) for spec in specs):
@@ -122,6 +129,15 @@ def load_adapters(
     Raises:
         ArtefactError: the folder is damaged, or it does not fit the model or the basis.
         ConfigError: it holds fully fine-tuned parameters; inject FullFineTuning and use :meth:`AdapterSet.load`.
+
+    Example:
+        >>> model = torch.nn.Sequential(torch.nn.Linear(8, 4))
+        >>> folder = ls.inject_adapters(model, ls.LoRA(r=2, targets="all")).save("adapter")
+        >>> plain = torch.nn.Sequential(torch.nn.Linear(8, 4))
+        >>> plain[0].load_state_dict(model[0].base_layer.state_dict())
+        <All keys matched successfully>
+        >>> load_adapters(plain, folder).layers.keys() == {"0"}
+        True
     """
     known = read_info(folder)
     if known is not None and known.full_parameters:
@@ -226,7 +242,7 @@ def _base_model_hash(model: nn.Module) -> str | None:
 def _specs_for(
     updates: dict[str, LowRankUpdate], info: AdapterInfo, projected: set[str], basis: SubspaceBasis | str | Path | None
 ) -> list[AdapterSpec]:
-    """What to inject so that the layers can hold these updates."""
+    """Specs of layers that can hold these updates."""
     specs: list[AdapterSpec] = []
     plain = [path for path in updates if path not in projected]
     if plain:

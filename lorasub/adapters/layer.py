@@ -1,4 +1,4 @@
-"""What every adapter layer is: a wrapper around one frozen layer that adds a low-rank update to its output."""
+"""Base of adapter layers: a wrapper around one frozen layer that adds a low-rank update to its output."""
 
 from __future__ import annotations
 

@@ -25,7 +25,7 @@ Init = Literal["default", "pissa"]
 
 
 class LoRALayer(AdapterLayer):
-    """What LoRA on Linear and on Conv2d have in common.
+    """Base of LoRA on Linear and on Conv2d.
 
     Attributes:
         r: the rank.

@@ -75,6 +75,13 @@ def mine_subspace(
     Raises:
         ArtefactError: an adapter is missing or damaged, or they belong to different base models.
         ConfigError: the adapters or options do not fit.
+
+    Example:
+        >>> def adapter():
+        ...     return {"block": ls.LowRankUpdate(B=torch.randn(24, 2), A=torch.randn(2, 16))}
+        >>> basis = mine_subspace([adapter() for _ in range(3)], dim=2)
+        >>> basis.dims
+        {'block': (2, 2)}
     """
     updates: list[AdapterUpdates] = []
     sources: list[AdapterSource] = []

@@ -32,6 +32,12 @@ def gradient_moments(model: nn.Module, losses: Iterable[Tensor], *, targets: Tar
         losses: scalars that are computed as they are asked for, one gradient each; for a task
             :func:`lorasub.tasks.scene_losses`.
         targets: which layers, as adapters' targets.
+
+    Example:
+        >>> model, x = torch.nn.Sequential(torch.nn.Linear(16, 24)), torch.randn(5, 16)
+        >>> moments = gradient_moments(model, (model(row).square().sum() for row in x), targets="all")
+        >>> ls.moment_basis(moments, dim=2).dims
+        {'0': (2, 2)}
     """
     gradients = LayerGradients(moments=True)
     visit_layers(model, losses, targets=targets, gradient=gradients.add)
@@ -51,6 +57,12 @@ def activation_moments(
         outputs: whatever the model gives, computed as it is asked for: ``(model(x) for x in batches)``.
         targets: which layers.
         centered: take the means of x away.
+
+    Example:
+        >>> model, x = torch.nn.Sequential(torch.nn.Linear(16, 24)), torch.randn(5, 16)
+        >>> moments = activation_moments(model, (model(row[None]) for row in x), targets="all")
+        >>> ls.moment_basis(moments, dim=2).dims
+        {'0': (2, 2)}
     """
     rows = RowMoments()
     visit_layers(model, outputs, targets=targets, activation=rows.add)  # type: ignore[arg-type]  # no loss is asked for
@@ -66,6 +78,11 @@ def weight_moments(model: nn.Module, *, targets: Targets = "blocks") -> SideMome
     Args:
         model: any module.
         targets: which layers.
+
+    Example:
+        >>> moments = weight_moments(torch.nn.Sequential(torch.nn.Linear(16, 24)), targets="all")
+        >>> ls.moment_basis(moments, dim=4).dims
+        {'0': (4, 4)}
     """
     return SideMoments.of_weights({path: layer.weight for path, layer in target_layers(model, targets).items()})
 
@@ -80,6 +97,12 @@ def curvature_moments(model: nn.Module, losses: Iterable[Tensor], *, targets: Ta
         model: any module.
         losses: as for :func:`gradient_moments`.
         targets: which layers.
+
+    Example:
+        >>> model, x = torch.nn.Sequential(torch.nn.Linear(16, 24)), torch.randn(5, 16)
+        >>> moments = curvature_moments(model, (model(row[None]).square().sum() for row in x), targets="all")
+        >>> ls.moment_basis(moments, dim=2).dims
+        {'0': (2, 2)}
     """
     errors, activations = RowMoments(), RowMoments()
     visit_layers(model, losses, targets=targets, activation=activations.add, error=errors.add)
@@ -144,6 +167,12 @@ def model_basis(
 
     Raises:
         ConfigError: there is no loss, a target matches nothing, or the options do not fit together.
+
+    Example:
+        >>> model, x = torch.nn.Sequential(torch.nn.Linear(16, 24)), torch.randn(5, 16)
+        >>> losses = {"texture": (model(row).square().sum() for row in x)}
+        >>> model_basis(model, losses, dim=2, targets="all").dims
+        {'0': (2, 2)}
     """
     identity = {**_identity(model), "method": source}
     if part == "specific":

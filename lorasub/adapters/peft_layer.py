@@ -69,7 +69,7 @@ class PeftLayer(AdapterLayer):
         return output
 
     def adapter_parameters(self) -> dict[str, nn.Parameter]:
-        """What PEFT trains, such as ``peft_layer.lora_magnitude_vector.default.weight``."""
+        """Parameters that PEFT trains, such as ``peft_layer.lora_magnitude_vector.default.weight``."""
         own = {id(parameter) for parameter in self.base_layer.parameters()}
         return {name: p for name, p in self.named_parameters() if id(p) not in own and p.requires_grad}
 

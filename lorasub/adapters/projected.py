@@ -13,15 +13,16 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
-from lorasub.adapters.fused import Factors, can_fuse, factors_for, linear_with_update, product_dtype
+from lorasub.adapters.fused import Factors, can_fuse, factors_for, linear_with_update
 from lorasub.adapters.layer import AdapterLayer, adapter_dtype, add_product, conv_with
 from lorasub.errors import ArtefactError, ConfigError
+from lorasub.precision import compute_dtype
 from lorasub.subspaces.basis import LayerSubspace
 from lorasub.subspaces.updates import LowRankUpdate
 
 
 class ProjectedLayer(AdapterLayer):
-    """What the projected form on Linear and on Conv2d have in common.
+    """Base of the projected form on Linear and on Conv2d.
 
     The bases are referenced, not copied, wherever dtype and device allow, so that several adapters on one basis hold
     it once. They take the dtype of the base weight: in it the products are computed anyway.
@@ -101,7 +102,7 @@ class ProjectedLinear(ProjectedLayer):
         """See :meth:`AdapterLayer.forward`; base layer and update in one operation where that is possible."""
         if self.merged or not self.enabled or self.lora_dropout is not None or not can_fuse(self.base_layer, x):
             return super().forward(x)
-        dtype = product_dtype(x)
+        dtype = compute_dtype(x)
         Q_out, Q_in = factors_for(dtype, x.device, self.factors(), self.cast_factors)
         B = Q_out @ self.M.to(dtype)  # (3072, 64) @ (64, 64)
         return linear_with_update(x, self.base_layer, Q_in.T, B, self.scale)

@@ -11,20 +11,13 @@ from typing import TYPE_CHECKING
 from torch import nn
 
 from lorasub.adapters.card import adapter_card
-from lorasub.adapters.folder import (
-    AdapterInfo,
-    LayerInfo,
-    check_same,
-    load_adapter_updates,
-    read_info,
-    read_native,
-    write_folder,
-)
+from lorasub.adapters.folder import AdapterInfo, LayerInfo, load_adapter_updates, read_info, read_native, write_folder
 from lorasub.adapters.lora import LoRALayer
 from lorasub.adapters.lora_bank import LoRABankLinear
 from lorasub.adapters.peft_format import WEIGHTS_FILE, lora_state, peft_config, peft_tensors
 from lorasub.adapters.targets import base_modules, shorten
 from lorasub.adapters.wrappers import own_prefix, unwrapped
+from lorasub.artefacts import check_same
 from lorasub.contracts import LicensedModel
 from lorasub.errors import ArtefactError
 
@@ -33,7 +26,7 @@ if TYPE_CHECKING:
 
 
 def adapter_info(adapters: AdapterSet) -> AdapterInfo:
-    """What a folder of these adapters says about itself."""
+    """The description of a folder of these adapters."""
     return AdapterInfo(
         layers={
             path: LayerInfo(kind=layer.kind, scale=layer.scale, basis_hash=layer.basis_hash)

@@ -1,4 +1,4 @@
-"""How many parameters are trained and how many are frozen, group by group and by kind of adapter."""
+"""Counts trained and frozen parameters, group by group and by kind of adapter."""
 
 from __future__ import annotations
 
@@ -94,6 +94,13 @@ def count_parameters(model: nn.Module) -> ParameterTable:
 
     Groups are those that the model names, or its direct children. Where they overlap (``frame_blocks`` lies in
     ``blocks``) a parameter counts in the smallest group that has it. One that several modules share counts once.
+
+    Example:
+        >>> model = torch.nn.Sequential(torch.nn.Linear(8, 4))
+        >>> _ = ls.inject_adapters(model, ls.LoRA(r=2, targets="all"))
+        >>> table = count_parameters(model)
+        >>> table.trainable, table.total.frozen  # 2 x (8 + 4); 8 x 4 + 4
+        (24, 36)
     """
     parameters = base_parameters(model)
     adapters = dict(adapter_layers(model))

@@ -1,4 +1,4 @@
-"""Which modules of a model a name means: a group of the backbone, a pattern over module paths, or several of those."""
+"""Finds the modules that a target means: a group of the backbone, a pattern over module paths, or several of those."""
 
 from __future__ import annotations
 

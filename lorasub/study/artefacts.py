@@ -1,4 +1,4 @@
-"""What steps leave for each other, and where it is.
+"""Names of the files that steps leave for each other.
 
 steps/<kind>/<key>/step.json     what is to be done
                    log.txt       what it printed
@@ -32,7 +32,7 @@ class Output:
 
 @dataclass(frozen=True, kw_only=True)
 class Workplace:
-    """Where a step is done.
+    """Folders of a step.
 
     Attributes:
         folder: its own; what it makes goes there.

@@ -122,7 +122,7 @@ class MeanBasis(Spec):
 
 
 def _source(basis: Any) -> str:
-    """Which kind of basis settings are of."""
+    """The kind of basis that settings are of."""
     return str(basis.get("source", "adapters")) if isinstance(basis, Mapping) else str(basis.source)
 
 

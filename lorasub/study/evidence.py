@@ -58,7 +58,7 @@ def judge_places(table: pd.DataFrame, study: Study) -> pd.DataFrame:
 
 
 def _not_better(other: pd.DataFrame, best: pd.DataFrame, name: str, larger: bool) -> str:
-    """Why a method is not better than a row that does not look; empty if it is."""
+    """Reason for which a method is not better than a row that does not look; empty if it is."""
     if other.empty:
         return f"{name} was not measured"
     found = compare_rows(other, best)

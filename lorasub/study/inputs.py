@@ -1,4 +1,4 @@
-"""What a step's settings name on disk: files, folders of captures, and code of the user's own."""
+"""Hashes what a step's settings name on disk: files, folders of captures, and code of the user's own."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def looking_once() -> Iterator[None]:
 
 
 def named_inputs(config: Any) -> dict[str, str]:
-    """What a result depends on beside its settings: what is named in them -> SHA-256.
+    """Returns what a result depends on beside its settings: what is named in them -> SHA-256.
 
     - every file, by its content: weights, lists of frames;
     - every folder that a setting ``root`` names, below ``base_folder`` where that stands beside it or above: captures;

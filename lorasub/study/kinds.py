@@ -71,7 +71,7 @@ def new_step(kind: str, name: str, spec: Any, work: float = 1.0) -> Step:
 
 
 def execute(folder: Path) -> None:
-    """Does the step that is described in a folder, and writes its record last."""
+    """Runs the step that is described in a folder, and writes its record last."""
     folder = folder.resolve()
     content = read_json(folder / STEP_FILE)
     kind = KINDS[content["kind"]]
@@ -92,7 +92,7 @@ def execute(folder: Path) -> None:
 
 
 def main(folder: str) -> int:
-    """Does the step of a folder; returns 0, or 1 after writing down why it failed."""
+    """Runs the step of a folder; returns 0, or 1 after writing down why it failed."""
     try:
         execute(Path(folder))
     except (Exception, SystemExit) as error:  # a parser of settings exits

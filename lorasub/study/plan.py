@@ -113,7 +113,7 @@ class RemovalCell:
 
 @dataclass(kw_only=True)
 class Plan:
-    """What a study will do: all steps, and what their results are of."""
+    """Plan of a study: all steps, and the results that they will fill."""
 
     study: Study
     graph: Graph = field(default_factory=Graph)
@@ -170,7 +170,7 @@ class _Planner:
         return self.plan.graph.add(new_step(kind, shown.strip(), spec, work))
 
     def _draw(self, seed: int) -> int:
-        """Which draw of bases a seed has."""
+        """The draw of bases of a seed."""
         return seed if self.study.basis_draws == "per_seed" else self.study.seeds[0]
 
     def _named(self, name: str, draw: int) -> str:

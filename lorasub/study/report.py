@@ -72,7 +72,7 @@ def write_report(plan: Plan, store: Store, *, command: str, failed: Mapping[str,
 
 
 class _Report:
-    """What the template is filled with; tables and figures are written on the way."""
+    """Values of the template; tables and figures are written on the way."""
 
     def __init__(self, plan: Plan, store: Store, folder: Path) -> None:
         self.plan, self.store, self.study, self.folder = plan, store, plan.study, folder

@@ -1,4 +1,4 @@
-"""Does the steps of a graph: what is ready, in the order of the graph, and what is done never again."""
+"""Runs a step graph in parallel; retries failures once, skips finished steps."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from lorasub.study.workers import Workers
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Progress:
-    """How far a study has come; ``event`` is ``begins``, ``done``, ``again`` (begun once more) or ``failed``."""
+    """Progress of a study; ``event`` is ``begins``, ``done``, ``again`` (begun once more) or ``failed``."""
 
     step: Step
     event: str
@@ -29,7 +29,7 @@ class Progress:
 
 @dataclass(slots=True)
 class Outcome:
-    """How a run has ended: keys of steps that are done, that failed (and why), and that were not begun."""
+    """Outcome of a run: keys of steps that are done, that failed (and why), and that were not begun."""
 
     done: set[str] = field(default_factory=set)
     failed: dict[str, str] = field(default_factory=dict)
@@ -51,7 +51,7 @@ def run_graph(
     budget_hours: float | None = None,
     report: Callable[[Progress], None] = lambda progress: None,
 ) -> Outcome:
-    """Does every step that is not done yet; a step that fails for good takes only those that need it with it.
+    """Runs every step that is not done yet; a step that fails for good takes only those that need it with it.
 
     Args:
         graph: the steps.

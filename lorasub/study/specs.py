@@ -38,7 +38,7 @@ def _geometry_task() -> ClassSettings:
 
 @dataclass(frozen=True, kw_only=True)
 class AdapterFits(Spec):
-    """How the adapters are fitted that subspaces are mined from.
+    """Settings of the adapters that subspaces are mined from.
 
     Attributes:
         task: the LightningModule; backbone, adapter and optimiser are filled in.
@@ -151,7 +151,7 @@ class Arm:
 
 @dataclass(frozen=True, kw_only=True)
 class Downstream(Spec):
-    """What methods are compared on.
+    """Task that methods are compared on.
 
     Attributes:
         data: to fine-tune on. Its validation set chooses the learning rates; it must not be among the tests.

@@ -27,7 +27,7 @@ _BATCH = 1000
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Difference:
-    """What a second method has more than a first.
+    """Difference of two methods with its interval.
 
     Attributes:
         difference: of the means over seeds of the weighted means over scenes.

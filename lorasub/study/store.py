@@ -30,7 +30,7 @@ _FORMER_KINDS = {"lr_trial": "try", "select_lr": "choose", "finetune": "tune"}
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Record:
-    """That a step is done: what it took, where and by which version, and what it says about itself."""
+    """Record of a finished step: what it took, where and by which version, and what it says about itself."""
 
     key: str
     name: str

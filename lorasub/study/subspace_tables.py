@@ -1,4 +1,4 @@
-"""What a report says about subspaces: how far they overlap, what they predict, and what removing them does."""
+"""Sections of a report about subspaces: overlaps, held-out adapters, the causal test, spectra."""
 
 from __future__ import annotations
 
@@ -166,7 +166,7 @@ def removal_rows(plan: Plan, store: Store) -> tuple[list[dict[str, Any]], int]:
 
 
 def _difference(sets: Mapping[str, SetResult], own: str, others: Sequence[str], result: str) -> Difference:
-    """What is worse without the own subspace than without others (mean), over scenes."""
+    """Difference of results without the own subspace and without others (mean), over scenes."""
     values, weights = (
         {
             name: np.array([[getattr(scene, kind).get(result, 0.0) for scene in found.scenes]])

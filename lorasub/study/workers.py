@@ -1,4 +1,4 @@
-"""Where steps are done: in processes of this machine, in this process, or on Ray (extra ``ray``)."""
+"""Runs steps in processes of this machine, in this process, or on Ray (extra ``ray``)."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class StepError(LorasubError):
 
 
 class Workers(Protocol):
-    """Does steps, ``slots`` at once."""
+    """Runs steps, ``slots`` at once."""
 
     slots: int
 
@@ -42,7 +42,7 @@ class Workers(Protocol):
 
 
 class ThisProcess:
-    """Does steps here, one after the other: a debugger sees everything, and a kill ends the runner with the step."""
+    """Runs steps here, one after the other: a debugger sees everything, and a kill ends the runner with the step."""
 
     slots = 1
 
@@ -61,7 +61,7 @@ class ThisProcess:
 
 
 class ProcessWorkers:
-    """Does every step in a process of its own, which ends when this one does, however that comes.
+    """Runs every step in a process of its own, which ends when this one does, however that comes.
 
     So a step's memory and threads are its own. The processes are forked from one that has imported everything already:
     importing takes as long as a short step.
@@ -126,7 +126,7 @@ class ProcessWorkers:
 
 
 class RayWorkers:
-    """Does every step as a Ray task, in a process that is used for no other.
+    """Runs every step as a Ray task, in a process that is used for no other.
 
     The folder of the study has to be one that every node sees under the same path.
 
@@ -202,7 +202,7 @@ def _set(environment: dict[str, str]) -> Iterator[None]:
 
 
 def _in_own_process(do: Callable[[str], int], folder: str, environment: dict[str, str]) -> None:
-    """Does a step with its log in its folder, and ends; at once when the runner has gone."""
+    """Runs a step with its log in its folder, and ends; at once when the runner has gone."""
     threading.Thread(target=_end_with_runner, daemon=True).start()
     _log_into(folder)
     os.environ.update(environment)
@@ -216,7 +216,7 @@ def _in_own_process(do: Callable[[str], int], folder: str, environment: dict[str
 
 
 def _in_ray_process(folder: str) -> str:
-    """Does a step in this process, which ends after it; returns why it failed, or an empty text."""
+    """Runs a step in this process, which ends after it; returns why it failed, or an empty text."""
     _log_into(folder)
     return _told(Path(folder)) if main(folder) else ""
 

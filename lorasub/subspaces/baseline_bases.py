@@ -34,6 +34,11 @@ def random_basis(
 
     Raises:
         ConfigError: a layer has fewer than ``dim`` outputs or inputs.
+
+    Example:
+        >>> basis = random_basis({"block": (24, 16)}, 4)
+        >>> torch.allclose(basis.layers["block"].U.T @ basis.layers["block"].U, torch.eye(4), atol=1e-5)
+        True
     """
     layers = {}
     with one_thread():
@@ -69,6 +74,11 @@ def principal_basis(
     Raises:
         ConfigError: a layer has fewer than ``dim`` outputs or inputs.
         ArtefactError: a weight holds NaN or infinity.
+
+    Example:
+        >>> basis = principal_basis({"block": torch.diag(torch.arange(1.0, 7.0))}, 2)
+        >>> basis.layers["block"].S
+        tensor([6., 5.], dtype=torch.float64)
     """
     layers = {}
     for path in progress(list(weights)):

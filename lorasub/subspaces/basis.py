@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
@@ -12,16 +11,15 @@ from typing import Any, Self
 import torch
 from torch import Tensor
 
-from lorasub._version import __version__
+from lorasub.artefacts import ArtefactFormat, tensors_writer
 from lorasub.errors import ArtefactError, ConfigError
-from lorasub.files import atomic_path, hash_tensors, read_json, read_tensors, write_json, write_tensors
+from lorasub.files import hash_tensors, read_tensors
 from lorasub.structures import shapes_of
 from lorasub.subspaces.card import basis_card
 from lorasub.subspaces.updates import LowRankUpdate
 
-#: Version of the folder format. A reader refuses what it does not know rather than guess.
-FORMAT_VERSION = 1
-TENSORS_FILE, DESCRIPTION_FILE, CARD_FILE = "basis.safetensors", "basis.json", "README.md"
+TENSORS_FILE, DESCRIPTION_FILE = "basis.safetensors", "basis.json"
+FORMAT = ArtefactFormat(name="lorasub-basis", noun="basis", version=1, description=DESCRIPTION_FILE)
 
 #: Columns written in float32 are orthonormal to about 1e-6; half precision would be 1e-3 and is refused.
 _ORTHONORMAL_TOLERANCE = 1e-4
@@ -48,7 +46,7 @@ class AdapterSource:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MiningRecord:
-    """How the subspace of one layer was found. All float64.
+    """Record of mining one layer's subspace. All float64.
 
     Attributes:
         spectrum: ``(m,)`` all singular values of the weighted mean update C, descending.
@@ -69,7 +67,7 @@ class MiningRecord:
 
     @property
     def beyond_chance(self) -> int | None:
-        """How many leading singular values exceed the null's 95th percentile; None without a null."""
+        """Number of leading singular values above the null's 95th percentile; None without a null."""
         if self.null is None:
             return None
         above = (self.spectrum > self.null[2]).long()
@@ -185,6 +183,11 @@ class SubspaceBasis:
         return {path: (layer.d_out, layer.d_in) for path, layer in self.layers.items()}
 
     @property
+    def shapes(self) -> dict[str, tuple[int, int]]:
+        """Layer path -> (out, in) of its weight."""
+        return {path: layer.shape for path, layer in self.layers.items()}
+
+    @property
     def name(self) -> str:
         """A short name for tables: the attributes joined by ``+``, else the method."""
         return "+".join(self.attributes) or self.method
@@ -214,9 +217,7 @@ class SubspaceBasis:
     def to_dict(self) -> dict[str, Any]:
         """Everything but the columns themselves, as plain JSON values: the content of ``basis.json``."""
         return {
-            "format": "lorasub-basis",
-            "format_version": FORMAT_VERSION,
-            "lorasub_version": __version__,
+            **FORMAT.header(),
             "hash": self.hash(),
             "method": self.method,
             "attributes": list(self.attributes),
@@ -252,18 +253,9 @@ class SubspaceBasis:
         Returns:
             The folder.
         """
-        folder = Path(folder)
-        tensors = self.tensors()
         description = self.to_dict()
-        with contextlib.ExitStack() as stack:
-            files = {
-                name: stack.enter_context(atomic_path(folder / name))
-                for name in (CARD_FILE, DESCRIPTION_FILE, TENSORS_FILE)
-            }
-            write_tensors(files[TENSORS_FILE], tensors)
-            write_json(files[DESCRIPTION_FILE], description)
-            files[CARD_FILE].write_text(basis_card(description), encoding="utf-8")
-        return folder
+        files = {TENSORS_FILE: tensors_writer(self.tensors())}
+        return FORMAT.write(Path(folder), description, files, card=basis_card(description))
 
     @classmethod
     def load(cls, folder: str | os.PathLike[str]) -> Self:
@@ -274,7 +266,7 @@ class SubspaceBasis:
                 not orthonormal; the format is newer than this version of lorasub.
         """
         folder = Path(folder)
-        description = _read_description(folder / DESCRIPTION_FILE)
+        description = FORMAT.read(folder)
         return cls.from_parts(description, read_tensors(folder / TENSORS_FILE), where=str(folder / TENSORS_FILE))
 
     @classmethod
@@ -326,21 +318,6 @@ class SubspaceBasis:
 def is_basis_folder(path: str | os.PathLike[str]) -> bool:
     """Returns whether a folder holds a basis."""
     return (Path(path) / DESCRIPTION_FILE).is_file()
-
-
-def _read_description(path: Path) -> dict[str, Any]:
-    if not path.parent.is_dir():
-        raise ArtefactError(f"there is no basis at {path.parent}: no such folder")
-    description = read_json(path)
-    if not isinstance(description, dict) or description.get("format") != "lorasub-basis":
-        raise ArtefactError(f"{path} does not describe a basis of lorasub")
-    version = description.get("format_version")
-    if version != FORMAT_VERSION:
-        raise ArtefactError(
-            f"{path} has format version {version}, this lorasub ({__version__}) reads {FORMAT_VERSION}; "
-            f"it was written by lorasub {description.get('lorasub_version')}"
-        )
-    return description
 
 
 def _layer_to_dict(layer: LayerSubspace) -> dict[str, Any]:

@@ -11,14 +11,15 @@ from torch import Tensor
 
 from lorasub.errors import ConfigError
 from lorasub.subspaces.basis import LayerSubspace, SubspaceBasis
-from lorasub.subspaces.overlap import check_same_base
+from lorasub.subspaces.layers import common_layers
+from lorasub.subspaces.overlap import base_of
 from lorasub.subspaces.threads import one_thread
 from lorasub.subspaces.updates import Progress
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LayerSurvival:
-    """How much of one attribute a combined basis holds in one layer.
+    """Share of one attribute in one layer of a combined basis.
 
     Attributes:
         path: the layer.
@@ -59,21 +60,28 @@ def combine_subspaces(
     Raises:
         ConfigError: no bases, layers that differ, a tolerance out of range, or ``scaled`` without singular values.
         ArtefactError: bases of different base models.
+
+    Example:
+        >>> shapes, names = {"block": (24, 16)}, ("texture", "camera")
+        >>> parts = {name: ls.random_basis(shapes, 4, seed=seed) for seed, name in enumerate(names)}
+        >>> combined = combine_subspaces(parts)
+        >>> combined.dims, set(combined.layers["block"].U_attributes) == set(parts)
+        ({'block': (8, 8)}, True)
     """
     if not bases:
         raise ConfigError("there is nothing to combine: no bases were given")
     if not 0 <= tolerance < 1:
         raise ConfigError(f"tolerance={tolerance} is the sine of an angle and must lie in [0, 1)")
-    check_same_base(bases.items())
+    base_model_hash = base_of(bases)
     layers = {}
     with one_thread():
-        for path in progress(_same_layers(bases)):
+        for path in progress(common_layers({name: basis.shapes for name, basis in bases.items()})):
             same = {name: basis.layers[path] for name, basis in bases.items()}
             layers[path] = _side_by_side(path, same) if scaled else _orthonormalised(same, tolerance)
     some = next(iter(bases.values()))
     return SubspaceBasis(
         layers=layers,
-        base_model_hash=next((b.base_model_hash for b in bases.values() if b.base_model_hash), None),
+        base_model_hash=base_model_hash,
         base_model_id=some.base_model_id,
         method="combined",
         attributes=tuple(bases),
@@ -84,11 +92,17 @@ def combine_subspaces(
 
 
 def attribute_survival(combined: SubspaceBasis, bases: Mapping[str, SubspaceBasis]) -> list[LayerSurvival]:
-    """How much of each attribute a combined basis holds, per layer.
+    """Measures the share of each attribute in every layer of a combined basis.
 
     Args:
         combined: result of :func:`combine_subspaces`.
         bases: what it was made from.
+
+    Example:
+        >>> shapes, names = {"block": (24, 16)}, ("texture", "camera")
+        >>> parts = {name: ls.random_basis(shapes, 4, seed=seed) for seed, name in enumerate(names)}
+        >>> [row.attribute for row in attribute_survival(ls.combine_subspaces(parts), parts)]
+        ['texture', 'camera']
     """
     survival = []
     with one_thread():
@@ -196,20 +210,6 @@ def _side_by_side(path: str, layers: Mapping[str, LayerSubspace]) -> LayerSubspa
             f"{len(columns[1])} inputs; combine unscaled, or mine fewer dimensions"
         )
     return LayerSubspace(U=columns[0], V=columns[1], U_attributes=tuple(attributes), V_attributes=tuple(attributes))
-
-
-def _same_layers(bases: Mapping[str, SubspaceBasis]) -> list[str]:
-    first_name, first = next(iter(bases.items()))
-    for name, basis in bases.items():
-        if different := sorted(set(first.layers).symmetric_difference(basis.layers)):
-            raise ConfigError(f"'{name}' and '{first_name}' do not cover the same layers, such as '{different[0]}'")
-        for path, layer in basis.layers.items():
-            if layer.shape != first.layers[path].shape:
-                raise ConfigError(
-                    f"layer '{path}' has shape {layer.shape} in '{name}' and {first.layers[path].shape} in "
-                    f"'{first_name}': these are different models"
-                )
-    return list(first.layers)
 
 
 def _mean_squared_cosine(part: Tensor, whole: Tensor) -> float:

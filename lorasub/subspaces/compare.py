@@ -90,6 +90,11 @@ def overlap_matrix(
     Raises:
         ConfigError: fewer than two bases, or layers that differ.
         ArtefactError: bases of different base models.
+
+    Example:
+        >>> bases = {name: ls.random_basis({"block": (24, 16)}, 4, seed=seed) for seed, name in enumerate("abc")}
+        >>> len(overlap_matrix(bases, draws=20).reports)  # a with b, a with c, b with c
+        3
     """
     if len(bases) < 2:
         raise ConfigError(f"an overlap needs at least two bases, not {len(bases)}")
@@ -135,6 +140,14 @@ def attribute_overlaps(
 
     Raises:
         ConfigError: an attribute has too few adapters, sizes differ between attributes, or mining fails.
+
+    Example:
+        >>> def adapter():
+        ...     return {"block": ls.LowRankUpdate(B=torch.randn(24, 2), A=torch.randn(2, 16))}
+        >>> adapters = {name: [adapter() for _ in range(4)] for name in ("texture", "camera")}
+        >>> found = attribute_overlaps(adapters, dim=2, draws=20)
+        >>> found.names
+        ('texture', 'camera')
     """
     if splits < 1:
         raise ConfigError(f"splits={splits} must be at least 1")

@@ -1,4 +1,4 @@
-"""How many dimensions the adapters share: a fixed number, explained energy, the largest gap, or beyond chance."""
+"""Rules for the number of shared dimensions: a fixed number, explained energy, the largest gap, or beyond chance."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ class DimensionRule:
 
 
 def numerical_rank(spectrum: Tensor) -> int:
-    """How many singular values are more than rounding."""
+    """Number of singular values that are more than rounding."""
     return int((spectrum > _RANK_TOLERANCE * spectrum[0]).sum())
 
 

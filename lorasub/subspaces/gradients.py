@@ -113,7 +113,7 @@ class StoredGradients(Mapping[str, Tensor]):
 
 
 class Agreement(NamedTuple):
-    """How alike two gradients of one layer are, or the mean of that over layers.
+    """Likeness of two gradients of one layer, or its mean over layers.
 
     Attributes:
         cosine: of the two as long vectors, in [-1, 1]; 0 for unrelated ones.

@@ -1,4 +1,4 @@
-"""Does a subspace say anything about adapters that it was not mined from?"""
+"""Measures how far a subspace explains adapters that it was not mined from."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from lorasub.subspaces.updates import AdapterUpdates, Progress
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HeldOutExplained:
-    """How much of one attribute's adapters lies in the subspace of another's, or its own, other adapters.
+    """Share of one attribute's adapters in a subspace of other adapters, of the same attribute or another.
 
     Attributes:
         basis: attribute whose subspace it is, mined from half of its adapters.
@@ -74,6 +74,13 @@ def held_out_explained(
 
     Raises:
         ConfigError: an attribute has too few adapters, or mining fails.
+
+    Example:
+        >>> def adapter():
+        ...     return {"block": ls.LowRankUpdate(B=torch.randn(24, 2), A=torch.randn(2, 16))}
+        >>> found = held_out_explained({name: [adapter() for _ in range(4)] for name in ("texture", "camera")}, dim=2)
+        >>> len(found) > 0
+        True
     """
     for name, group in adapters.items():
         if len(group) < 4:

@@ -25,8 +25,9 @@ from lorasub.errors import ConfigError
 from lorasub.rng import subspace_generator
 from lorasub.subspaces.basis import AdapterSource, LayerSubspace, SubspaceBasis
 from lorasub.subspaces.haar import haar_frames
+from lorasub.subspaces.layers import common_layers
 from lorasub.subspaces.mining import mine_updates
-from lorasub.subspaces.overlap import check_same_base
+from lorasub.subspaces.overlap import base_of
 from lorasub.subspaces.projection import ProjectedOut
 from lorasub.subspaces.threads import one_thread
 from lorasub.subspaces.updates import AdapterUpdates, Progress
@@ -63,7 +64,7 @@ class CommonTest:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CommonSubspace:
-    """What all attributes share.
+    """Subspace that all attributes share.
 
     Attributes:
         basis: the common directions of every layer; a layer may have none.
@@ -129,26 +130,25 @@ def common_subspace(
     Raises:
         ConfigError: fewer than two bases, or layers that differ.
         ArtefactError: bases of different base models.
+
+    Example:
+        >>> parts = {name: ls.random_basis({"block": (24, 16)}, 4) for name in "abc"}  # one and the same subspace
+        >>> common_subspace(parts, draws=20).basis.dims
+        {'block': (4, 4)}
     """
     if len(bases) < 2:
         raise ConfigError(f"a common part needs at least two attributes, not {len(bases)}")
-    check_same_base(bases.items())
-    first_name, first = next(iter(bases.items()))
-    for name, basis in bases.items():
-        if different := sorted(set(first.layers).symmetric_difference(basis.layers)):
-            raise ConfigError(f"'{name}' and '{first_name}' do not cover the same layers, such as '{different[0]}'")
+    base_model_hash, first = base_of(bases), next(iter(bases.values()))
     layers, output, input_ = {}, {}, {}
     with one_thread():
-        for path in progress(list(first.layers)):
+        for path in progress(common_layers({name: basis.shapes for name, basis in bases.items()})):
             same = [basis.layers[path] for basis in bases.values()]
-            if len({layer.shape for layer in same}) > 1:
-                raise ConfigError(f"layer '{path}' has different shapes {[layer.shape for layer in same]}")
             U, output[path] = common_directions([layer.U for layer in same], draws=draws, seed=seed)
             V, input_[path] = common_directions([layer.V for layer in same], draws=draws, seed=seed)
             layers[path] = LayerSubspace(U=U.to(same[0].U.dtype), V=V.to(same[0].V.dtype))
     basis = SubspaceBasis(
         layers=layers,
-        base_model_hash=next((b.base_model_hash for b in bases.values() if b.base_model_hash), None),
+        base_model_hash=base_model_hash,
         base_model_id=first.base_model_id,
         method="common",
         attributes=tuple(bases),
@@ -184,6 +184,14 @@ def split_common_specific(
     Raises:
         ConfigError: see :func:`mine_updates` and :func:`common_subspace`.
         ArtefactError: likewise.
+
+    Example:
+        >>> def adapter():
+        ...     return {"block": ls.LowRankUpdate(B=torch.randn(24, 2), A=torch.randn(2, 16))}
+        >>> adapters = {name: [adapter() for _ in range(3)] for name in ("texture", "camera")}
+        >>> found = split_common_specific(adapters, dim=2, draws=20)
+        >>> sorted(found.specific)
+        ['camera', 'texture']
     """
     sources = sources or {}
     raw = {

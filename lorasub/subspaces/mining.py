@@ -8,6 +8,7 @@ from typing import Literal
 
 import torch
 
+from lorasub.artefacts import common_base
 from lorasub.errors import ArtefactError, ConfigError
 from lorasub.rng import subspace_generator
 from lorasub.subspaces.basis import AdapterSource, LayerSubspace, MiningRecord, SubspaceBasis
@@ -98,7 +99,7 @@ def mine_updates(
         layers = {path: miner.mine(path) for path in progress(paths)}
     return SubspaceBasis(
         layers=layers,
-        base_model_hash=_base_model_hash(sources),
+        base_model_hash=common_base((source.name, source.base_model_hash) for source in sources),
         base_model_id=base_model_id,
         attributes=(attribute,) if attribute else (),
         sources=tuple(sources),
@@ -127,6 +128,12 @@ def adapter_subspace(adapter: AdapterUpdates, *, dim: int | None = None, name: s
     Raises:
         ConfigError: ``dim`` is below 1.
         ArtefactError: NaN or infinity in the adapter.
+
+    Example:
+        >>> def adapter():
+        ...     return {"block": ls.LowRankUpdate(B=torch.randn(24, 2), A=torch.randn(2, 16))}
+        >>> adapter_subspace(adapter()).dims
+        {'block': (2, 2)}
     """
     if dim is not None and dim < 1:
         raise ConfigError(f"dim={dim} must be at least 1")
@@ -144,7 +151,7 @@ def adapter_subspace(adapter: AdapterUpdates, *, dim: int | None = None, name: s
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _LayerMiner:
-    """What mining one layer needs; the adapters are read when a layer's turn comes."""
+    """Inputs of mining one layer; the adapters are read when a layer's turn comes."""
 
     adapters: Sequence[AdapterUpdates]
     names: Sequence[str]
@@ -287,17 +294,6 @@ def _common_paths(adapters: Sequence[AdapterUpdates], names: Sequence[str]) -> l
     if not expected:
         raise ConfigError("the adapters have no layers")
     return list(adapters[0])
-
-
-def _base_model_hash(sources: Sequence[AdapterSource]) -> str | None:
-    known = [source for source in sources if source.base_model_hash]
-    for source in known:
-        if source.base_model_hash != known[0].base_model_hash:
-            raise ArtefactError(
-                f"{source.name} was fitted on base weights {source.base_model_hash}, {known[0].name} on "
-                f"{known[0].base_model_hash}: updates of different models have no common subspace"
-            )
-    return known[0].base_model_hash if known else None
 
 
 def _check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:

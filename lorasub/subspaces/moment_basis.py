@@ -61,6 +61,12 @@ def moment_basis(
     Raises:
         ConfigError: both or unusable sizes, more columns than features, no moment of a layer is above zero, or a
             curvature is missing.
+
+    Example:
+        >>> layer = torch.nn.Sequential(torch.nn.Linear(16, 24))
+        >>> moments = ls.weight_moments(layer, targets="all")
+        >>> moment_basis(moments, dim=4).dims
+        {'0': (4, 4)}
     """
     if dim is not None and budget is not None:
         raise ConfigError(f"give dim={dim!r} or budget={budget}, not both: a budget finds the dimensions itself")

@@ -47,7 +47,7 @@ class SideMoments:
 
 
 def specific_moments(groups: Mapping[str, SideMoments]) -> dict[str, SideMoments]:
-    """What each group has beyond the others: its moments less the mean of the other groups', all with trace 1.
+    """Returns each group's moments less the mean of the other groups', all with trace 1.
 
     Directions that all groups share cancel. The result is indefinite; only eigenvectors of positive eigenvalues are of
     use, and :func:`lorasub.subspaces.moment_basis` takes no others.
@@ -57,6 +57,12 @@ def specific_moments(groups: Mapping[str, SideMoments]) -> dict[str, SideMoments
 
     Raises:
         ConfigError: there is one group only.
+
+    Example:
+        >>> models = {name: torch.nn.Sequential(torch.nn.Linear(16, 24)) for name in "ab"}
+        >>> groups = {name: ls.weight_moments(model, targets="all") for name, model in models.items()}
+        >>> sorted(specific_moments(groups))
+        ['a', 'b']
     """
     if len(groups) < 2:
         raise ConfigError("what is specific to an attribute is seen beside others: give at least two")

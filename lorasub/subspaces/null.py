@@ -1,4 +1,4 @@
-"""What overlap measures give for independent Haar-random subspaces. Without it an overlap says nothing."""
+"""Null of overlap measures: their values for independent Haar-random subspaces."""
 
 from __future__ import annotations
 

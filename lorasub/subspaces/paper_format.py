@@ -37,6 +37,12 @@ def read_paper_format(path: str | os.PathLike[str], *, prefix: str = "aggregator
 
     Raises:
         ArtefactError: the file is damaged, empty, has keys of another kind, or an A without its B.
+
+    Example:
+        >>> basis = ls.random_basis({"aggregator.frame_blocks.0.attn.qkv": (24, 16)}, 4)
+        >>> ls.write_paper_format(basis, "space.safetensors")
+        >>> read_paper_format("space.safetensors").dims
+        {'aggregator.frame_blocks.0.attn.qkv': (4, 4)}
     """
     tensors = read_tensors(path)
     layers: dict[str, LayerSubspace] = {}
@@ -68,6 +74,12 @@ def write_paper_format(basis: SubspaceBasis, path: str | os.PathLike[str], *, pr
 
     Raises:
         ConfigError: a layer cannot be expressed in this format.
+
+    Example:
+        >>> basis = ls.random_basis({"aggregator.frame_blocks.0.attn.qkv": (24, 16)}, 4)
+        >>> write_paper_format(basis, "space.safetensors")
+        >>> ls.read_paper_format("space.safetensors").dims
+        {'aggregator.frame_blocks.0.attn.qkv': (4, 4)}
     """
     tensors: dict[str, Tensor] = {}
     for layer_path, layer in basis.layers.items():

@@ -18,7 +18,7 @@ from lorasub.subspaces.updates import AdapterUpdates, LowRankUpdate, Progress
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LayerExplained:
-    """How much of one layer's update a subspace holds. Fractions of the squared Frobenius norm, in [0, 1].
+    """Share of one layer's update in a subspace: fractions of the squared Frobenius norm, in [0, 1].
 
     Attributes:
         path: the layer.
@@ -39,7 +39,7 @@ class LayerExplained:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ExplainedFraction:
-    """How much of an adapter a basis holds.
+    """Share of an adapter in a basis.
 
     Attributes:
         layers: one entry per layer of the basis.
@@ -73,7 +73,7 @@ class ExplainedFraction:
 def explained_fraction(
     basis: SubspaceBasis, updates: AdapterUpdates, *, progress: Progress = iter
 ) -> ExplainedFraction:
-    """How much of an adapter, best one that the basis was not mined from, lies in the basis.
+    """Measures the share of an adapter, best one that the basis was not mined from, that lies in the basis.
 
     Args:
         basis: scaled columns are orthonormalised first.
@@ -82,6 +82,14 @@ def explained_fraction(
 
     Raises:
         ConfigError: a layer is missing or has another shape.
+
+    Example:
+        >>> def adapter():
+        ...     return {"block": ls.LowRankUpdate(B=torch.randn(24, 2), A=torch.randn(2, 16))}
+        >>> own = adapter()
+        >>> found = explained_fraction(ls.adapter_subspace(own), own)
+        >>> round(found.to_dict()["total"]["both"], 6)
+        1.0
     """
     with one_thread():
         layers = [_layer_explained(path, basis.layers[path], updates) for path in progress(list(basis.layers))]

@@ -20,6 +20,10 @@ def shipped_bases(base_model_hash: str | None) -> dict[str, SubspaceBasis]:
 
     Returns:
         Attribute -> its basis; empty for weights that the package has no bases for, such as a user's own.
+
+    Example:
+        >>> shipped_bases("hash of your own weights")
+        {}
     """
     return _of_model(SHIPPED_BASES, base_model_hash)
 

@@ -37,6 +37,13 @@ def mine_whitened(
 
     Raises:
         ConfigError: a layer has no curvature, or one of another size; and as :func:`lorasub.subspaces.mine_updates`.
+
+    Example:
+        >>> model, x = torch.nn.Sequential(torch.nn.Linear(16, 24)), torch.randn(40, 16)
+        >>> curvature = ls.curvature_moments(model, (model(row[None]).square().sum() for row in x), targets="all")
+        >>> adapters = [{"0": ls.LowRankUpdate(B=torch.randn(24, 2), A=torch.randn(2, 16))} for _ in range(2)]
+        >>> mine_whitened(adapters, curvature, dim=2).dims
+        {'0': (2, 2)}
     """
     roots = _Roots(curvature, damping)
     mined = mine_updates([_Whitened(adapter, roots) for adapter in adapters], **options)

@@ -41,6 +41,12 @@ def scene_losses(task: SceneTask, batches: Iterable[SceneBatch]) -> Iterator[Ten
     Args:
         task: its ``compute_loss`` is used; adapters in it count as they are.
         batches: scenes as a data module gives them, on the task's device.
+
+    Example:
+        >>> task = ls.GeometryTask(backbone=ls.ConstantGeometry())
+        >>> batch = SceneBatch.from_views(torch.rand(2, 3, 28, 28), depth=1 + torch.rand(2, 28, 28))
+        >>> [loss.shape for loss in scene_losses(task, [batch])]
+        [torch.Size([])]
     """
     for loss, _ in _losses(task, batches):
         yield loss.mean()

@@ -84,6 +84,11 @@ def check_backbone(
         views: of each of two scenes.
         image_size: (H, W) in pixels; by default the least number of patches that makes 48 x 80.
         seed: of the images.
+
+    Example:
+        >>> report = check_backbone(torch.nn.Linear(3, 3))
+        >>> report.ok, report.findings[0].text
+        (False, 'Linear is no lorasub.Backbone; make it the base of your class')
     """
     report = BackboneReport(type(backbone).__name__)
     if not isinstance(backbone, Backbone):

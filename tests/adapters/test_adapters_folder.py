@@ -96,6 +96,19 @@ def test_the_folder_says_what_it_belongs_to(transformer, tmp_path):
     assert info.basis_hashes == {basis.hash()}
 
 
+def test_an_edited_config_is_refused_and_older_folders_without_its_hash_are_read(transformer, tmp_path):
+    ls.inject_adapters(transformer.model(), ls.LoRA(r=2, targets="all")).save(tmp_path)
+    config = json.loads((tmp_path / "adapter_config.json").read_text())
+    (tmp_path / "adapter_config.json").write_text(json.dumps(config | {"lora_alpha": 64}))
+    with pytest.raises(ArtefactError, match=r"adapter_config\.json is not the file that lorasub\.json describes"):
+        ls.load_adapter_updates(tmp_path)
+    description = json.loads((tmp_path / "lorasub.json").read_text())
+    del description["files"]["adapter_config.json"]
+    (tmp_path / "lorasub.json").write_text(json.dumps(description))
+    updates, _ = ls.load_adapter_updates(tmp_path)
+    assert {update.scale for update in updates.values()} == {32.0}
+
+
 def test_another_base_model_is_refused(transformer, tmp_path):
     adapters = ls.inject_adapters(transformer.model(), ls.LoRA(targets="all"))
     adapters.save(tmp_path)
@@ -132,7 +145,7 @@ def test_a_failed_save_leaves_the_old_adapter(transformer, perturb, tmp_path, mo
     def full_disk(*args, **kwargs):
         raise OSError(28, "No space left on device")
 
-    for function in ("lorasub.adapters.folder.write_tensors", "lorasub.adapters.folder.write_json"):
+    for function in ("lorasub.artefacts.write_tensors", "lorasub.artefacts.write_json"):
         with monkeypatch.context() as patch:
             patch.setattr(function, full_disk)
             with pytest.raises(OSError, match="No space"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import doctest
+import inspect
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,11 @@ from lorasub.metrics.results import SceneResult, SetResult
 
 FINDER = doctest.DocTestFinder(recurse=False)
 PUBLIC = {name: getattr(ls, name) for name in ls.__all__} | {"text_table": console.text_table}
+
+
+def test_every_public_function_has_an_example() -> None:
+    functions = {name: thing for name, thing in PUBLIC.items() if inspect.isfunction(thing)}
+    assert [name for name, thing in functions.items() if ">>>" not in (thing.__doc__ or "")] == []
 
 
 @pytest.mark.parametrize("name", [name for name, thing in PUBLIC.items() if ">>>" in (thing.__doc__ or "")])

@@ -135,7 +135,7 @@ def test_bad_input() -> None:
         combine_subspaces({})
     with pytest.raises(ConfigError, match=r"tolerance=1\.0"):
         combine_subspaces({"a": one}, tolerance=1.0)
-    with pytest.raises(ConfigError, match=r"layer 'w' has shape \(7, 8\) in 'b' and \(9, 8\) in 'a'"):
+    with pytest.raises(ConfigError, match=r"layer 'w' has different shapes: \(7, 8\) in 'b' and \(9, 8\) in 'a'"):
         combine_subspaces({"a": one, "b": basis_of(frame(7, 2, 0), frame(8, 2, 1))})
     with pytest.raises(ConfigError, match="'b' and 'a' do not cover the same layers, such as 'v'"):
         combine_subspaces({"a": one, "b": SubspaceBasis(layers={"v": one.layers["w"]})})

@@ -323,12 +323,12 @@ def test_layers_without_dimensions_are_left_out() -> None:
 
 def test_mismatches_are_named() -> None:
     fewer = SubspaceBasis(layers={path: basis_of(1).layers[path] for path in PATHS[:2]}, attributes=("light",))
-    with pytest.raises(ConfigError, match=r"'mined' and 'light' .* 1 differ, such as 'aggregator\.global_blocks\.0"):
+    with pytest.raises(ConfigError, match=r"'light' and 'mined' .* such as 'aggregator\.global_blocks\.0.*1 differ"):
         subspace_overlap(basis_of(0), fewer)
     assert len(subspace_overlap(basis_of(0), fewer, strict=False).layers) == 2
     with pytest.raises(ConfigError, match="no layer in common"):
         subspace_overlap(SubspaceBasis(layers={}), fewer, strict=False)
-    with pytest.raises(ConfigError, match=r"layer 'aggregator\.frame_blocks\.0\.attn\.qkv' has shape \(60, 50\)"):
+    with pytest.raises(ConfigError, match=r"frame_blocks\.0\.attn\.qkv' has different shapes: .* and \(60, 50\)"):
         subspace_overlap(basis_of(0), basis_of(1, n=61))
     with pytest.raises(ArtefactError, match=r"'mined' is of base weights two, basis 'mined' of one"):
         subspace_overlap(basis_of(0, base_model_hash="one"), basis_of(1, base_model_hash="two"))

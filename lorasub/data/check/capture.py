@@ -69,7 +69,7 @@ def check_capture(
 
 
 def steps(capture: Capture) -> int:
-    """How many steps a check of this capture takes, for a progress bar."""
+    """Number of steps of a check of this capture, for a progress bar."""
     return len(capture) + len(chosen_frames(len(capture), MAX_VIEWS))
 
 

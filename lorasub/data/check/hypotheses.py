@@ -48,7 +48,7 @@ def _unchanged(poses: Tensor) -> Tensor:
 
 @dataclass(frozen=True, slots=True)
 class DepthCamera:
-    """Where the camera that took the depth stands and how it sees, relative to the image's camera.
+    """Position and lens of the camera that took the depth, relative to the image's camera.
 
     Attributes:
         focal_ratio: its focal length over the image's.
@@ -61,7 +61,7 @@ class DepthCamera:
     shift: tuple[float, float] = (0.0, 0.0)
 
     def to_depth(self, pixels: Tensor, depth: Tensor, intrinsics: Tensor) -> Tensor:
-        """Where in the depth image the points at some pixels of the image are.
+        """Places in the depth image of the points at some pixels of the image.
 
         Args:
             pixels: ``[N, 2]`` (x, y) in the image.

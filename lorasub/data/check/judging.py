@@ -216,7 +216,7 @@ class _Judge:
         return weighed.finding()
 
     def _nothing_to_compare(self) -> str:
-        """Why nothing can be said about cameras; empty if something can."""
+        """Reason for which nothing can be said about cameras; empty if something can."""
         if len(self.seen.posed) < 2:
             return "fewer than two frames with a pose"
         if self._cameras_stand():
@@ -274,7 +274,7 @@ def _no_better_than_chance(weighed: Sequence[Weighed]) -> bool:
 
 
 def _nothing_fits(findings: Sequence[Finding], weighed: Sequence[Weighed], unexplained: float) -> list[Finding]:
-    """What was read is wrong, although no interpretation that was tried is right."""
+    """Verdict that what was read is wrong, although no interpretation that was tried is right."""
     chance = _no_better_than_chance(weighed)
     claim = Claim.IMAGES_BELONG_TO_POSES if chance else Claim.POSES
     wrong = Finding(

@@ -1,4 +1,4 @@
-"""What the check looks at: chosen frames, decoded, with matched points. Nothing here depends on the poses' values."""
+"""Observations of the check: chosen frames, decoded, with matched points. Nothing here depends on the poses' values."""
 
 from __future__ import annotations
 

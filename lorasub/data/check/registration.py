@@ -1,4 +1,4 @@
-"""Does depth lie on the image? Edges of depth are edges of the image, where both come from one camera.
+"""Checks that depth lies on the image: edges of depth are edges of the image, where both come from one camera.
 
 A step in depth is the outline of a thing, and outlines are nearly always visible. So the image's gradient is stronger
 along the steps of its own depth than anywhere beside them. Every view says so by itself, without poses; the spread over

@@ -16,7 +16,7 @@ MARKS: dict[Verdict, str] = {"contradicted": "CONTRADICTED", "proved": "proved",
 
 @dataclass(slots=True, kw_only=True)
 class CaptureReport:
-    """What is known about a capture after looking at it.
+    """Findings about a capture.
 
     Attributes:
         name: the capture's name.

@@ -1,4 +1,4 @@
-"""How far observations are from what an interpretation of the cameras predicts.
+"""Residuals of observations under an interpretation of the cameras.
 
 Three kinds, each of which sees another part of a mistake:
 

@@ -1,4 +1,4 @@
-"""Is a difference between two interpretations more than chance? Likelihood ratios, and their spread over the views.
+"""Tells a difference between two interpretations from chance: likelihood ratios, and their spread over the views.
 
 Residuals have heavy tails: wrong matches, occlusions, moving things. They are taken as Cauchy-distributed, so that the
 logarithm of the likelihood ratio of two interpretations is, for each residual r,
@@ -55,7 +55,7 @@ class Estimate:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class PairEvidence:
-    """What each of P pairs of views says about another interpretation.
+    """Evidence of each of P pairs of views for another interpretation.
 
     Attributes:
         ratios: ``[P, N]`` logarithms of likelihood ratios, above 0 where the other interpretation fits worse; NaN where

@@ -117,7 +117,7 @@ def _stereo_depth(root: Path, name: str) -> StereoDepth | None:
 
 
 def _stereo_notes(root: Path, frames: Sequence[Frame]) -> tuple[str, ...]:
-    """What was made of dense depth maps; nothing if there are none."""
+    """Notes on dense depth maps; nothing if there are none."""
     read = [frame.depth.path for frame in frames if isinstance(frame.depth, StereoDepth)]
     photometric = sum(path.name.endswith(".photometric.bin") for path in read)
     notes = []

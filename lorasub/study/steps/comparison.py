@@ -53,7 +53,7 @@ def explain(spec: Compare, place: Workplace) -> dict[str, Any]:
 
 
 def _parts(groups: Mapping[str, Sequence[AdapterUpdates]]) -> tuple[Literal["raw", "specific"], ...]:
-    """What can be compared: without what all share only where halves of several attributes can be mined."""
+    """Parts that can be compared: without what all share only where halves of several attributes can be mined."""
     if len(groups) < 2 or min(map(len, groups.values())) < 4:
         return ("raw",)
     return ("raw", "specific")

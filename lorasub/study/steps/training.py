@@ -258,7 +258,7 @@ def write_config(config: Mapping[str, Any], place: Workplace) -> list[str]:
 
 
 def _costs(place: Workplace) -> dict[str, Any]:
-    """What the fit cost, as its callback wrote it down, and the size of what it leaves."""
+    """Costs of a fit, as its callback wrote them down, and the size of what it leaves."""
     costs: dict[str, Any] = read_json(place.folder / RUN / COSTS_FILE)
     files = list((place.folder / RUN / "adapter").rglob("*.safetensors"))
     return costs | {"adapter_bytes": sum(path.stat().st_size for path in files)}
