@@ -1,6 +1,7 @@
 """Faults of every kind, planted into real captures: which of them does `data check` find?
 
 python -m benchmarks capture_faults [--base_folder ../shared/data/real] [--sets kitchen fox] [--json FILE]
+python -m benchmarks capture_faults --faults "two images swapped" "unit x 10"
 
 Every set is checked as it is, and once with each fault. A cell of the table says what came out of the claim that the
 fault makes wrong: `found` (contradicted), `open` (not provable from these frames), `PROVED` (wrongly confirmed), or `-`
@@ -174,6 +175,22 @@ def _noise(capture: Capture, folder: Path) -> Capture:
     return dataclasses.replace(capture, frames=tuple(frames))
 
 
+def _one_of_noise(capture: Capture, folder: Path) -> Capture:
+    """The third image shows something else."""
+    frames = list(capture.frames)
+    frames[2] = _noise(dataclasses.replace(capture, frames=(frames[2],)), folder).frames[0]
+    return dataclasses.replace(capture, frames=tuple(frames))
+
+
+def _one_foreign_depth(seen: Observations) -> Observations | None:
+    """The third depth map is turned upside down."""
+    if seen.sparse or not bool((seen.views[2].depth > 0).any()):
+        return None
+    views = list(seen.views)
+    views[2] = dataclasses.replace(views[2], depth=views[2].depth.flip(0, 1))
+    return _with_views(seen, views)
+
+
 def _one_picture(capture: Capture, folder: Path) -> Capture:
     first = capture.frames[0].image
     return dataclasses.replace(
@@ -201,6 +218,11 @@ FAULTS: dict[str, Fault] = {
     "images permuted": Fault(claim=Claim.IMAGES_BELONG_TO_POSES, plant=_order(_derangement)),
     "images of noise": Fault(claim=Claim.IMAGES_BELONG_TO_POSES, images=_noise),
     "one image for all": Fault(claim=Claim.IMAGES_BELONG_TO_POSES, images=_one_picture),
+    "two images swapped": Fault(
+        claim=Claim.IMAGES_BELONG_TO_POSES, plant=_order(lambda n: [0, n - 2, *range(2, n - 2), 1, n - 1])
+    ),
+    "one image of noise": Fault(claim=Claim.IMAGES_BELONG_TO_POSES, images=_one_of_noise),
+    "one depth map upside down": Fault(claim=Claim.DEPTH_REGISTERED, plant=_one_foreign_depth),
     "depth of another camera": Fault(claim=Claim.DEPTH_REGISTERED, plant=_other_camera),
 }
 
@@ -262,20 +284,22 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--base_folder", type=Path, default=Path("../shared/data/real"))
     parser.add_argument("--sets", nargs="+", choices=list(SETS), default=list(SETS))
+    parser.add_argument("--faults", nargs="+", choices=list(FAULTS), default=list(FAULTS))
     parser.add_argument("--frames", type=int, default=FRAMES)
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     torch.set_num_threads(1)
     started = time.process_time()
     right: dict[str, dict[str, str]] = {}
-    cells: dict[str, dict[str, str]] = {kind: {} for kind in FAULTS}
+    faults = {kind: FAULTS[kind] for kind in options.faults}
+    cells: dict[str, dict[str, str]] = {kind: {} for kind in faults}
     with tempfile.TemporaryDirectory() as folder:
         for name, capture in right_captures(options.base_folder, options.sets, options.frames):
             seen = look_at(capture)
             findings = judge(seen, metric=capture.metric).findings
             right[name] = {finding.claim.value: finding.verdict for finding in findings.items}
             print(f"{name}: {summary(findings)}", flush=True)
-            for kind, fault in FAULTS.items():
+            for kind, fault in faults.items():
                 wrong = planted(capture, seen, fault, Path(folder))
                 if wrong is None:
                     cells[kind][name] = "-"

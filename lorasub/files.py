@@ -10,7 +10,9 @@ import csv
 import hashlib
 import json
 import os
+import re
 import tempfile
+import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -123,7 +125,7 @@ def read_tensors(path: str | os.PathLike[str], *, finite: bool = True) -> dict[s
     except OSError as error:
         raise ArtefactError(f"{path} cannot be read: {error.strerror or error}") from error
     except SafetensorError as error:
-        raise ArtefactError(f"{path} is not a whole safetensors file ({error}); copy or make it again") from error
+        raise ArtefactError(f"{path} {_no_safetensors(Path(path), error)}") from error
     if finite:
         for name, tensor in tensors.items():
             if tensor.is_floating_point() and not torch.isfinite(tensor).all():
@@ -143,7 +145,18 @@ def read_metadata(path: str | os.PathLike[str]) -> dict[str, str]:
     except OSError as error:
         raise ArtefactError(f"{path} cannot be read: {error.strerror or error}") from error
     except SafetensorError as error:
-        raise ArtefactError(f"{path} is not a whole safetensors file ({error}); copy or make it again") from error
+        raise ArtefactError(f"{path} {_no_safetensors(Path(path), error)}") from error
+
+
+def _no_safetensors(path: Path, error: SafetensorError) -> str:
+    """Why a file could not be read, and how to go on."""
+    if fault := content_fault(path) or foreign_kind(path):
+        return f"is no safetensors file: {fault}"
+    if unknown := re.search(r"unknown variant `(\w+)`", str(error)):
+        return (
+            f"holds numbers of a kind that the installed safetensors does not know ({unknown[1]}); install a newer one"
+        )
+    return f"is not a whole safetensors file ({error}); copy or make it again"
 
 
 def hash_tensors(tensors: Mapping[str, Tensor]) -> str:
@@ -173,3 +186,51 @@ def _without_nan(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [_without_nan(item) for item in value]
     return value
+
+
+def content_fault(path: Path) -> str | None:
+    """Say that a file is empty, or only stands for the real one (Git LFS, a web page); None if neither."""
+    try:
+        with path.open("rb") as file:
+            head = file.read(64)
+    except OSError:
+        return None
+    if not head:
+        return "the file is empty"
+    if head.startswith(b"version https://git-lfs"):
+        return "the file is a Git LFS pointer; fetch what it stands for with 'git lfs pull'"
+    if head.lstrip().lower().startswith((b"<!doctype", b"<html")):
+        return "the file is a web page; download it again"
+    return None
+
+
+#: First bytes of files of other tools, and what these are.
+_KINDS = {
+    b"\x89HDF\r\n\x1a\n": "an HDF5 file (Keras, MATLAB)",
+    b"GGUF": "a GGUF file (llama.cpp)",
+    b"\x93NUMPY": "a numpy array",
+    b"\x1f\x8b": "compressed with gzip: unpack it",
+    b"\xfd7zXZ": "compressed with xz: unpack it",
+    b"BZh": "compressed with bzip2: unpack it",
+    b"\x28\xb5\x2f\xfd": "compressed with zstd: unpack it",
+    b"7z\xbc\xaf": "an archive (7z): unpack it",
+}
+
+
+def foreign_kind(path: str | os.PathLike[str]) -> str | None:
+    """Return what a file is that another tool wrote; None if it may hold tensors of torch."""
+    with Path(path).open("rb") as file:
+        head = file.read(512)
+    kind = next((words for magic, words in _KINDS.items() if head.startswith(magic)), None)
+    if head[257:262] == b"ustar":
+        kind = "an archive (tar): unpack it"
+    elif Path(path).suffix.lower() == ".onnx":
+        kind = "an ONNX program, not weights"
+    elif zipfile.is_zipfile(path):
+        with zipfile.ZipFile(path) as archive:
+            names = archive.namelist()
+        if names and all(name.endswith(".npy") for name in names):
+            kind = "an archive of numpy arrays"
+        elif not any(name.endswith("data.pkl") for name in names):
+            kind = "an archive (zip) of other files: unpack it"
+    return None if kind is None else f"the file is {kind}"

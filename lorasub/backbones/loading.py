@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from lorasub.errors import ArtefactError, ConfigError
-from lorasub.files import read_tensors
+from lorasub.files import content_fault, foreign_kind, read_tensors
 
 logger = logging.getLogger(__name__)
 
@@ -89,6 +89,8 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     """
     if path.suffix == ".safetensors":
         return read_tensors(path, finite=False)
+    if fault := content_fault(path) or foreign_kind(path):
+        raise ArtefactError(f"{path} is no file of PyTorch: {fault}")
     archive = zipfile.is_zipfile(path)  # files of torch before 1.6 are none, and cannot be mapped
     if archive and any("/code/" in name for name in zipfile.ZipFile(path).namelist()):
         raise ArtefactError(
@@ -150,7 +152,7 @@ def _refused(error: pickle.UnpicklingError) -> str:
     """Why a file was not unpickled, and how to go on."""
     found = re.search(r"GLOBAL (\S+)", str(error))
     if found is None:
-        return f"is damaged, or no file of PyTorch ({_first_line(error)}); copy it again"
+        return "is damaged, or no file of PyTorch; copy it again"
     return (
         f"holds more than tensors and plain values ({found[1]}), which is not unpickled, since that can run code. "
         "Where you trust it: load it with torch.load(path, weights_only=False), and save its tensors as safetensors"

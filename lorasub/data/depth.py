@@ -5,6 +5,7 @@ Every class here is a :class:`lorasub.data.frames.DepthSource`: ``load`` gives z
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -17,8 +18,9 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from lorasub.data.text import content_fault, reason
+from lorasub.data.text import reason
 from lorasub.errors import DataError
+from lorasub.files import content_fault
 from lorasub.geometry import project_points, unproject_depth, world_to_camera
 
 DEPTH_SUFFIXES = (".png", ".tif", ".tiff", ".pgm", ".pfm", ".exr", ".npy")
@@ -204,6 +206,8 @@ def decode_depth(path: Path, channel: str = "") -> npt.NDArray[Any]:
     except (OSError, SyntaxError, EOFError, ValueError, RuntimeError, TypeError, OverflowError, MemoryError) as error:
         fault = content_fault(path) or f"it is damaged or truncated: {reason(error, path)}"
         raise DataError(f"{path}: the depth file cannot be decoded ({fault})") from error
+    if not stored.size:
+        raise DataError(f"{path}: the depth file holds no pixel (shape {stored.shape})")
     if stored.ndim == 3 and stored.shape[-1] == 1:
         stored = stored[..., 0]
     if stored.ndim != 2 or stored.dtype.kind not in "uif":
@@ -214,6 +218,9 @@ def decode_depth(path: Path, channel: str = "") -> npt.NDArray[Any]:
 
 
 def _decode_with_pillow(path: Path) -> npt.NDArray[Any]:
+    with path.open("rb") as file:
+        if file.read(3).startswith(b"PF"):
+            raise DataError(f"{path}: depth must be one channel (Pf), this file holds three (PF)")
     with Image.open(path) as image:
         stored = np.array(image)
     # Pillow widens 16-bit greyscale to int32 in some formats
@@ -221,16 +228,19 @@ def _decode_with_pillow(path: Path) -> npt.NDArray[Any]:
     return stored.astype(np.uint16) if widened else stored
 
 
+_SPACE = rb"(?:\s|#[^\n]*\n)+"
+#: Magic, width, height and largest value; one white space before the pixels, which Windows editors make two.
+_PGM_HEADER = re.compile(rb"(P\d)" + _SPACE + rb"(\d+)" + _SPACE + rb"(\d+)" + _SPACE + rb"(\d+)(?:\r\n|\s)")
+
+
 def _decode_pgm(path: Path) -> npt.NDArray[Any]:
     # not by Pillow, which stretches values to 65535 when the file's maximum is another one
     content = path.read_bytes()
-    fields: list[bytes] = []
-    position = 0
-    while len(fields) < 4:
-        line_end = content.index(b"\n", position)
-        fields += content[position:line_end].split(b"#")[0].split()
-        position = line_end + 1
-    magic, width, height, largest = fields[0], int(fields[1]), int(fields[2]), int(fields[3])
+    header = _PGM_HEADER.match(content)
+    if header is None:
+        raise ValueError("the header of a PGM file is not there")
+    magic, width, height, largest = header[1], int(header[2]), int(header[3]), int(header[4])
+    position = header.end()
     if magic == b"P2":
         return np.array(content[position:].split(), dtype=np.uint16)[: width * height].reshape(height, width)
     if magic != b"P5":

@@ -13,8 +13,9 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, UnidentifiedImageError
 
-from lorasub.data.text import content_fault, reason
+from lorasub.data.text import reason
 from lorasub.errors import DataError
+from lorasub.files import content_fault
 
 _HEIF_SUFFIXES = (".heic", ".heif", ".hif")
 #: Endings of image files, the most usual first.

@@ -11,8 +11,9 @@ from PIL import Image
 from torch import Tensor
 
 from lorasub.data.resizing import Window, resize_mask
-from lorasub.data.text import content_fault, reason
+from lorasub.data.text import reason
 from lorasub.errors import DataError
+from lorasub.files import content_fault
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -16,8 +16,9 @@ from torch import Tensor
 
 from lorasub.data.frames import DepthSource
 from lorasub.data.masks import MaskFile
-from lorasub.data.text import content_fault, reason
+from lorasub.data.text import reason
 from lorasub.errors import DataError
+from lorasub.files import content_fault
 from lorasub.geometry import unproject_depth
 
 

@@ -138,19 +138,3 @@ def reason(error: BaseException, path: Path) -> str:
     for name in (repr(str(path)), f'"{path}"', str(path)):
         text = text.replace(name, "it")
     return text
-
-
-def content_fault(path: Path) -> str | None:
-    """Say that a file is empty, or only stands for the real one (Git LFS, a web page); None if neither."""
-    try:
-        with path.open("rb") as file:
-            head = file.read(64)
-    except OSError:
-        return None
-    if not head:
-        return "the file is empty"
-    if head.startswith(b"version https://git-lfs"):
-        return "the file is a Git LFS pointer; fetch what it stands for with 'git lfs pull'"
-    if head.lstrip().lower().startswith((b"<!doctype", b"<html")):
-        return "the file is a web page; download it again"
-    return None

@@ -12,9 +12,8 @@ from typing import Any
 import torch
 from lightning.fabric.plugins import TorchCheckpointIO
 
-from lorasub.data.text import content_fault
 from lorasub.errors import ArtefactError, ConfigError
-from lorasub.files import atomic_path
+from lorasub.files import atomic_path, content_fault
 
 #: A run's folder of checkpoints, the last of them, and its settings.
 CHECKPOINTS, LAST, SETTINGS = "checkpoints", "last.ckpt", "config.yaml"

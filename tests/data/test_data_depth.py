@@ -228,3 +228,31 @@ def test_pgm_in_plain_text(tmp_path: Path) -> None:
     (tmp_path / "c.pgm").write_bytes(b"P6\n3 2\n255\n" + bytes(18))
     with pytest.raises(DataError, match=r"one channel.*this is P6"):
         decode_depth(tmp_path / "c.pgm")
+
+
+@pytest.mark.parametrize(
+    "header", [b"P5\n4 3\n65535\n", b"P5 4 3 65535 ", b"P5\r\n4 3\r\n65535\r\n", b"P5\n# c 1 2\n4\n3\n# d\n65535\n"]
+)
+def test_headers_of_pgm_as_the_format_allows_them(tmp_path: Path, header: bytes) -> None:
+    values = np.array([[10, 13, 32, 35], [1, 256, 2560, 9], [65535, 0, 7, 8]], dtype=">u2")
+    (tmp_path / "d.pgm").write_bytes(header + values.tobytes())
+    assert (decode_depth(tmp_path / "d.pgm") == values).all()
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "says"),
+    [
+        ("d.pfm", b"PF\n4 3\n-1.0\n" + bytes(144), "one channel .Pf., this file holds three"),
+        ("d.pgm", b"P5\n4 3\n", "the header of a PGM file is not there"),
+    ],
+)
+def test_what_a_whole_file_lacks_is_said(tmp_path: Path, name: str, content: bytes, says: str) -> None:
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(DataError, match=says):
+        decode_depth(tmp_path / name)
+
+
+def test_depth_without_a_pixel_is_told(tmp_path: Path) -> None:
+    np.save(tmp_path / "d.npy", np.zeros((0, 4)))
+    with pytest.raises(DataError, match=r"d\.npy: the depth file holds no pixel"):
+        DepthFile(path=tmp_path / "d.npy", unit=1.0).load((3, 4))

@@ -21,8 +21,9 @@ from lorasub.data.frames import Capture, Frame, pinhole
 from lorasub.data.masks import MaskFile
 from lorasub.data.paths import inside, numbered
 from lorasub.data.readers.base import Reader, pose_from_camera_to_world
-from lorasub.data.text import content_fault, reason
+from lorasub.data.text import reason
 from lorasub.errors import DataError
+from lorasub.files import content_fault
 
 FILE = "metadata.mat"
 COLOR = "-color.png"

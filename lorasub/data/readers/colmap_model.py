@@ -14,8 +14,9 @@ from typing import TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from lorasub.data.text import content_fault, decode_text, reason
+from lorasub.data.text import decode_text, reason
 from lorasub.errors import DataError
+from lorasub.files import content_fault
 
 T = TypeVar("T")
 
