@@ -35,6 +35,7 @@ BENCHMARKS: dict[str, tuple[str, str]] = {
     "pretraining": ("benchmarks.pretraining", "scenes per second of pre-training, and where a step's time goes"),
     "backbone": ("benchmarks.backbone", "how good a backbone is, beside models that do not look"),
     "real_samples": ("benchmarks.real_samples", "scores on the real samples, before and after a short fit"),
+    "basis_capture": ("benchmarks.basis_capture", "the share of real gradients that bases of synthetic scenes hold"),
     "gradient_basis": ("benchmarks.gradient_basis", "a basis from gradients at VGGT-1B's size, counted"),
     "reference_bases": ("benchmarks.reference_bases", "makes the reference bases that come with the package"),
     "reliability": ("benchmarks.reliability", "kills runs at random moments, damages inputs: is all there?"),

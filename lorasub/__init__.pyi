@@ -25,6 +25,7 @@ from .adapters import count_parameters as count_parameters
 from .adapters import curvature_moments as curvature_moments
 from .adapters import gradient_basis as gradient_basis
 from .adapters import gradient_moments as gradient_moments
+from .adapters import gradient_share as gradient_share
 from .adapters import inject_adapters as inject_adapters
 from .adapters import load_adapter_updates as load_adapter_updates
 from .adapters import load_adapters as load_adapters

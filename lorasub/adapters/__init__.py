@@ -14,10 +14,12 @@ from lorasub.adapters.lora_bank import LoRABank
 from lorasub.adapters.lora_xs import LoRAXS
 from lorasub.adapters.mean_adapter import MeanAdapter
 from lorasub.adapters.model_bases import (
+    GradientShare,
     activation_moments,
     curvature_moments,
     gradient_basis,
     gradient_moments,
+    gradient_share,
     model_basis,
     weight_moments,
 )
@@ -37,6 +39,7 @@ __all__ = [
     "AdapterSpec",
     "BitFit",
     "FullFineTuning",
+    "GradientShare",
     "LayerSpec",
     "LoRA",
     "LoRABank",
@@ -55,6 +58,7 @@ __all__ = [
     "curvature_moments",
     "gradient_basis",
     "gradient_moments",
+    "gradient_share",
     "inject_adapters",
     "load_adapter_updates",
     "load_adapters",

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Literal
 
+import torch
 from torch import Tensor, nn
 
 from lorasub.adapters.layer_pass import target_layers, visit_layers
@@ -210,6 +212,78 @@ def model_basis(
     curvature = _curvature(errors, activations) if curved else None
     options = {"batches": count}
     return moment_basis(gradients.side_moments(), curvature=curvature, options=options, **sizes, **identity)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GradientShare:
+    """How much of the gradients of some losses a basis holds.
+
+    Attributes:
+        layers: layer to the mean share over the losses, in [0, 1].
+        whole: share of the sum of all squared norms: layers and losses with large gradients count for more.
+    """
+
+    layers: Mapping[str, float]
+    whole: float
+
+    @property
+    def mean(self) -> float:
+        """Mean over layers, each of which counts alike."""
+        return sum(self.layers.values()) / len(self.layers)
+
+
+def gradient_share(
+    model: nn.Module, losses: Iterable[Tensor], bases: Mapping[str, SubspaceBasis], *, targets: Targets = "blocks"
+) -> dict[str, GradientShare]:
+    """Measure how much of the gradients of losses lies in bases, before anything is trained in them.
+
+    Of a layer's gradient G a basis holds ``||P_U G P_V||_F^2 / ||G||_F^2`` with the projections on its two spans: 1 if
+    the first step could go all the way, D_out D_in / (out in) on average for a random basis. What a basis does not hold
+    of held-out gradients, training in it cannot do at first; what it holds is no promise of accuracy.
+
+    Args:
+        model: the base model.
+        losses: on data that no basis was made from.
+        bases: by name; they need the layers that targets name.
+        targets: which layers.
+
+    Returns:
+        name of a basis to what it holds.
+    """
+    spans = {
+        name: {path: (_orthonormal(layer.U), _orthonormal(layer.V)) for path, layer in basis.layers.items()}
+        for name, basis in bases.items()
+    }
+    energies: list[float] = []
+    held: dict[str, list[float]] = {name: [] for name in bases}
+    paths: list[str] = []
+
+    def measure(path: str, gradient: Tensor) -> None:
+        G = gradient.flatten(1).float()
+        paths.append(path)
+        energies.append(float(G.square().sum()))
+        for name, layers in spans.items():
+            U, V = (side.to(G) for side in layers[path])
+            held[name].append(float((U.mT @ G @ V).square().sum()))
+
+    visit_layers(model, losses, targets=targets, gradient=measure)
+    return {name: _share(paths, each, energies) for name, each in held.items()}
+
+
+def _share(paths: Sequence[str], held: Sequence[float], energies: Sequence[float]) -> GradientShare:
+    layers: dict[str, list[float]] = {}
+    for path, part, whole in zip(paths, held, energies, strict=True):
+        layers.setdefault(path, []).append(part / whole if whole else 0.0)
+    return GradientShare(
+        layers={path: sum(each) / len(each) for path, each in layers.items()},
+        whole=sum(held) / sum(energies) if sum(energies) else 0.0,
+    )
+
+
+def _orthonormal(columns: Tensor) -> Tensor:
+    """Of the same span."""
+    Q: Tensor = torch.linalg.qr(columns.double()).Q
+    return Q.float()
 
 
 def _in_turn(groups: Iterable[Iterable[Tensor]]) -> Iterator[Tensor]:

@@ -142,6 +142,11 @@ class PEFT(LayerSpec):
         Raises:
             ConfigError: PEFT is not installed, or refuses the configuration.
         """
+        if self.config["peft_type"] == "OFT" and isinstance(base_layer, nn.Conv2d) and base_layer.kernel_size != (1, 1):
+            raise ConfigError(
+                "PEFT (0.21) sums overlapping patches in its OFT of convolutions, so that the model would change at "
+                "once; exclude this layer"
+            )
         try:
             from peft import PEFT_TYPE_TO_CONFIG_MAPPING, PeftType, inject_adapter_in_model
         except ModuleNotFoundError as error:

@@ -21,6 +21,7 @@ from lorasub.adapters import (
     curvature_moments,
     gradient_basis,
     gradient_moments,
+    gradient_share,
     inject_adapters,
     model_basis,
     weight_moments,
@@ -28,7 +29,7 @@ from lorasub.adapters import (
 from lorasub.adapters.layer_pass import visit_layers
 from lorasub.adapters.mining import mine_subspace
 from lorasub.errors import ConfigError
-from lorasub.subspaces import SubspaceBasis, moment_basis, random_basis
+from lorasub.subspaces import LayerSubspace, SubspaceBasis, moment_basis, random_basis
 
 
 def losses(model: nn.Module, *inputs: Tensor) -> Iterator[Tensor]:
@@ -151,6 +152,40 @@ def test_a_planted_task_is_found_by_the_sources_that_can_see_it() -> None:
     active = model_basis(model, {"": planted.losses()}, source="activations", dim=2, targets="all").layers["0"]
     cosines = torch.linalg.svdvals(active.V.T @ bases["gradients"].layers["0"].V)
     assert float(cosines.min()) > 0.99
+
+
+def test_the_share_of_a_gradient_that_a_basis_holds() -> None:
+    torch.manual_seed(5)
+    model, x = nn.Linear(9, 7), torch.randn(12, 9)
+    model(x).square().sum().backward()
+    G = model.weight.grad.double()
+    U, S, Vh = torch.linalg.svd(G)
+    skewed = LayerSubspace(U=(U[:, :2] * torch.tensor([5.0, 0.1])).float(), V=Vh[:3].T.float())
+    bases = {
+        "two": SubspaceBasis(layers={"": skewed}, scaled=True),
+        "all": random_basis({"": (7, 9)}, dim=7, seed=0),
+        **{f"random {seed}": random_basis({"": (7, 9)}, dim=2, seed=seed) for seed in range(200)},
+    }
+    found = gradient_share(model, losses(model, x), bases, targets="all")
+    shares = {name: share.layers[""] for name, share in found.items()}
+    assert shares["two"] == pytest.approx(float(S[:2].square().sum() / S.square().sum()), rel=1e-4)
+    V = torch.linalg.qr(bases["all"].layers[""].V.double()).Q
+    assert shares["all"] == pytest.approx(float((G @ V).square().sum() / G.square().sum()), rel=1e-4)
+    drawn = [share for name, share in shares.items() if "random" in name]
+    assert sum(drawn) / 200 == pytest.approx(4 / 63, rel=0.15)
+
+
+def test_shares_of_layers_and_of_all_energy() -> None:
+    """Two layers with gradients of known size, of which the basis holds all and nothing."""
+    model = nn.ModuleDict({"a": nn.Linear(2, 2, bias=False), "b": nn.Linear(2, 2, bias=False)})
+    first, second = torch.eye(2).split(1, dim=1)
+    held = LayerSubspace(U=first, V=first)
+    missed = LayerSubspace(U=second, V=second)
+    loss = (3.0 * model["a"].weight[0, 0] + 4.0 * model["b"].weight[0, 0] for _ in range(1))
+    found = gradient_share(model, loss, {"x": SubspaceBasis(layers={"a": held, "b": missed})}, targets="all")["x"]
+    assert found.layers == {"a": 1.0, "b": 0.0}
+    assert found.mean == 0.5
+    assert found.whole == pytest.approx(9 / 25)
 
 
 def test_activations_are_covariances_of_inputs_and_outputs() -> None:

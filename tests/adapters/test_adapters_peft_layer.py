@@ -128,3 +128,18 @@ def test_gradients_reach_every_trained_tensor(x: torch.Tensor) -> None:
 def test_what_would_not_be_what_it_says_is_refused(config: dict[str, Any], told: str) -> None:
     with pytest.raises(ConfigError, match=told):
         inject_adapters(network(), PEFT(config=config, targets="all"))
+
+
+def test_oft_of_convolutions_is_refused_where_peft_is_wrong() -> None:
+    """It unfolds and folds the input, which sums patches that overlap."""
+    spec = PEFT(config=KINDS["oft"], targets="all")
+    with pytest.raises(ConfigError, match="overlapping patches"):
+        inject_adapters(nn.Sequential(nn.Conv2d(4, 6, 3)), spec)
+    model, x = nn.Sequential(nn.Conv2d(4, 6, 1)).double(), torch.randn(2, 4, 5, 5, dtype=torch.float64)
+    before = model(x)
+    adapters = inject_adapters(model, spec)
+    torch.testing.assert_close(model(x), before)
+    moved(adapters)
+    after = model(x)
+    adapters.merge()
+    torch.testing.assert_close(model(x), after)

@@ -10,14 +10,14 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from lorasub.adapters import LoRA, ProjectedLoRA, inject_adapters
+from lorasub.adapters import LoRA, ProjectedLoRA, inject_adapters, load_adapter_updates
 from lorasub.errors import ArtefactError
 from lorasub.files import read_json
 from lorasub.study.artefacts import Output, Workplace, step_folder
 from lorasub.study.steps.adapters import FittedAdapter
 from lorasub.study.steps.comparison import Compare, explain, overlap
 from lorasub.study.steps.removal import Remove, remove
-from lorasub.study.steps.subspaces import Combine, Mine, Split, combine, mine, split
+from lorasub.study.steps.subspaces import Combine, Mean, Mine, Split, combine, mean, mine, split
 from lorasub.subspaces import SubspaceBasis
 
 ATTRIBUTES = ("geometry", "camera")
@@ -86,6 +86,16 @@ def test_a_mined_basis_holds_its_attributes_direction(root: Path) -> None:
     for layer in basis.layers.values():
         for side in (layer.U, layer.V):
             assert float((side.T @ direction("camera", len(side))).norm()) > 0.99
+
+
+def test_the_mean_is_that_of_the_adapters_of_all_attributes(root: Path) -> None:
+    done(mean, Mean(adapters=FITTED, layers=ALL, dim="energy:1"), root, "all")
+    found = basis_of(root, Output(kind="mean", key="all")).updates()
+    folders = [step_folder(root, "fit", adapter.fit.key) / "run" / "adapter" for adapter in FITTED]
+    fits = [load_adapter_updates(folder)[0] for folder in folders]
+    for path, update in found.items():
+        expected = torch.stack([fit[path].scale * fit[path].B @ fit[path].A for fit in fits]).mean(0)
+        torch.testing.assert_close(update.scale * update.B @ update.A, expected, rtol=1e-4, atol=1e-5)
 
 
 def test_only_the_wanted_layers_are_mined(root: Path) -> None:
