@@ -41,6 +41,18 @@ def test_code_of_the_page_runs(page: str, tmp_path: Path, monkeypatch: pytest.Mo
     assert encoding[0, 1, :3].tolist() == [-0.5, 0.0, 0.0]
 
 
+@pytest.mark.slow
+def test_the_script_about_two_backbones_runs(page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With one step in place of forty, and two adapters in place of four."""
+    (block,) = re.findall(r"^```{code-block} python\n(# two_backbones.py.*?)^```", page, flags=re.DOTALL | re.MULTILINE)
+    short = block.replace("= 400, 40, 4, 56", "= 1, 1, 2, 28")
+    assert short != block
+    monkeypatch.chdir(tmp_path)
+    exec(compile(short, "docs/backbones.md", "exec"), {})
+    bases = {path.parent.relative_to(tmp_path / "bases").as_posix() for path in tmp_path.glob("bases/*/*/basis.json")}
+    assert bases == {"nano/geometry", "nano/texture", "small-da3/geometry", "small-da3/texture"}
+
+
 def test_what_inspect_says_of_the_example_is_true(
     page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
