@@ -15,6 +15,7 @@ from tqdm import tqdm
 from lorasub.adapters.layer_pass import target_layers
 from lorasub.adapters.model_bases import Part, curvature_moments, model_basis
 from lorasub.cli.arguments import check_out
+from lorasub.errors import ConfigError
 from lorasub.structures import SceneBatch
 from lorasub.subspaces import SideMoments, SubspaceBasis, random_basis
 from lorasub.subspaces.moment_basis import Columns
@@ -28,6 +29,14 @@ _EXAMPLE = (
 )
 
 
+_NO_SCENES = dict.fromkeys(("attributes", "partitions", "scenes", "part"), "no scene is looked at")
+#: Source -> options that it has no use for, and why.
+_UNUSED: dict[Source, dict[str, str]] = {
+    "gradients": {"seed": "nothing is drawn"},
+    "activations": {"seed": "nothing is drawn"},
+    "weights": {**_NO_SCENES, "seed": "nothing is drawn"},
+    "random": {**_NO_SCENES, "budget": "nothing says where it should go", "columns": "all columns are alike"},
+}
 #: Weights stay as they are on the disk, so that their hash is the base model's; and no adapter is in the way.
 _EXACT = ("--trainer.precision", "32-true", "--trainer.accelerator", "cpu", "--model.adapter", "null")
 
@@ -50,22 +59,25 @@ def mine_model(words: Sequence[str]) -> tuple[SubspaceBasis, str, bool]:
     """
     own, settings = _parser().parse_known_args(list(words))
     check_out(own)
+    _check_used(own)
     device = "cuda" if torch.cuda.is_available() else "cpu"
     task: SceneTask = _prepared(settings, []).task.to(device)
     if own.source == "random":
         layers = target_layers(task.backbone, own.targets)
         shapes = {path: (layer.weight.shape[0], layer.weight[0].numel()) for path, layer in layers.items()}
-        basis = random_basis(shapes, int(own.dim or 16), seed=own.seed, base_model_hash=task.backbone.weights_hash())
+        basis = random_basis(
+            shapes, int(own.dim or 16), seed=own.seed or 0, base_model_hash=task.backbone.weights_hash()
+        )
         return basis, own.out, own.json
     groups = {name: _losses(task, settings, name, own) for name in own.attributes or [""]}
     basis = model_basis(
         task.backbone,
         groups,
         source=own.source,
-        part=own.part,
+        part=own.part or "raw",
         dim=int(own.dim) if own.dim and own.dim.isdigit() else own.dim,
         budget=own.budget,
-        columns=own.columns,
+        columns=own.columns or "orthonormal",
         targets=own.targets,
     )
     return basis, own.out, own.json
@@ -97,23 +109,35 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--json", action="store_true", help="print the result as JSON")
     parser.add_argument("--dim", help="columns of either side, or energy:F; 16 unless there is a budget")
     parser.add_argument("--budget", type=int, help="instead of --dim: numbers of M over all layers")
-    parser.add_argument("--columns", choices=get_args(Columns), default="orthonormal", help="how they are scaled")
-    parser.add_argument("--part", choices=get_args(Part), default="raw", help="specific: what attributes do not share")
+    parser.add_argument("--columns", choices=get_args(Columns), help="how they are scaled; orthonormal unless given")
+    parser.add_argument(
+        "--part", choices=get_args(Part), help="specific: what attributes do not share; raw unless given"
+    )
     parser.add_argument("--attributes", nargs="+", help="of the scenes (--data.attribute); as configured if not given")
-    parser.add_argument("--partitions", type=int, default=4, help="sets of scenes for each of the attributes")
-    parser.add_argument("--scenes", type=int, default=16, help="of each set; about as many, in whole batches")
+    parser.add_argument("--partitions", type=int, help="sets of scenes for each of the attributes; 4 unless given")
+    parser.add_argument("--scenes", type=int, help="of each set, in whole batches; 16 unless given")
     parser.add_argument("--targets", nargs="+", default=["blocks"], help="layers, as an adapter's targets")
-    parser.add_argument("--seed", type=int, default=0, help="of a random basis")
+    parser.add_argument("--seed", type=int, help="of a random basis; 0 unless given")
     return parser
+
+
+def _check_used(own: argparse.Namespace) -> None:
+    """Refuses options that a source has no use for."""
+    unused = dict(_UNUSED.get(own.source, {}))
+    if not own.attributes:
+        unused["partitions"] = "sets of scenes are those of --attributes"
+    for name, why in unused.items():
+        if getattr(own, name) is not None:
+            raise ConfigError(f"--{name} means nothing for --from {own.source} here: {why}")
 
 
 def _losses(task: SceneTask, settings: Sequence[str], attribute: str, own: argparse.Namespace) -> Iterator[Tensor]:
     """The losses on the scenes of an attribute's partitions, or on the configured ones."""
     plane = ["--model.backbone", "lorasub.ConstantGeometry"]
     bar = tqdm(unit="batch", desc=attribute or "scenes", leave=False, disable=not sys.stderr.isatty())
-    for partition in range(own.partitions) if attribute else (None,):
+    for partition in range(own.partitions or 4) if attribute else (None,):
         which = ["--data.attribute", attribute, "--data.partition", str(partition)] if attribute else []
-        batches = _first(_batches(_prepared(settings, [*plane, *which]).data, task.device), own.scenes)
+        batches = _first(_batches(_prepared(settings, [*plane, *which]).data, task.device), own.scenes or 16)
         for loss in scene_losses(task, batches):
             yield loss
             bar.update()

@@ -121,7 +121,8 @@ def test_a_basis_from_gradients_of_two_attributes(
 def test_bases_from_a_model(
     source: str, settings: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    told = run(["mine", f"--from={source}", "--dim=3", "--scenes=2", f"--out={tmp_path / 'x'}", *settings], capsys)
+    scenes = ["--scenes=2"] if source == "activations" else []
+    told = run(["mine", f"--from={source}", "--dim=3", *scenes, f"--out={tmp_path / 'x'}", *settings], capsys)
     basis = SubspaceBasis.load(tmp_path / "x")
     assert set(basis.dims.values()) == {(3, 3)}
     assert told["hash"] == basis.hash()
@@ -157,9 +158,18 @@ def settings_source(settings: list[str]) -> str:
     return str(backbone["init_args"]["source"])
 
 
-def test_a_wrong_source_is_told(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["mine", "--from=gradient", "--out=x", "a"]) == 2
-    assert "gradient" in capsys.readouterr().err
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["--from=gradient", "a"], "gradient"),
+        (["--from=weights", "--scenes=4"], "--scenes means nothing for --from weights here: no scene is looked at"),
+        (["--from=random", "--columns=kfac"], "--columns means nothing for --from random"),
+        (["--from=gradients", "--partitions=2"], "--partitions means nothing"),
+    ],
+)
+def test_what_cannot_be_meant_is_told(words: list[str], told: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["mine", "--out=x", *words]) == 2
+    assert told in capsys.readouterr().err
 
 
 def test_overlap_within_exceeds_between(adapters: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
