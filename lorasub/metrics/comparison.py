@@ -7,20 +7,13 @@ scenes, both methods' values of a scene together (a paired bootstrap).
 from __future__ import annotations
 
 import math
-import warnings
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
-from scipy.stats import bootstrap
 
 from lorasub.errors import ConfigError
+from lorasub.metrics.bootstrap import Array, paired_interval
 from lorasub.metrics.results import Results, SetResult
-
-Array = npt.NDArray[np.float64]
-
-#: Resamples that are held in memory at a time.
-_BATCH = 500
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -104,7 +97,7 @@ def compare_results(
         for result, protocol in one.protocols.items():
             if result in other.protocols:
                 columns = _paired(one, other, result)
-                low, high = _interval(columns, confidence, resamples, seed)
+                low, high = paired_interval(columns, confidence, resamples, seed)
                 values = [_mean(columns[0], columns[1]), _mean(columns[2], columns[3])]
                 if result in one.whole and result in other.whole:
                     values = [one.whole[result], other.whole[result]]
@@ -171,36 +164,6 @@ def _paired(one: SetResult, other: SetResult, name: str) -> Array:
 
 def _mean(values: Array, weights: Array) -> float:
     return float((values * weights).sum() / weights.sum()) if len(values) else math.nan
-
-
-def _difference_of_means(a: Array, a_weights: Array, b: Array, b_weights: Array, axis: int = -1) -> Array:
-    first = (a * a_weights).sum(axis) / a_weights.sum(axis)
-    second = (b * b_weights).sum(axis) / b_weights.sum(axis)
-    difference: Array = second - first
-    return difference
-
-
-def _interval(columns: Array, confidence: float, resamples: int, seed: int) -> tuple[float, float]:
-    if columns.shape[1] < 2 or not np.isfinite(columns).all():
-        return math.nan, math.nan
-    # BCa has no answer where resamples hardly differ, as for a run compared with itself; percentiles have
-    for method in ("BCa", "percentile"):
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            found = bootstrap(
-                tuple(columns),
-                _difference_of_means,
-                paired=True,
-                vectorized=True,
-                n_resamples=resamples,
-                batch=_BATCH,
-                confidence_level=confidence,
-                method=method,
-                rng=seed,
-            ).confidence_interval
-        if np.isfinite([found.low, found.high]).all():
-            break
-    return float(found.low), float(found.high)
 
 
 def _some(names: list[str], count: int = 3) -> str:

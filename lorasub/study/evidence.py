@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from lorasub.metrics.bootstrap import CrossedDifference, crossed_difference
 from lorasub.study.specs import Study
-from lorasub.study.statistics import Difference, compare_rows, crossed_difference, holm
+from lorasub.study.statistics import compare_rows, holm
 from lorasub.study.table import NO_LOOK, summaries
 
 #: A difference counts if its p-value, corrected where there are several, is below.
@@ -149,6 +150,8 @@ def _pooled(
                 yield row | {name: math.exp(row[name]) for name in ("difference", "low", "high")}
 
 
-def _row(downstream: str, scenes: int, name: str, reference: str, label: str, found: Difference) -> dict[str, Any]:
+def _row(
+    downstream: str, scenes: int, name: str, reference: str, label: str, found: CrossedDifference
+) -> dict[str, Any]:
     values = {each: getattr(found, each) for each in ("difference", "low", "high", "p", "seeds")}
     return {"downstream": downstream, "scenes": scenes, "set": name, "reference": reference, "label": label, **values}

@@ -20,11 +20,11 @@ from markdown_it import MarkdownIt
 from lorasub._version import __version__
 from lorasub.figures import ablation_figure, learning_curves, parameters_figure, save_figure
 from lorasub.files import atomic_path
+from lorasub.metrics.bootstrap import RESAMPLES
 from lorasub.study.evidence import LEAST_SEEDS, LEVEL, compare_methods, judge_places
 from lorasub.study.plan import Plan
 from lorasub.study.pooled_tables import pooled_places
 from lorasub.study.pull_tables import pull_section
-from lorasub.study.statistics import RESAMPLES
 from lorasub.study.store import Store, machine
 from lorasub.study.subspace_tables import removal_rows, spectra_figures, subspace_sections
 from lorasub.study.table import NO_LOOK, choice, measured, outcomes, results_table, summaries

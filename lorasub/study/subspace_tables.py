@@ -12,11 +12,12 @@ import pandas as pd
 
 from lorasub.figures import overlap_variants, save_figure, spectra_figure, spectra_rows
 from lorasub.files import read_json
+from lorasub.metrics.bootstrap import CrossedDifference, crossed_difference
 from lorasub.metrics.results import Results, SetResult
 from lorasub.study.artefacts import BASIS, RUN
 from lorasub.study.evidence import LEVEL
 from lorasub.study.plan import Comparison, Plan
-from lorasub.study.statistics import Difference, crossed_difference, holm
+from lorasub.study.statistics import holm
 from lorasub.study.steps.comparison import PARTS
 from lorasub.study.steps.removal import RANDOM
 from lorasub.study.store import Store
@@ -127,7 +128,7 @@ def removal_rows(plan: Plan, store: Store) -> tuple[list[dict[str, Any]], int]:
         return [], 0
     result, least = plan.study.removal.result, plan.study.removal.least_gain
     rows: list[dict[str, Any]] = []
-    tests: list[Difference] = []
+    tests: list[CrossedDifference] = []
     for attribute in plan.study.attributes:
         cells = [cell for cell in plan.removals if cell.attribute == attribute]
         if not all(store.done(plan.graph[cell.step.key]) for cell in cells):
@@ -165,8 +166,8 @@ def removal_rows(plan: Plan, store: Store) -> tuple[list[dict[str, Any]], int]:
     return rows, len(rows) and 2 * sum("own - others" in row["verdict"] for row in rows)
 
 
-def _difference(sets: Mapping[str, SetResult], own: str, others: Sequence[str], result: str) -> Difference:
-    """Difference of results without the own subspace and without others (mean), over scenes."""
+def _difference(sets: Mapping[str, SetResult], own: str, others: Sequence[str], result: str) -> CrossedDifference:
+    """CrossedDifference of results without the own subspace and without others (mean), over scenes."""
     values, weights = (
         {
             name: np.array([[getattr(scene, kind).get(result, 0.0) for scene in found.scenes]])

@@ -11,7 +11,8 @@ import pytest
 from scipy.stats import bootstrap, norm
 
 from lorasub.errors import ConfigError
-from lorasub.study.statistics import compare_rows, crossed_difference, holm
+from lorasub.metrics.bootstrap import crossed_difference
+from lorasub.study.statistics import compare_rows, holm
 
 Array = npt.NDArray[np.float64]
 
