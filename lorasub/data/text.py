@@ -40,7 +40,7 @@ def read_text(path: Path) -> str:
 
 def decode_text(content: bytes, path: Path) -> str:
     """The text in ``content``; ``path`` is for messages. See :func:`read_text`."""
-    encoding = next((name for mark, name in _MARKS if content.startswith(mark)), "utf-8")
+    encoding = next((name for mark, name in _MARKS if content.startswith(mark)), _without_mark(content))
     try:
         text = content.decode(encoding)
     except UnicodeDecodeError as error:
@@ -48,6 +48,14 @@ def decode_text(content: bytes, path: Path) -> str:
             f"{path}: cannot be read as text (byte {error.start} is not {encoding}); save it as UTF-8"
         ) from error
     return text.replace("\ufeff", "").replace("\r\n", "\n").replace("\r", "\n")
+
+
+def _without_mark(content: bytes) -> str:
+    """The encoding of a text without a byte order mark: every other byte of English in UTF-16 is zero."""
+    head = content[:64]
+    if len(head) > 3 and not any(head[1::2]):
+        return "utf-16-le"
+    return "utf-16-be" if len(head) > 3 and not any(head[::2]) else "utf-8"
 
 
 def read_lines(path: Path) -> list[str]:

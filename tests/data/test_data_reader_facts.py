@@ -13,6 +13,7 @@ from capture_layouts import (
     at_integers,
     one,
     small,
+    write_colmap,
     write_nerfstudio,
     write_pose_list,
     write_redwood,
@@ -218,3 +219,92 @@ def test_commas_between_numbers_stay_commas(tmp_path: Path, separator: str) -> N
     text = (tmp_path / "groundtruth.txt").read_text().replace("# ground truth\n", "")
     (tmp_path / "groundtruth.txt").write_text(text.replace(" ", separator))
     small().check(one(tmp_path), [0, 1, 2])
+
+
+def row_by_row(world: PlaneWorld) -> list[float]:
+    fx, fy, cx, cy = at_integers(world)
+    return [fx, 0, cx, 0, fy, cy, 0, 0, 1]
+
+
+@pytest.mark.parametrize("form", ["columns", "rows", "nested"])
+def test_open3ds_matrix_in_either_order(tmp_path: Path, form: str) -> None:
+    write_redwood(tmp_path, small())
+    rows = np.array(row_by_row(small())).reshape(3, 3)
+    stated = {"columns": rows.T.flatten(), "rows": rows.flatten(), "nested": rows}[form].tolist()
+    camera = {"width": 64, "height": 48, "intrinsic_matrix": stated}
+    (tmp_path / "camera_intrinsic.json").write_text(json.dumps(camera))
+    small().check(one(tmp_path), [0, 1, 2])
+
+
+@pytest.mark.parametrize("matrix", [[1.0] * 9, [60.0, 0, 0, 0], [60, 1, 0, 0, 58, 0, 30, 24, 1]])
+def test_a_matrix_that_is_no_cameras_is_told(tmp_path: Path, matrix: list[float]) -> None:
+    write_redwood(tmp_path, small())
+    (tmp_path / "camera_intrinsic.json").write_text(json.dumps({"width": 64, "height": 48, "intrinsic_matrix": matrix}))
+    with pytest.raises(DataError, match=r"camera_intrinsic\.json: .*intrinsic_matrix"):
+        one(tmp_path)
+
+
+def test_scannets_numbers_may_have_zeros_before_them(tmp_path: Path) -> None:
+    world = small()
+    write_scannet(tmp_path, world)
+    for path in [*(tmp_path / "pose").iterdir(), *(tmp_path / "depth").iterdir()]:
+        path.rename(path.with_name(f"{int(path.stem):06d}{path.suffix}"))
+    capture = one(tmp_path)
+    assert capture.notes == ()
+    world.check(capture, [0, 1, 2], depth_error=0.025)
+
+
+def test_scannets_depth_may_be_floats_and_what_belongs_to_no_image_is_noted(tmp_path: Path) -> None:
+    world = small()
+    write_scannet(tmp_path, world)
+    for i in range(3):
+        (tmp_path / "depth" / f"{i}.png").unlink()
+        np.save(tmp_path / "depth" / f"{i}.npy", world.depth(i)[::2, ::2])
+    (tmp_path / "pose" / "7.txt").write_text("x")
+    capture = one(tmp_path)
+    assert capture.notes == ("1 files of pose/ belong to no image",)
+    world.check(capture, [0, 1, 2], depth_error=0.025)
+
+
+@pytest.mark.parametrize("encoding", ["utf-16-le", "utf-16-be"])
+def test_utf_16_without_a_mark(tmp_path: Path, encoding: str) -> None:
+    write_tum(tmp_path, small())
+    (tmp_path / "calibration.txt").write_text(" ".join(map(str, at_integers(small()))))
+    for name in ("rgb.txt", "groundtruth.txt", "calibration.txt"):
+        (tmp_path / name).write_bytes((tmp_path / name).read_text().encode(encoding))
+    small().check(one(tmp_path), [0, 1, 2])
+
+
+def test_a_line_that_was_written_twice_is_one_frame(tmp_path: Path) -> None:
+    write_tum(tmp_path, small())
+    (tmp_path / "calibration.txt").write_text(" ".join(map(str, at_integers(small()))))
+    text = (tmp_path / "rgb.txt").read_text()
+    (tmp_path / "rgb.txt").write_text(text + text.splitlines()[-1] + "\n")
+    small().check(one(tmp_path), [0, 1, 2])
+
+
+COLMAP: dict[str, Callable[[str], str]] = {
+    "blank lines before images": lambda text: text.replace("# comment\n", "# comment\n\n\n"),
+    "a blank line at the end": lambda text: text + "\n\n",
+}
+
+
+@pytest.mark.parametrize("change", COLMAP)
+def test_colmaps_text_with_blank_lines(tmp_path: Path, change: str) -> None:
+    world = small()
+    write_colmap(tmp_path, world, binary=False)
+    path = tmp_path / "sparse" / "0" / "images.txt"
+    path.write_text(COLMAP[change](path.read_text()))
+    world.check(one(tmp_path), [0, 1, 2], share=0, depth_error=0.02)
+
+
+def test_colmaps_names_are_relative_and_other_models_are_noted(tmp_path: Path) -> None:
+    world = small()
+    write_colmap(tmp_path, world, binary=False)
+    write_colmap(tmp_path, world, binary=True, folder="sparse/1")
+    path = tmp_path / "sparse" / "0" / "images.txt"
+    path.write_text(path.read_text().replace(" 0.png", " /data/images/0.png"))
+    assert one(tmp_path).notes == (
+        "1 of 3 entries skipped, no such image: /data/images/0.png ...",
+        "not read: other models beside 0 in sparse: 1",
+    )

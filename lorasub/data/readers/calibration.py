@@ -10,7 +10,7 @@ import torch
 import yaml
 from torch import Tensor
 
-from lorasub.data.depth import DepthFile
+from lorasub.data.depth import INTEGER_SUFFIXES, DepthFile
 from lorasub.data.frames import DepthSource, pinhole
 from lorasub.data.paths import is_hidden
 from lorasub.data.text import read_json_object, read_rows, read_text, to_float
@@ -67,7 +67,8 @@ def registered_depth(path: Path, camera: Calibration | None, *, unit: float | No
         usual_unit: of the layout.
     """
     stated = None if camera is None else camera.depth_unit
-    depth = DepthFile(path=path, unit=unit or stated or usual_unit)
+    integer = path.suffix.lower() in INTEGER_SUFFIXES
+    depth = DepthFile(path=path, unit=unit or (stated or usual_unit if integer else 1.0))
     if camera is None or not any(camera.distortion):
         return depth
     return UndistortedDepth(depth=depth, intrinsics=camera.intrinsics, distortion=camera.distortion)
@@ -148,6 +149,19 @@ def _from_rows(path: Path) -> tuple[float, float, float, float, tuple[float, ...
     )
 
 
+def _open3d_matrix(stated: object) -> tuple[float, float, float, float]:
+    """Nine numbers column by column, as Open3D writes them; rows in lists, or row by row if the zeros say so."""
+    numbers = torch.tensor(stated, dtype=torch.float64)
+    if numbers.numel() != 9:
+        raise ValueError(f"intrinsic_matrix has {numbers.numel()} numbers")
+    matrix = numbers.reshape(3, 3)
+    if numbers.ndim == 1 and not (matrix[2, :2] == 0).all():
+        matrix = matrix.T
+    if matrix[2].tolist() != [0, 0, 1] or matrix[0, 1] != 0 or matrix[1, 0] != 0:
+        raise ValueError(f"intrinsic_matrix is no camera's: {stated}")
+    return float(matrix[0, 0]), float(matrix[1, 1]), float(matrix[0, 2]), float(matrix[1, 2])
+
+
 def _from_mapping(path: Path) -> tuple[float, float, float, float, tuple[float, ...], tuple[int, int] | None]:
     """JSON or YAML of Open3D, ROS, OpenCV and ORB-SLAM."""
     if path.suffix.lower() == ".json":
@@ -164,7 +178,7 @@ def _from_mapping(path: Path) -> tuple[float, float, float, float, tuple[float, 
     try:
         rows = flat.get("camera_matrix", flat.get("k"))
         if "intrinsic_matrix" in flat:
-            fx, _, _, _, fy, _, cx, cy, _ = (float(value) for value in flat["intrinsic_matrix"])  # column by column
+            fx, fy, cx, cy = _open3d_matrix(flat["intrinsic_matrix"])
         elif rows is not None:
             numbers = rows.get("data") if isinstance(rows, dict) else rows
             fx, _, cx, _, fy, cy, *_ = (float(value) for value in torch.tensor(numbers).flatten().tolist())

@@ -80,7 +80,8 @@ class Colmap(Reader):
         image_folder = self._image_folder(root)
         frames, missing = [], []
         for entry in sorted(model.images, key=lambda entry: natural_order(entry.name)):
-            image = find_file(root, (image_folder / entry.name).relative_to(root).as_posix(), IMAGE_SUFFIXES)
+            # names are relative to the folder of images, whatever they begin with
+            image = find_file(root, f"{image_folder.relative_to(root).as_posix()}/{entry.name}", IMAGE_SUFFIXES)
             if image is not None:
                 frames.append(_frame(entry, model, image, folder, _stereo_depth(root, entry.name)))
             else:
@@ -91,8 +92,15 @@ class Colmap(Reader):
             frames=tuple(frames),
             metric=self.metric,
             format=self.format,
-            notes=missing_images(missing, len(model.images)) + _stereo_notes(root, frames),
+            notes=missing_images(missing, len(model.images)) + self._other_models(folder) + _stereo_notes(root, frames),
         )
+
+    def _other_models(self, folder: Path) -> tuple[str, ...]:
+        """The note about other reconstructions of the same images; none if there are none, or one was named."""
+        others = [other.name for other in subfolders(folder.parent) if other != folder and is_colmap_model(other)]
+        if self.model or not others or not folder.name.isdigit():
+            return ()
+        return (f"not read: other models beside {folder.name} in {folder.parent.name}: {', '.join(others)}",)
 
     def _image_folder(self, root: Path) -> Path:
         """``images``, or else copies of another size (``images_4``), or else the root."""

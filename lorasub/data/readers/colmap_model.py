@@ -124,18 +124,18 @@ def _lines(text: str) -> list[str]:
 
 def _cameras_text(text: str) -> dict[int, ColmapCamera]:
     rows = [line.split() for line in _lines(text) if line.strip()]
-    return {int(r[0]): ColmapCamera(r[1], int(r[2]), int(r[3]), tuple(map(float, r[4:]))) for r in rows}
+    return {int(r[0]): ColmapCamera(r[1].upper(), int(r[2]), int(r[3]), tuple(map(float, r[4:]))) for r in rows}
 
 
 def _images_text(text: str) -> tuple[ColmapImage, ...]:
-    lines = _lines(text)
-    while lines and not lines[-1].strip() and len(lines) % 2:
-        lines.pop()
+    lines = iter(_lines(text))
     images = []
     # two lines an image; the second is empty for an image without points, and may be cut off at the file's end
-    for first in range(0, len(lines), 2):
-        words = lines[first].split(maxsplit=9)
-        observed = lines[first + 1].split() if first + 1 < len(lines) else []
+    for line in lines:
+        words = line.split(maxsplit=9)
+        if not words:
+            continue
+        observed = next(lines, "").split()
         if len(observed) % 3:
             raise ValueError(f"image {words[9]} has {len(observed)} numbers of 2D points, not a multiple of 3")
         ids = np.array(observed[2::3], dtype=np.int64)

@@ -126,7 +126,7 @@ def _timed_files(path: Path) -> list[tuple[float, str]]:
         if not file or not file[0]:
             raise DataError(f"{path}: expected 2 columns (timestamp and path), got {visible(line)}")
         timed.append((_time(time, path), file[0]))
-    return sorted(timed)
+    return sorted(set(timed))  # some recorders write a line twice
 
 
 def _timed_poses(path: Path) -> list[tuple[float, list[float]]]:
