@@ -35,7 +35,7 @@ def adapter_card(
     facts = [
         f"- base model: {info.base_model_id or 'unnamed'}, weights hash `{info.base_model_hash or 'unknown'}`",
         *([f"- licence of the base model's weights: {weights_license}"] if weights_license else []),
-        *(f"- basis of the projected layers: hash `{basis}`" for basis in sorted(info.basis_hashes)),
+        *(f"- frozen matrices that are not in this folder: hash `{basis}`" for basis in sorted(info.basis_hashes)),
         f"- adapted layers: {len(info.layers)}; fully fine-tuned parameters: {len(info.full_parameters)}",
     ]
     return "\n".join(
