@@ -63,7 +63,7 @@ def run(verb: str, arguments: Sequence[str]) -> None:
     if unreadable and not reports:
         raise DataError("\n".join(unreadable))
     text = "\n\n".join([*(report.words() for report in reports), *(f"CANNOT BE READ: {why}" for why in unreadable)])
-    result = {"captures": [report.as_dict() for report in reports], "unreadable": unreadable}
+    result = {"captures": [report.to_dict() for report in reports], "unreadable": unreadable}
     show(result, text, as_json=parsed.json)
     if bad := [report.name for report in reports if not report.ok]:
         raise DataError(f"{len(bad)} of {len(reports)} captures have problems: {', '.join(bad)}")

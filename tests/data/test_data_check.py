@@ -89,7 +89,7 @@ def test_a_right_capture_is_proved(capture: Capture, find: Remembered) -> None:
     assert report.errors["depth"] < 0.003
     assert report.resolutions == {(SIZE[1], SIZE[0]): 6}
     assert report.unknown_depth == 0
-    written = json.loads(json.dumps(report.as_dict()))
+    written = json.loads(json.dumps(report.to_dict()))
     assert written["claims"]["focal length"]["verdict"] == "proved"
     assert written["claims"]["focal length"]["within"] <= 0.03
     assert written["resolutions"] == [{"width": 160, "height": 120, "images": 6}]

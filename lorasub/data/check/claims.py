@@ -41,7 +41,7 @@ class Finding:
     within: float | None = None
     better: str = ""
 
-    def as_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, Any]:
         """For JSON."""
         return {
             "verdict": self.verdict,

@@ -70,7 +70,7 @@ class CaptureReport:
             return "proved"
         return "partly proved" if proved else "not provable"
 
-    def as_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, Any]:
         """For JSON."""
         return {
             "name": self.name,
@@ -82,7 +82,7 @@ class CaptureReport:
             "resolutions": [{"width": w, "height": h, "images": n} for (w, h), n in self.resolutions.items()],
             "depth_range": self.depth_range,
             "unknown_depth": self.unknown_depth,
-            "claims": {finding.claim.value: finding.as_dict() for finding in self.findings.items},
+            "claims": {finding.claim.value: finding.to_dict() for finding in self.findings.items},
             "verdict": self.verdict,
             "errors": self.errors,
             "unexplained": self.unexplained,
