@@ -52,7 +52,8 @@ def make(
         if not next(model.parameters()).is_meta:
             with torch.no_grad():  # initial weights are so small that gradients vanish
                 for parameter in model.parameters():
-                    parameter.add_(0.1 * torch.randn_like(parameter))
+                    wide = max(1.0, parameter[0].numel() / 64) if parameter.ndim > 1 else 1.0
+                    parameter.add_(0.1 / wide**0.5 * torch.randn_like(parameter))
         return model
 
     return build
@@ -88,7 +89,7 @@ def test_an_adapter_starts_as_the_base_model_and_learns(
     adapters = ls.inject_adapters(model, SPECS[kind]())
     assert torch.allclose(depth(model(images)), before, atol=1e-5)
     frozen = {name: p.clone() for name, p in model.named_parameters() if not p.requires_grad}
-    optimizer = torch.optim.Adam(adapters.trainable_parameters().values(), lr=0.02)
+    optimizer = torch.optim.Adam(adapters.trainable_parameters().values(), lr=0.003)
     losses = []
     for _ in range(8):
         optimizer.zero_grad()
