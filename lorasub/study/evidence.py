@@ -31,7 +31,8 @@ def judge_places(table: pd.DataFrame, study: Study) -> pd.DataFrame:
         study: says which results are better.
 
     Returns:
-        Columns ``downstream``, ``scenes``, ``set``, ``validation``, ``best`` (label), ``counts`` and ``reason``.
+        Columns ``downstream``, ``scenes``, ``set``, ``validation``, ``best`` (label), ``counts``, ``reason``, and
+        ``than_none``: whether the best method is better than the model without fine-tuning, which is no gate.
     """
     rows = []
     methods = table[table["kind"] == "method"]
@@ -44,6 +45,7 @@ def judge_places(table: pd.DataFrame, study: Study) -> pd.DataFrame:
             "best": "",
             "counts": False,
             "reason": "nothing measured",
+            "than_none": "",
         }
         rows.append(row)
         if means.empty:
@@ -55,7 +57,19 @@ def judge_places(table: pd.DataFrame, study: Study) -> pd.DataFrame:
             text for kind in NO_LOOK if (text := _not_better(here[here["kind"] == kind], best, NO_LOOK[kind], larger))
         ]
         row |= {"counts": not lost, "reason": "; ".join(lost)}
-    return pd.DataFrame(rows, columns=["downstream", "scenes", "set", "validation", "best", "counts", "reason"])
+        row["than_none"] = _than(here[here["kind"] == "zero-shot"], best, larger)
+    columns = ["downstream", "scenes", "set", "validation", "best", "counts", "reason", "than_none"]
+    return pd.DataFrame(rows, columns=columns)
+
+
+def _than(other: pd.DataFrame, best: pd.DataFrame, larger: bool) -> str:
+    """``better``, ``worse`` or ``not told apart`` from the model as it is; empty where that was not measured."""
+    if other.empty:
+        return ""
+    found = compare_rows(other, best)
+    if not found.p < LEVEL:
+        return "not told apart"
+    return "better" if (found.difference > 0) == larger else "worse"
 
 
 def _not_better(other: pd.DataFrame, best: pd.DataFrame, name: str, larger: bool) -> str:

@@ -230,10 +230,15 @@ class _Report:
             cells = rows.setdefault(row["label"], {"method": _marked(row), "parameters": f"{row['trainable']:,}"})
             told = mean_and_spread(row["mean"], row["deviation"])
             cells[row["set"]] = f"**{told}**" if best.get(row["set"]) == row["label"] else told
+        if verdicts.empty:
+            return [*rows.values()]
         evidence = {name: "counts" if row["counts"] else NO_EVIDENCE for name, row in verdicts.iterrows()}
-        return (
-            [*rows.values(), {"method": "*evidence*", "parameters": "", **evidence}] if evidence else [*rows.values()]
-        )
+        than_none = f"*the best one, against {self.study.zero_shot}*"
+        return [
+            *rows.values(),
+            {"method": than_none, "parameters": "", **verdicts["than_none"].to_dict()},
+            {"method": "*evidence*", "parameters": "", **evidence},
+        ]
 
     def _pooled_rows(self) -> tuple[Rows, list[str], bool]:
         """A row for each method and number of training scenes, which places count, and whether a grid ended."""

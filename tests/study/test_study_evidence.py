@@ -33,6 +33,7 @@ def test_a_study_that_loses_to_the_plane_says_no_evidence(tmp_path: Path) -> Non
     assert "**No evidence: in none of 1 places does the best method beat the rows that do not look.**" in text
     assert f"| *evidence* |  | {NO_EVIDENCE} | {NO_EVIDENCE} |" in text
     assert "- other: a plane is better" in text
+    assert "| *the best one, against none* |  | better | better |" in text  # which does not make it evidence
     assert "**0.1" not in text  # nobody is best where nothing counts
     assert "**No evidence here**: no place counts." in text
 
@@ -41,6 +42,7 @@ def test_a_study_that_wins_does_not(tmp_path: Path) -> None:
     plan, store, text = reported(tmp_path, METHODS | {"a plane": 0.4, "mean of the training scenes": 0.3})
     assert NO_EVIDENCE not in text.lower().replace("the table says *no evidence here*", "")
     assert "| *evidence* |  | counts | counts |" in text
+    assert "| *the best one, against none* |  | better | better |" in text
     assert "1 of 1 places count. There it is clearly better in 1, clearly worse in 0" in text
     own = outcomes(results_table(plan, store), plan)
     found = compare_methods(own, plan.study, judge_places(own, plan.study))

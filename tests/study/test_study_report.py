@@ -56,7 +56,8 @@ def test_the_main_table_can_be_computed_again_from_the_files(plan: Plan, tmp_pat
     fill(plan, store)
     text = write_report(plan, store, command="lorasub study run x.yaml").read_text()
     for scenes, title in ((2, "### room, 2 training scenes"), (None, "### room, all training scenes")):
-        head, *rows, verdicts = table_after(text, title)
+        head, *rows, against, verdicts = table_after(text, title)
+        assert against[0] == "*the best one, against none*"
         assert head == ["method", "parameters", "test", "other"]
         assert [row[0] for row in rows] == [
             *("*a plane*", "*mean of the training scenes*", "none", "lora r=1 †", "lora r=4 †", "mined", "from_all")
