@@ -59,7 +59,7 @@ def pooled_places(own: pd.DataFrame, places: pd.DataFrame, study: Study) -> list
             counted = [place for place in task.pooled if place in set(judged["set"])]
             one = PooledPlaces(downstream=name, scenes=scenes, counted=counted, wanted=task.pooled, rows=pd.DataFrame())
             parts = [geometric_means(here, task.pooled, one.over_all)]
-            if 0 < len(counted) < len(task.pooled):
+            if 1 < len(counted) < len(task.pooled):
                 parts.append(geometric_means(here, counted, one.over_counted))
             rows = summaries(pd.concat(parts, ignore_index=True))
             found.append(PooledPlaces(**{**vars(one), "rows": rows}))

@@ -103,6 +103,7 @@ class _Report:
             "date": time.strftime("%Y-%m-%d", time.gmtime()),
             "version": __version__,
             "machine": machine(),
+            "adapters": any(step.kind == "fit" for step in self.plan.graph),
             "total": len(records),
             "done": sum(record is not None for record in records),
             "other_versions": sum(record is not None and record.key not in own_keys for record in records),
