@@ -63,8 +63,8 @@ def test_what_inspect_says_of_the_example_is_true(
         r"^\$ lorasub (inspect backbone \S+)\n(.*?)^```", page, flags=re.DOTALL | re.MULTILINE
     )[0]
     assert main(command.split()) == 0
-    told = [line.rstrip() for line in capsys.readouterr().out.splitlines()]
-    assert shown.splitlines() == told[: len(shown.splitlines())]
+    words, told = shown.split(), capsys.readouterr().out.split()  # the table's columns are no part of the promise
+    assert words == told[: len(words)]
 
 
 def test_the_example_of_the_page_can_be_fitted(page: str, tmp_path: Path) -> None:
