@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from made_up import fill, pulled
-from studies import small_study
+from studies import SIZES, small_study
 
+from lorasub.backbones import VGGT
+from lorasub.data import SyntheticScenes
 from lorasub.errors import ConfigError
 from lorasub.scenes.presets import shifted
 from lorasub.scenes.ranges import SceneRanges
-from lorasub.study import Store, plan_study
+from lorasub.study import Graph, Store, Study, ThisProcess, TrainingScenes, plan_study, run_graph
 from lorasub.study.gradient_specs import GradientTest, ShiftedSets
 from lorasub.study.pull_tables import NOT_OWN, OWN, pull_answer, pull_rows
 from lorasub.study.report import write_report
 from lorasub.study.steps.pulls import ComparePulls, Pull
+from lorasub.subspaces.gradients import StoredGradients
+from lorasub.tasks import GeometryTask
 
 TEST = GradientTest(
     doses=[0.5, 1.0], shifts={"texture": {"fine": ["scale", "warp"]}}, partitions=4, scenes=4, placebo=8
@@ -82,6 +89,37 @@ def test_sets_that_agree_with_everything_have_no_direction_of_their_own() -> Non
     table = pull_rows(sets, cosines)
     assert set(table["verdict"]) == {NOT_OWN}
     assert "0 of 3 attributes have a direction of their own (none)" in pull_answer(table)
+
+
+def test_steps_gather_the_gradients_of_halves_and_compare_them(tiny_study: Study) -> None:
+    """Against backward passes by hand: batches go to the halves in turn."""
+    wanted = GradientTest(doses=[1.0], partitions=2, scenes=4, placebo=2)
+    plan, graph = plan_study(replace(tiny_study, gradient_test=wanted)), Graph()
+    for step in plan.graph:
+        if step.kind in ("pull", "compare_pulls"):
+            graph.add(step)
+    store = Store(tiny_study.folder)
+    assert run_graph(graph, store, ThisProcess(), retries=0).failed == {}
+    *_, placebo, compared = graph
+    found = json.loads((store.folder(compared) / "cosines.json").read_text())
+    assert [each["label"] for each in found["sets"]] == ["lighting"] * 2 + ["camera"] * 2 + ["placebo"] * 2
+
+    task = GeometryTask(VGGT.from_pretrained(str(tiny_study.backbone["init_args"]["source"]))).eval()
+    task.backbone.requires_grad_(True)
+    data = TrainingScenes(SyntheticScenes(**SIZES, attribute="all", seed=1), scenes=4, seed=0)
+    halves: list[dict[str, torch.Tensor]] = []
+    for batch in data.train_dataloader():  # two batches: one for each half
+        task.zero_grad()
+        batch = task.prepare_batch(data.on_after_batch_transfer(batch, 0))
+        task.compute_loss(task(batch.images), batch).total.mean().backward()
+        stored = StoredGradients(store.folder(placebo) / f"gradients_1_{len(halves)}.safetensors")
+        halves.append({path: task.backbone.get_submodule(path).weight.grad.clone() for path in stored})
+        for path, gradient in halves[-1].items():
+            torch.testing.assert_close(stored[path], gradient, rtol=1e-3, atol=1e-6)
+    cosines = [
+        torch.cosine_similarity(halves[0][path].flatten(), halves[1][path].flatten(), dim=0) for path in halves[0]
+    ]
+    assert found["cosines"][5][5] == pytest.approx(float(torch.stack(cosines).mean()), abs=1e-3)
 
 
 def test_the_report_has_table_and_answer(tmp_path: Path) -> None:
