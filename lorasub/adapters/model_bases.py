@@ -249,6 +249,13 @@ def gradient_share(
 
     Returns:
         name of a basis to what it holds.
+
+    Example:
+        >>> model, x = torch.nn.Sequential(torch.nn.Linear(16, 24)), torch.randn(5, 16)
+        >>> bases = {"random": ls.random_basis({"0": (24, 16)}, 4)}
+        >>> found = gradient_share(model, (model(row).square().sum() for row in x), bases, targets="all")
+        >>> list(found)
+        ['random']
     """
     spans = {
         name: {path: (_orthonormal(layer.U), _orthonormal(layer.V)) for path, layer in basis.layers.items()}

@@ -22,7 +22,7 @@ def shipped_bases(base_model_hash: str | None) -> dict[str, SubspaceBasis]:
         Attribute -> its basis; empty for weights that the package has no bases for, such as a user's own.
 
     Example:
-        >>> shipped_bases("hash of your own weights")
+        >>> shipped_bases(None)  # weights whose hash nobody knows
         {}
     """
     return _of_model(SHIPPED_BASES, base_model_hash)

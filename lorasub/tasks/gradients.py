@@ -79,7 +79,7 @@ def visit_gradients(
 
     Example:
         >>> task = ls.GeometryTask(backbone=ls.VGGT(tiny))
-        >>> batch = SceneBatch.from_views(torch.rand(2, 3, 28, 28), depth=1 + torch.rand(2, 28, 28))
+        >>> batch = SceneBatch.from_views(torch.rand(1, 3, 28, 28), depth=1 + torch.rand(1, 28, 28))
         >>> norms = {}
         >>> _ = visit_gradients(task, [batch], lambda layer, gradient: norms.update({layer: gradient.norm()}))
         >>> len(norms), min(norms.values()) > 0
