@@ -23,7 +23,7 @@ from lorasub.data.check.hypotheses import (
     order_interpretations,
 )
 from lorasub.data.check.matching import Matches, shows_one_picture, without_static
-from lorasub.data.check.observations import chosen_frames
+from lorasub.data.check.observations import _moving_matches, chosen_frames
 from lorasub.data.check.residuals import Cameras, DepthPairs, MatchedPairs, cameras_of, depth_at
 from lorasub.data.check.statistics import MOST, Estimate, PairEvidence, compare_residuals, over_pairs
 from lorasub.data.check.verdicts import weigh
@@ -194,6 +194,18 @@ def test_what_stays_in_place_is_dropped_while_the_rest_moves() -> None:
     assert not shows_one_picture(Matches(a, b))
 
 
+def test_pairs_that_stay_in_place_do_not_outvote_those_that_move() -> None:
+    start = torch.rand(60, 2, dtype=torch.float64) * 100
+    matched = {
+        (0, 1): Matches(start, start + 30),
+        (0, 2): Matches(start, start + 0.2),
+        (1, 2): Matches(start, start.clone()),
+    }
+    assert set(_moving_matches(matched)) == {(0, 1)}
+    still = {pair: found for pair, found in matched.items() if pair != (0, 1)}
+    assert set(_moving_matches(still)) == set(still)  # cameras that stand are seen to stand
+
+
 def test_chosen_frames_hold_neighbours_and_others() -> None:
     assert chosen_frames(7, 12) == list(range(7))
     chosen = chosen_frames(1000, 12)
@@ -273,6 +285,11 @@ def test_verdicts_from_comparisons() -> None:
     # a kind that prefers what another kind rules out leaves the matter open
     contested = [*better, comparison(others[1], 0.5, "depth")]
     assert weigh(Claim.FOCAL_LENGTH, others, contested).finding().verdict == "not provable"
+    # lines alone do not contradict where points with depth gain nothing
+    neutral = [*better, comparison(others[1], 0.0, "points")]
+    assert weigh(Claim.FOCAL_LENGTH, others, neutral).finding().verdict == "not provable"
+    agreed = [*better, comparison(others[1], -0.4, "points")]
+    assert weigh(Claim.FOCAL_LENGTH, others, agreed).finding().verdict == "contradicted"
     assert weigh(Claim.FOCAL_LENGTH, others, []).finding().verdict == "not provable"
     # and nothing is proved by what does not explain the images
     assert weigh(Claim.FOCAL_LENGTH, others, found).finding("why").verdict == "not provable"

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from lorasub.data.check.matching import Features, Matches, find_features, match_features, without_static
+from lorasub.data.check.matching import STATIC, Features, Matches, find_features, match_features, without_static
 from lorasub.data.check.residuals import DepthPairs, MatchedPairs
 from lorasub.data.decoding import View, frame_size, load_view
 from lorasub.data.depth import SparseDepth, StereoDepth
@@ -158,9 +158,17 @@ def decode(frame: Frame, longer_side: int) -> View:
 
 
 def _moving_matches(matched: Mapping[tuple[int, int], Matches]) -> dict[tuple[int, int], Matches]:
-    """The pairs with the most matches, without what stays in place."""
+    """The pairs with the most matches, without what stays in place.
+
+    Where some pairs move clearly, those that do not are left out as a whole: what they share is on the lens, on the
+    camera's mount or a copy, and would outvote the rest.
+    """
     moving = {pair: without_static(found) for pair, found in matched.items()}
-    best = sorted((pair for pair in moving if len(moving[pair]) >= LEAST_MATCHES), key=lambda p: -len(moving[p]))
+    moving = {pair: found for pair, found in moving.items() if len(found) >= LEAST_MATCHES}
+    motion = {pair: float(found.motion.median()) for pair, found in moving.items()}
+    if any(pixels >= 5 * STATIC for pixels in motion.values()):
+        moving = {pair: found for pair, found in moving.items() if motion[pair] >= STATIC}
+    best = sorted(moving, key=lambda pair: -len(moving[pair]))
     return {pair: _some(moving[pair]) for pair in sorted(best[:MAX_PAIRS])}
 
 

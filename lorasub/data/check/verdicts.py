@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from lorasub.data.check.claims import Claim, Finding
-from lorasub.data.check.comparisons import Comparison
+from lorasub.data.check.comparisons import CLEARLY, Comparison
 from lorasub.data.check.hypotheses import Interpretation
 
 #: A claim with a size is proved only if all changes of this size are ruled out (relative, or parts of the longer side).
@@ -135,7 +135,10 @@ def weigh(claim: Claim, others: Sequence[Interpretation], found: Sequence[Compar
     better = [
         other
         for other, against in comparisons.items()
-        if other not in out and any(c.preferred for c in against) and _is_material(other)
+        if other not in out
+        and any(c.preferred for c in against)
+        and _is_material(other)
+        and not _denied_by_depth(other, against)
     ]
     better.sort(key=lambda other: min(c.evidence.mean for c in comparisons[other]))
     # a kind that prefers what another kind rules out leaves the matter open
@@ -154,6 +157,15 @@ def weigh(claim: Claim, others: Sequence[Interpretation], found: Sequence[Compar
         within=within,
         kinds=tuple(dict.fromkeys(c.kind for c in found if c.ruled_out)),
     )
+
+
+def _denied_by_depth(other: Interpretation, against: Sequence[Comparison]) -> bool:
+    """Whether matched points with depth, which see more than their epipolar lines, do not gain from a change of size.
+
+    Small errors of poses look like another focal length or principal point if nothing but lines is looked at.
+    """
+    gains = [-c.evidence.mean for c in against if c.kind == "points"]
+    return bool(other.scale) and any(gain < CLEARLY["points"] / 2 for gain in gains)
 
 
 def _is_material(other: Interpretation) -> bool:
