@@ -12,7 +12,7 @@ from lorasub.scenes.rendering.kernels.fastmath import fast_cos, fast_pow, fast_s
 TORUS = wp.constant(int(Primitive.TORUS))
 SUPERQUADRIC = wp.constant(int(Primitive.SUPERQUADRIC))
 BLOB = wp.constant(int(Primitive.BLOB))
-_STEPS = wp.constant(96)
+_STEPS = wp.constant(128)
 _POLISH = wp.constant(3)
 _CLOSE = wp.constant(1e-3)
 _EXACT = wp.constant(1e-5)
@@ -99,7 +99,9 @@ def lipschitz_bound(kind: int, shape: wp.vec4):
     if kind == SUPERQUADRIC:
         return float(_OCTAHEDRON)
     if kind == BLOB:
-        return 1.0 + shape[0] * shape[1] / (_OCTAHEDRON * wp.max(1.0 - 2.0 * shape[0], 0.3))
+        # the bumps' part is at right angles to the radial one, whose length is 1
+        bumps = shape[0] * shape[1] / (_OCTAHEDRON * wp.max(1.0 - 2.0 * shape[0], 0.3))
+        return wp.sqrt(1.0 + bumps * bumps)
     return wp.sqrt(1.0 + 2.0 * shape[0] * shape[1] * shape[0] * shape[1])
 
 
