@@ -90,6 +90,8 @@ def pull_rows(sets: Sequence[Mapping[str, Any]], cosines: np.ndarray[Any, np.dty
     for start in range(0, len(placebo) - size + 1, size):  # what rows look like where there is nothing to find
         own = placebo[start : start + size]
         rest = [number for number in placebo if number not in own]
+        if not rest:  # a placebo of one group has nothing to be held against
+            break
         rows.append(_row(cosines, f"{PLACEBO} {start // size + 1}", 0.0, own, [], [], rest))
     table = pd.DataFrame(rows)
     corrected = iter(holm(table[[*_TESTS]].to_numpy(float).ravel().tolist()))

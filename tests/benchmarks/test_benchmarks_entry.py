@@ -18,6 +18,7 @@ def test_every_script_is_in_the_entry_and_can_be_run(repository: Path, capsys: p
         "report",
         "forked",
         "damaged_inputs",
+        "models",
     }
     modules = {module.rpartition(".")[2] for module, _ in entry.BENCHMARKS.values()}
     assert modules == scripts

@@ -91,6 +91,11 @@ def test_sets_that_agree_with_everything_have_no_direction_of_their_own() -> Non
     assert "0 of 3 attributes have a direction of their own (none)" in pull_answer(table)
 
 
+def test_a_placebo_of_one_group_has_no_rows_of_its_own() -> None:
+    sets, cosines = pulled({(name, 1.0): 0.3 for name in ("geometry", "camera")}, between=0.1, placebo=4)
+    assert pull_rows(sets, cosines)["sets"].tolist() == ["geometry", "camera"]
+
+
 def test_steps_gather_the_gradients_of_halves_and_compare_them(tiny_study: Study) -> None:
     """Against backward passes by hand: batches go to the halves in turn."""
     wanted = GradientTest(doses=[1.0], partitions=2, scenes=4, placebo=2)
