@@ -20,6 +20,19 @@ from lorasub.cli.main import main
 from lorasub.contracts import EncoderModel
 from lorasub.errors import ArtefactError, ConfigError
 from lorasub.files import read_json
+from lorasub.study import (
+    AdapterFits,
+    Basis,
+    Downstream,
+    Method,
+    Mining,
+    Store,
+    Study,
+    ThisProcess,
+    plan_study,
+    run_graph,
+)
+from lorasub.study.report import write_report
 
 
 def depth_model() -> Backbone:
@@ -221,3 +234,39 @@ def test_the_command_line_fits_tests_exports_mines_and_merges(
     images = torch.rand(1, 2, 3, size, size)
     with torch.no_grad():
         assert torch.allclose(depth(merged(images)), depth(adapted(images)), rtol=1e-3, atol=1e-5)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("make", ["depth_anything_3", "transformers"], indirect=True)
+def test_a_study_runs_on_it(make: Callable[[], Backbone], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Adapters of two attributes, a basis that is mined from them, and both compared downstream."""
+    monkeypatch.chdir(tmp_path)
+    model = make()
+    model.save_pretrained("base")
+    sizes = {"num_scenes": 4, "val_scenes": 2, "num_views": 2, "batch_size": 2, "image_size": 2 * model.patch_size}
+    scenes = {"class_path": "SyntheticScenes", "init_args": sizes | {"antialias": False, "shadow_samples": 1}}
+    lora = {"class_path": "LoRA", "init_args": {"r": 2, "targets": "blocks"}}
+    projected = {"class_path": "ProjectedLoRA", "init_args": {"basis": "combined", "targets": "blocks"}}
+    source = {"class_path": f"lorasub.{type(model).__name__}.from_pretrained", "init_args": {"source": "base"}}
+    study = Study(
+        name="other",
+        backbone=source,
+        attributes=["geometry", "texture"],
+        partitions=2,
+        adapters=AdapterFits(adapter=lora, data=scenes, steps=2),
+        mining=Mining(dim=2, null_draws=2, overlap_dim=2, overlap_draws=10),
+        bases={"combined": Basis()},
+        methods={
+            "none": Method(),
+            "lora": Method(adapter=[lora], learning_rates=[1e-3]),
+            "mined": Method(adapter=[projected], learning_rates=[1e-2]),
+        },
+        downstream={"room": Downstream(data=scenes, steps=2, scenes=[2])},
+        seeds=[0],
+        trainer={"accelerator": "cpu"},
+    )
+    plan, store = plan_study(study), Store(study.folder)
+    outcome = run_graph(plan.graph, store, ThisProcess(), retries=0)
+    assert outcome.failed == {}
+    assert outcome.done == {step.key for step in plan.graph}
+    assert "mined" in write_report(plan, store, command="x").read_text()
