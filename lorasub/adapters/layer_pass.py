@@ -100,25 +100,34 @@ def visit_layers(
 
 
 @contextmanager
-def _only_trained(model: nn.Module, weights: list[Tensor]) -> Iterator[None]:
-    """Evaluation mode, and gradients for these weights alone; both as before afterwards."""
-    before = {parameter: parameter.requires_grad for parameter in model.parameters()}
-    gradients = {weight: weight.grad for weight in weights}
-    modes = {module: module.training for module in model.modules()}
+def left_as_it_was(module: nn.Module) -> Iterator[None]:
+    """Restores, when the block ends, which parameters need gradients and which modules are in training mode."""
+    required = {parameter: parameter.requires_grad for parameter in module.parameters()}
+    modes = {each: each.training for each in module.modules()}
     try:
-        model.eval()
-        model.requires_grad_(False)
-        for weight in weights:
-            weight.requires_grad_(True)
-            weight.grad = None
         yield
     finally:
-        for parameter, required in before.items():
-            parameter.requires_grad_(required)
-        for weight, kept in gradients.items():
-            weight.grad = kept
-        for module, training in modes.items():
-            module.training = training
+        for parameter, before in required.items():
+            parameter.requires_grad_(before)
+        for each, training in modes.items():
+            each.training = training
+
+
+@contextmanager
+def _only_trained(model: nn.Module, weights: list[Tensor]) -> Iterator[None]:
+    """Evaluation mode, and gradients for these weights alone; both as before afterwards."""
+    gradients = {weight: weight.grad for weight in weights}
+    with left_as_it_was(model):
+        try:
+            model.eval()
+            model.requires_grad_(False)
+            for weight in weights:
+                weight.requires_grad_(True)
+                weight.grad = None
+            yield
+        finally:
+            for weight, kept in gradients.items():
+                weight.grad = kept
 
 
 def _handed_on(path: str, visit: LayerVisitor) -> Callable[[Tensor], None]:

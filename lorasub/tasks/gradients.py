@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from lorasub.adapters.layer_pass import LayerVisitor, target_layers, visit_layers
+from lorasub.adapters.layer_pass import LayerVisitor, left_as_it_was, target_layers, visit_layers
 from lorasub.structures import SceneBatch
 from lorasub.tasks.base import SceneTask
 
@@ -116,15 +116,9 @@ def _losses(task: SceneTask, batches: Iterable[SceneBatch]) -> Iterator[tuple[Te
 def _still(task: SceneTask) -> Iterator[None]:
     """Evaluation mode, and no gradients outside the backbone; both as before afterwards."""
     inside = set(task.backbone.parameters())
-    before = {parameter: parameter.requires_grad for parameter in task.parameters() if parameter not in inside}
-    modes = {module: module.training for module in task.modules()}
-    try:
+    with left_as_it_was(task):
         task.eval()
-        for parameter in before:
-            parameter.requires_grad_(False)
+        for parameter in task.parameters():
+            if parameter not in inside:
+                parameter.requires_grad_(False)
         yield
-    finally:
-        for parameter, required in before.items():
-            parameter.requires_grad_(required)
-        for module, training in modes.items():
-            module.training = training
