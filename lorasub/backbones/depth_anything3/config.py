@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple, Self
 
+from lorasub.backbones.model_config import ModelConfig
 from lorasub.errors import ConfigError
 
 Head = Literal["camera", "depth"]
@@ -15,7 +16,7 @@ ALL_HEADS: tuple[Head, ...] = typing.get_args(Head)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class DepthAnything3Config:
+class DepthAnything3Config(ModelConfig):
     """Architecture of a Depth Anything 3. The defaults are those of ``da3-base``.
 
     Attributes:
@@ -82,14 +83,6 @@ class DepthAnything3Config:
     def attends_globally(self, index: int) -> bool:
         """Whether block ``index`` attends across all views."""
         return index >= self.alternate_from and index % 2 == 1
-
-    def replace(self, **changes: Any) -> Self:
-        """A copy with some fields exchanged; it is checked again."""
-        return dataclasses.replace(self, **changes)
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain values for JSON."""
-        return {name: list(v) if isinstance(v, tuple) else v for name, v in dataclasses.asdict(self).items()}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:

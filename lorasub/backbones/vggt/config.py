@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, Self
 
+from lorasub.backbones.model_config import ModelConfig
 from lorasub.errors import ConfigError
 
 Head = Literal["camera", "depth", "points"]
@@ -15,7 +16,7 @@ ALL_HEADS: tuple[Head, ...] = typing.get_args(Head)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class VGGTConfig:
+class VGGTConfig(ModelConfig):
     """Architecture of a VGGT. The defaults are the published VGGT-1B's.
 
     Attributes:
@@ -95,14 +96,6 @@ class VGGTConfig:
     def num_special_tokens(self) -> int:
         """Tokens of each view that are not patches: one camera token and the registers."""
         return 1 + self.num_registers
-
-    def replace(self, **changes: Any) -> Self:
-        """A copy with some fields exchanged; it is checked again."""
-        return dataclasses.replace(self, **changes)
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain values for JSON."""
-        return {name: list(v) if isinstance(v, tuple) else v for name, v in dataclasses.asdict(self).items()}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
