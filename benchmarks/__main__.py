@@ -39,6 +39,7 @@ BENCHMARKS: dict[str, tuple[str, str]] = {
     "gradient_basis": ("benchmarks.gradient_basis", "a basis from gradients at VGGT-1B's size, counted"),
     "reference_bases": ("benchmarks.reference_bases", "makes the reference bases that come with the package"),
     "reliability": ("benchmarks.reliability", "kills runs at random moments, damages inputs: is all there?"),
+    "versions": ("benchmarks.versions", "rendering, fit steps and mining of this checkout against an older one"),
     "training_curves": ("benchmarks.training_curves", "draws the curves of a pre-training run"),
 }
 
