@@ -18,6 +18,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from lorasub.errors import ConfigError
 from lorasub.study.specs import Study
+from lorasub.training.packaged_configs import config_folder, config_names
 
 #: Names under which a study names the file of another that it starts from.
 _BASE = "base"
@@ -63,9 +64,15 @@ def _content(path: Path, before: tuple[Path, ...]) -> Any:
     own = {str(name): value for name, value in content.items() if name != _BASE}
     if _BASE not in content:
         return own
-    merged = _merged(_content(path.parent / str(content[_BASE]), (*before, path.resolve())), own)
+    merged = _merged(_content(_base_file(path, str(content[_BASE])), (*before, path.resolve())), own)
     _take_away(merged)
     return merged
+
+
+def _base_file(path: Path, given: str) -> Path:
+    """The file beside the study, else the config of the package that has this name."""
+    beside, name = path.parent / given, given.removeprefix("configs/").removesuffix(".yaml")
+    return config_folder() / f"{name}.yaml" if not beside.is_file() and name in config_names() else beside
 
 
 def _take_away(settings: Any) -> None:

@@ -41,11 +41,10 @@ class Page:
 
 @pytest.fixture
 def page(repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Page:
-    """Its files are in the working folder, beside nothing but the packaged configs."""
+    """Its files are in the working folder, beside nothing else: configs are found in the package."""
     found = Page(repository / "docs" / "contributing.md")
     for name, content in found.files.items():
         (tmp_path / name).write_text(content, encoding="utf-8")
-    (tmp_path / "configs").symlink_to(repository / "configs")
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(tmp_path)
     for name in found.files:
