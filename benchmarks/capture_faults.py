@@ -159,6 +159,12 @@ def _as_other_camera_sees(view: View) -> Tensor:
     return splat_points(points, camera, (view.depth.shape[0], view.depth.shape[1]))
 
 
+def _along_ray(view: View) -> Tensor:
+    """Distances from the camera's centre in place of depth along z."""
+    rays = unproject_depth(torch.ones_like(view.depth).double(), view.intrinsics)
+    return (view.depth * rays.norm(dim=-1)).float()
+
+
 def _other_camera(seen: Observations) -> Observations | None:
     return None if seen.sparse else _depth(_as_other_camera_sees)(seen)
 
@@ -214,6 +220,7 @@ FAULTS: dict[str, Fault] = {
     "cx 15 % too far": Fault(claim=Claim.PRINCIPAL_POINT, plant=_intrinsics(_scaled(cx=1.15))),
     "unit x 10": Fault(claim=Claim.UNIT, plant=_depth(lambda view: view.depth * 10)),
     "unit x 1.2": Fault(claim=Claim.UNIT, plant=_depth(lambda view: view.depth * 1.2)),
+    "depth along the ray": Fault(claim=Claim.DEPTH_ALONG_Z, plant=_depth(_along_ray)),
     "poses one frame late": Fault(claim=Claim.IMAGES_BELONG_TO_POSES, plant=_order(lambda n: [*range(1, n), None])),
     "images permuted": Fault(claim=Claim.IMAGES_BELONG_TO_POSES, plant=_order(_derangement)),
     "images of noise": Fault(claim=Claim.IMAGES_BELONG_TO_POSES, images=_noise),

@@ -18,6 +18,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from lorasub.data.frames import DepthSource
 from lorasub.data.text import reason
 from lorasub.errors import DataError
 from lorasub.files import content_fault
@@ -154,6 +155,31 @@ class StereoDepth:
         stored = np.frombuffer(pixels, "<f4").reshape(height, width)
         _check_aspect(stored.shape, image_size, self.path)
         return torch.from_numpy(np.where(np.isfinite(stored) & (stored > 0), stored, 0).astype(np.float32))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class RayDepth:
+    """Distances from the camera's centre along each pixel's ray, as some renderers and laser scanners state them.
+
+    Attributes:
+        depth: of the distances, on the image's field of view.
+        intrinsics: ``[3, 3]`` of the image, pixel centres at half integers.
+    """
+
+    depth: DepthSource
+    intrinsics: Tensor
+
+    def load(self, image_size: tuple[int, int]) -> Tensor:
+        """Decode, and turn into depth along z: a ray (x, y, 1) is sqrt(x^2 + y^2 + 1) long."""
+        distance = self.depth.load(image_size)
+        intrinsics = intrinsics_on_grid(self.intrinsics, image_size, (distance.shape[0], distance.shape[1]))
+        return distance / unproject_depth(torch.ones_like(distance), intrinsics.float()).norm(dim=-1)
+
+
+def intrinsics_on_grid(intrinsics: Tensor, image_size: tuple[int, int], grid: tuple[int, int]) -> Tensor:
+    """The intrinsics ``[3, 3]`` of an image of (H, W), for another grid over the same field of view."""
+    factors = intrinsics.new_tensor([grid[1] / image_size[1], grid[0] / image_size[0], 1.0])
+    return factors[:, None] * intrinsics
 
 
 def splat_points(points: Tensor, intrinsics: Tensor, image_size: tuple[int, int]) -> Tensor:

@@ -128,6 +128,8 @@ def read_json_object(path: Path) -> dict[str, Any]:
         raise DataError(f"{path} is not valid JSON (nested too deeply)") from error
     except json.JSONDecodeError as error:
         raise DataError(f"{path} is not valid JSON ({json_fault(error)})") from error
+    except ValueError as error:  # a number of thousands of digits
+        raise DataError(f"{path} cannot be read ({reason(error, path)})") from error
     if not isinstance(content, dict):
         raise DataError(f"{path}: expected a JSON object, got a {type(content).__name__}")
     return content

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import grid_sample
 
+from lorasub.data.depth import intrinsics_on_grid
 from lorasub.data.frames import DepthSource
 
 
@@ -54,6 +55,5 @@ class UndistortedDepth:
     def load(self, image_size: tuple[int, int]) -> Tensor:
         """Decode and undistort; see :class:`lorasub.data.frames.DepthSource`."""
         depth = self.depth.load(image_size)
-        to_depth = torch.diag(torch.tensor([depth.shape[1] / image_size[1], depth.shape[0] / image_size[0], 1.0]))
-        intrinsics = to_depth.to(self.intrinsics) @ self.intrinsics
+        intrinsics = intrinsics_on_grid(self.intrinsics, image_size, (depth.shape[0], depth.shape[1]))
         return undistort(depth[None], intrinsics, self.distortion, nearest=True)[0]

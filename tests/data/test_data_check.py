@@ -177,6 +177,20 @@ def test_a_wrong_unit_is_named(capture: Capture, find: Remembered, tmp_path: Pat
     assert said in finding.better
 
 
+@pytest.mark.parametrize(("power", "said"), [(1, "depth is distance along the ray"), (-1, "depth is along z, where")])
+def test_depth_along_the_ray_is_named(
+    capture: Capture, find: Remembered, tmp_path: Path, power: int, said: str
+) -> None:
+    y, x = np.mgrid[: SIZE[0], : SIZE[1]] + 0.5
+    fx, fy, cx, cy = TexturedWorld().camera
+    lengths = np.sqrt(((x - cx) / fx) ** 2 + ((y - cy) / fy) ** 2 + 1)
+    report = check_capture(with_depth(capture, tmp_path, lambda d: (d * lengths**power).astype(np.float32)), find=find)
+    finding = report.findings[Claim.DEPTH_ALONG_Z]
+    assert finding.verdict == "contradicted", report.words()
+    assert said in finding.better
+    assert report.findings[Claim.UNIT].verdict != "proved"
+
+
 def test_depth_of_another_camera_is_named(capture: Capture, find: Remembered, tmp_path: Path) -> None:
     def zoomed(depth: np.ndarray) -> np.ndarray:  # as a camera with a focal length 1.11 times longer sees it
         y, x = (np.arange(n) + 0.5 for n in depth.shape)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 
@@ -341,6 +342,36 @@ def test_pose_list_in_order(tmp_path: Path, world) -> None:
     world.check(one(tmp_path, PoseList(camera=at_integers(world), **options)), indices(world))
     camera = (*world.focal, *world.center)
     world.check(one(tmp_path, PoseList(camera=camera, centres=0.5, **options)), indices(world))
+
+
+def along_the_ray(world, folder: Path) -> None:
+    for i in indices(world):
+        lengths = np.linalg.norm(world.rays(), axis=-1)
+        np.save(folder / f"{i:02d}.npy", world.depth(i) * lengths)
+
+
+def test_distances_along_the_ray_become_depth(tmp_path: Path, world) -> None:
+    rows = [[*world.world_from_cam[i, :3, 3], *world.quaternion(i)] for i in indices(world)]
+    write_pose_list(tmp_path, world, rows)
+    along_the_ray(world, tmp_path / "depth")
+    options = {"images": "rgb/*.png", "depth": "depth/*.npy", "depth_unit": 1.0, "poses": "poses.txt"}
+    reader = PoseList(camera=at_integers(world), **options, depth_along_ray=True)
+    world.check(one(tmp_path, reader), indices(world), depth_error=1e-5)
+    # a camera that is stated for images of twice the size
+    twice = PoseList(camera=(*(2 * f for f in world.focal), *(2 * c for c in world.center)), centres=0.5, **options)
+    twice = dataclasses.replace(twice, camera_size=(128, 96), depth_along_ray=True)
+    world.check(one(tmp_path, twice), indices(world), depth_error=1e-5)
+    with pytest.raises(AssertionError):
+        world.check(one(tmp_path, dataclasses.replace(reader, depth_along_ray=False)), indices(world))
+
+
+def test_distances_along_the_ray_in_transforms(tmp_path: Path, world) -> None:
+    content = write_nerfstudio(tmp_path, world)
+    along_the_ray(world, tmp_path / "images")
+    for i, frame in enumerate(content["frames"]):
+        frame["depth_file_path"] = f"images/{i:02d}.npy"
+    (tmp_path / "transforms.json").write_text(json.dumps(content))
+    world.check(one(tmp_path, Nerfstudio(depth_along_ray=True)), indices(world), depth_error=1e-5)
 
 
 def test_pose_list_with_masks(tmp_path: Path, world) -> None:

@@ -1,6 +1,6 @@
 """Checks of captures: is what a reader made of a folder what the images show?
 
-:func:`check_capture` decodes a capture and judges seven claims about it (:class:`Claim`), each of which comes out as
+:func:`check_capture` decodes a capture and judges eight claims about it (:class:`Claim`), each of which comes out as
 proved, contradicted or not provable from these frames. The way it goes:
 
 - :mod:`~lorasub.data.check.observations`: frames are chosen, decoded and matched. Nothing of this looks at the poses.

@@ -9,7 +9,6 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from lorasub.data.check.claims import Claim
 from lorasub.data.check.judging import judge
 from lorasub.data.check.observations import (
     MAX_VIEWS,
@@ -62,7 +61,7 @@ def check_capture(
     for finding in report.findings.with_verdict("contradicted"):
         report.problems.append(f"{finding.claim.value}: {finding.measured}")
     if report.with_pose > 1 and (unproved := report.findings.with_verdict("not provable")):
-        claims = [finding.claim.value for finding in unproved if report.with_depth or not _about_depth(finding.claim)]
+        claims = [finding.claim.value for finding in unproved if report.with_depth or not finding.claim.about_depth]
         if claims:
             report.notes.append(f"these frames would look the same if one of these were wrong: {', '.join(claims)}")
     return report
@@ -71,10 +70,6 @@ def check_capture(
 def steps(capture: Capture) -> int:
     """Number of steps of a check of this capture, for a progress bar."""
     return len(capture) + len(chosen_frames(len(capture), MAX_VIEWS))
-
-
-def _about_depth(claim: Claim) -> bool:
-    return claim in (Claim.UNIT, Claim.DEPTH_REGISTERED)
 
 
 def _decode_all(capture: Capture, report: CaptureReport, on_step: Callable[[], object] | None) -> dict[int, View]:

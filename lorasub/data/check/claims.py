@@ -18,8 +18,14 @@ class Claim(StrEnum):
     FOCAL_LENGTH = "focal length"
     PRINCIPAL_POINT = "principal point"
     UNIT = "unit"
+    DEPTH_ALONG_Z = "depth along z"
     IMAGES_BELONG_TO_POSES = "images belong to poses"
     DEPTH_REGISTERED = "depth registered to colour"
+
+    @property
+    def about_depth(self) -> bool:
+        """Whether it means nothing without depth."""
+        return self in (Claim.UNIT, Claim.DEPTH_ALONG_Z, Claim.DEPTH_REGISTERED)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

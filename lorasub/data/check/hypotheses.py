@@ -96,6 +96,8 @@ class Interpretation:
         swap_focal: fx and fy change places.
         swap_principal_point: cx and cy change places.
         depth_factor: depth is so many times what was read.
+        ray_exponent: depth is what was read times the length of each pixel's ray (x, y, 1) to this power: -1 if
+            distance along the ray was read as depth along z, 1 for the reverse.
         depth_camera: by which camera depth was taken.
         scale: what varies in a family of interpretations that differ in size only, such as "fx"; empty for others.
         size: by how much, relative.
@@ -110,6 +112,7 @@ class Interpretation:
     swap_focal: bool = False
     swap_principal_point: bool = False
     depth_factor: float = 1.0
+    ray_exponent: int = 0
     depth_camera: DepthCamera = DepthCamera()
     scale: str = ""
     size: float = 0.0
@@ -328,6 +331,15 @@ def unit_interpretations() -> Iterator[Interpretation]:
             scale="depth" if fine else "",
             size=factor - 1 if fine else 0.0,
         )
+
+
+def ray_interpretations() -> Iterator[Interpretation]:
+    """Mistakes of the direction along which depth is measured."""
+    for exponent, words in (
+        (-1, "depth is distance along the ray"),
+        (1, "depth is along z, where distance along the ray was assumed"),
+    ):
+        yield Interpretation(words=words, claim=Claim.DEPTH_ALONG_Z, ray_exponent=exponent)
 
 
 def registration_interpretations(*, metric: bool) -> Iterator[Interpretation]:

@@ -20,6 +20,7 @@ from lorasub.data.check.hypotheses import (
     pose_interpretations,
     principal_point_interpretations,
     random_orders,
+    ray_interpretations,
     registration_interpretations,
     unit_interpretations,
 )
@@ -134,7 +135,7 @@ class _Judge:
                 findings = _nothing_fits(findings, weighed, unexplained)
         findings = [self._of_single_images(finding, loose) for finding in findings]
         if not any(bool((view.depth > 0).any()) for view in self.seen.views):
-            findings = [_not_provable(f.claim, "no depth") if f.claim == Claim.UNIT else f for f in findings]
+            findings = [_not_provable(f.claim, "no depth") if f.claim.about_depth else f for f in findings]
         return findings
 
     def _cause(self, weighed: Sequence[Weighed], unexplained: float) -> Interpretation | None:
@@ -195,6 +196,7 @@ class _Judge:
             (Claim.FOCAL_LENGTH, list(focal_interpretations(view.intrinsics)), image_kinds),
             (Claim.PRINCIPAL_POINT, list(principal_point_interpretations(view.intrinsics, size)), image_kinds),
             (Claim.UNIT, list(unit_interpretations()), ("points", "depth")),
+            (Claim.DEPTH_ALONG_Z, list(ray_interpretations()), ("points", "depth")),
             (Claim.IMAGES_BELONG_TO_POSES, [*order_interpretations(frames), *random_orders(frames)], image_kinds),
         ]
         weighed = [weigh(claim, others, self.comparator.compare(others, kinds)) for claim, others, kinds in tests]

@@ -41,12 +41,14 @@ class Cameras:
     Attributes:
         poses: ``[V, 3, 4]`` float64 extrinsics, NaN where a view has none.
         intrinsics: ``[V, 3, 3]`` float64.
-        depth_factor: what depth is multiplied with.
+        depth_factor: what depth is multiplied with,
+        ray_exponent: and the power of its ray's length that it is multiplied with, see :class:`Interpretation`.
     """
 
     poses: Tensor
     intrinsics: Tensor
     depth_factor: float = 1.0
+    ray_exponent: int = 0
 
     def move(self, i: Tensor, j: Tensor, pixels: Tensor, depth: Tensor) -> Tensor:
         """Pixels of views i in views j.
@@ -60,13 +62,21 @@ class Cameras:
         Returns:
             ``[P, N, 3]``: (x, y) in the second view, and depth there. NaN without poses.
         """
-        focal = self.intrinsics[i].diagonal(dim1=-2, dim2=-1)[:, None, :2]
-        rays = torch.cat(
-            [(pixels - self.intrinsics[i][:, None, :2, 2]) / focal, torch.ones_like(pixels[..., :1])], dim=-1
-        )
         motion = relative_pose(self.poses[i], self.poses[j])
-        points = transform_points(motion, rays * (depth * self.depth_factor)[..., None])
+        points = transform_points(motion, self._rays(i, pixels) * self.z_depth(i, pixels, depth)[..., None])
         return torch.cat([project_points(points, self.intrinsics[j]), points[..., 2:]], dim=-1)
+
+    def z_depth(self, views: Tensor, pixels: Tensor, depth: Tensor) -> Tensor:
+        """``[P, N]`` depth along z of pixels ``[P, N, 2]`` of views ``[P]``, from depth ``[P, N]`` as it was read."""
+        if self.ray_exponent:
+            depth = depth * self._rays(views, pixels).norm(dim=-1) ** self.ray_exponent
+        return depth * self.depth_factor
+
+    def _rays(self, views: Tensor, pixels: Tensor) -> Tensor:
+        """``[P, N, 3]`` points at z = 1 on the rays of pixels."""
+        focal = self.intrinsics[views].diagonal(dim1=-2, dim2=-1)[:, None, :2]
+        across = (pixels - self.intrinsics[views][:, None, :2, 2]) / focal
+        return torch.cat([across, torch.ones_like(across[..., :1])], dim=-1)
 
 
 def cameras_of(
@@ -84,7 +94,12 @@ def cameras_of(
         interpretation.apply_to_intrinsics(view.intrinsics.double(), (view.image.shape[-2], view.image.shape[-1]))
         for view in views
     ]
-    return Cameras(interpretation.poses(poses)[list(frames)], torch.stack(intrinsics), interpretation.depth_factor)
+    return Cameras(
+        interpretation.poses(poses)[list(frames)],
+        torch.stack(intrinsics),
+        interpretation.depth_factor,
+        interpretation.ray_exponent,
+    )
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -215,7 +230,7 @@ class DepthPairs:
             if len(self)
             else there[..., 2]
         )
-        expected = torch.where(there[..., 2] > 0, expected * cameras.depth_factor, torch.nan)
+        expected = torch.where(there[..., 2] > 0, cameras.z_depth(j, there[..., :2], expected), torch.nan)
         return there[..., :2], (there[..., 2] - expected).abs() / expected
 
 

@@ -32,6 +32,8 @@ __all__ = [
 
 #: How far from 1 the length of a stored quaternion may be; files round to as few as four digits.
 QUATERNION_TOLERANCE = 0.02
+#: How far the last row of a stored 4 x 4 pose may be from (0, 0, 0, 1).
+LAST_ROW_TOLERANCE = 1e-3
 
 
 class Reader(ABC):
@@ -78,9 +80,26 @@ def keys_not_read(entries: Iterable[Mapping[str, Any]], known: Collection[str], 
     return (f"{path.name}: not read: {', '.join(unknown)}",) if unknown else ()
 
 
-def without_lost(pose: Tensor) -> Tensor | None:
-    """A pose, or None where its numbers say that tracking was lost: infinities, NaN or a rotation of zeros."""
-    return pose if torch.isfinite(pose).all() and pose[:, :3].any() else None
+def without_lost(pose: Tensor, where: str | Path = "a pose") -> Tensor | None:
+    """A 3 x 4 or 4 x 4 pose, or None where its numbers say that tracking was lost: infinities, NaN, no rotation.
+
+    Args:
+        pose: the matrix.
+        where: it stands, for messages.
+
+    Raises:
+        DataError: the last row of a 4 x 4 matrix is not (0, 0, 0, 1): most are then stored column by column, so that
+            their rows are the columns, and positions stand in the last one.
+    """
+    if not torch.isfinite(pose[:3]).all() or not pose[:3, :3].any():
+        return None
+    last = [0.0, 0.0, 0.0, 1.0] if len(pose) < 4 else pose[3].tolist()
+    if any(not abs(a - b) <= LAST_ROW_TOLERANCE for a, b in zip(last, (0, 0, 0, 1), strict=True)):
+        raise DataError(
+            f"{where}: the last row of the 4 x 4 matrix is {' '.join(f'{x:g}' for x in last)}, that of a pose is "
+            "0 0 0 1; is it stored column by column (transposed)?"
+        )
+    return pose
 
 
 def read_pose(path: Path) -> Tensor | None:
@@ -94,13 +113,21 @@ def read_pose(path: Path) -> Tensor | None:
     """
     if not path.is_file() or path.stat().st_size == 0:
         return None
-    return pose_from_camera_to_world(read_matrix(path, (4, 4), (3, 4)))
+    return pose_from_camera_to_world(read_matrix(path, (4, 4), (3, 4)), path)
 
 
-def pose_from_camera_to_world(matrix: Tensor) -> Tensor | None:
-    """Extrinsics from a 4 x 4 or 3 x 4 camera-to-world matrix with OpenCV axes; None if tracking was lost."""
-    pose = without_lost(matrix[:3, :4].double())
-    return None if pose is None else invert_pose(pose)
+def pose_from_camera_to_world(matrix: Tensor, where: str | Path = "a pose") -> Tensor | None:
+    """Extrinsics from a 4 x 4 or 3 x 4 camera-to-world matrix with OpenCV axes; None if tracking was lost.
+
+    Args:
+        matrix: the pose.
+        where: it stands, for messages.
+
+    Raises:
+        DataError: see :func:`without_lost`.
+    """
+    pose = without_lost(matrix.double(), where)
+    return None if pose is None else invert_pose(pose[:3, :4])
 
 
 def pose_from_quaternion(center: Sequence[float], xyzw: Sequence[float], path: Path) -> Tensor | None:

@@ -19,7 +19,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from lorasub.data.depth import INTEGER_SUFFIXES, DepthFile
+from lorasub.data.depth import INTEGER_SUFFIXES, DepthFile, RayDepth
 from lorasub.data.frames import Capture, DepthSource, Frame, pinhole
 from lorasub.data.images import IMAGE_SUFFIXES, image_size
 from lorasub.data.paths import find_file, inside, natural_order, numbered
@@ -63,6 +63,7 @@ class Nerfstudio(Reader):
         depth_unit: world units per stored unit of integer depth files, where the file does not say
             (``depth_unit_scale_factor``). Depth in NPY and EXR is in world units unless the file says so.
         depth_channel: of EXR depth, where channels' names do not tell which one is depth.
+        depth_along_ray: depth files state distances from the camera's centre, not depth along z.
     """
 
     format: ClassVar[str] = "nerfstudio"
@@ -72,6 +73,7 @@ class Nerfstudio(Reader):
     metric: bool = False
     depth_unit: float = 0.001
     depth_channel: str = ""
+    depth_along_ray: bool = False
 
     def can_read(self, root: Path) -> bool:
         """See :class:`Reader`."""
@@ -128,12 +130,12 @@ class Nerfstudio(Reader):
                 raise ValueError(f"w and h, which are {size[0]} and {size[1]}")
             intrinsics = _intrinsics(entry, size or _size_of(image))
             depth = self._depth(entry, root, intrinsics, distortion)
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, TypeError, ValueError, ArithmeticError) as error:
             raise DataError(f"{file}: the entry of {image.name} lacks or garbles {error}") from error
         if pose is not None and pose.shape not in ((4, 4), (3, 4)):
             raise DataError(f"{file}: transform_matrix of {image.name} is {list(pose.shape)}, not 4 x 4")
         if pose is not None:
-            pose = without_lost(pose)
+            pose = without_lost(pose, f"{file}: transform_matrix of {image.name}")
         return Frame(
             name=image.relative_to(root).as_posix(),
             image=image,
@@ -165,10 +167,10 @@ class Nerfstudio(Reader):
         if path is None:
             return None
         unit = unit if path.suffix.lower() in INTEGER_SUFFIXES else unit_of_floats
-        depth = DepthFile(path=path, unit=unit, channel=self.depth_channel)
-        if not any(distortion):
-            return depth
-        return UndistortedDepth(depth=depth, intrinsics=intrinsics, distortion=distortion)
+        depth: DepthSource = DepthFile(path=path, unit=unit, channel=self.depth_channel)
+        if any(distortion):
+            depth = UndistortedDepth(depth=depth, intrinsics=intrinsics, distortion=distortion)
+        return RayDepth(depth=depth, intrinsics=intrinsics) if self.depth_along_ray else depth
 
 
 def _size_of(image: Path) -> tuple[int, int]:

@@ -79,16 +79,16 @@ class OpenCVCameras(Reader):
     def _frame(self, root: Path, entry: Mapping[str, Any], image: Path) -> Frame:
         try:
             fx, fy, cx, cy = (float(entry[name]) for name in ("fx", "fy", "cx", "cy"))
-            pose = without_lost(torch.tensor(entry["w2c"], dtype=torch.float64)[:3, :4])
+            pose = without_lost(torch.tensor(entry["w2c"], dtype=torch.float64), f"{root / FILE}: w2c of {image.name}")
             size = (int(entry["w"]), int(entry["h"])) if "w" in entry and "h" in entry else None
-        except (KeyError, TypeError, ValueError, IndexError) as error:
+        except (KeyError, TypeError, ValueError, IndexError, ArithmeticError) as error:
             raise DataError(f"{root / FILE}: the entry of {image.name} lacks or garbles {error}") from error
         depth = inside(root, image.with_name(image.name.replace("rgba", "depth")).with_suffix(".exr").relative_to(root))
         return Frame(
             name=image.relative_to(root).as_posix(),
             image=image,
             intrinsics=pinhole(fx, fy, cx, cy),
-            cam_from_world=None if pose is None else _without_scale(pose),
+            cam_from_world=None if pose is None else _without_scale(pose[:3, :4]),
             camera_size=size,
             depth=DepthFile(path=depth, unit=1.0, farthest=FARTHEST, channel=self.depth_channel)
             if depth.is_file()

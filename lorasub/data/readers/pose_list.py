@@ -15,8 +15,8 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from lorasub.data.depth import DepthFile
-from lorasub.data.frames import Capture, Frame, pinhole
+from lorasub.data.depth import DepthFile, RayDepth
+from lorasub.data.frames import Capture, DepthSource, Frame, pinhole
 from lorasub.data.masks import MaskFile
 from lorasub.data.paths import numbered
 from lorasub.data.readers.base import Reader, pose_from_quaternion, read_rows, to_float
@@ -39,6 +39,7 @@ class PoseList(Reader):
         rotate_bits: see :class:`lorasub.data.depth.DepthFile`.
         farthest: see :class:`lorasub.data.depth.DepthFile`.
         depth_channel: of EXR depth, where channels' names do not tell which one is depth.
+        depth_along_ray: depth files state distances from the camera's centre, not depth along z.
         masks: glob pattern of the object masks, one for each image in the same order; empty if there are none.
         poses: text file with a line ``[id] tx ty tz qx qy qz qw`` for each image, relative to the folder or absolute;
             empty if there are none. With an id, it is the number in the image's file name; without, lines go with
@@ -59,6 +60,7 @@ class PoseList(Reader):
     rotate_bits: int = 0
     farthest: float = float("inf")
     depth_channel: str = ""
+    depth_along_ray: bool = False
     masks: str = ""
     poses: str = ""
     cam_from_world: bool = False
@@ -87,7 +89,7 @@ class PoseList(Reader):
         if self.depth:
             files = self._one_for_each(root, images, self.depth, "depth files")
             frames = [
-                dataclasses.replace(frame, depth=self._depth_file(file))
+                dataclasses.replace(frame, depth=self._depth(file, intrinsics))
                 for frame, file in zip(frames, files, strict=True)
             ]
         if self.masks:
@@ -98,14 +100,15 @@ class PoseList(Reader):
             ]
         return Capture(name=root.name, root=root, frames=tuple(frames), metric=self.metric, format=self.format)
 
-    def _depth_file(self, path: Path) -> DepthFile:
-        return DepthFile(
+    def _depth(self, path: Path, intrinsics: Tensor) -> DepthSource:
+        file = DepthFile(
             path=path,
             unit=self.depth_unit,
             rotate_bits=self.rotate_bits,
             farthest=self.farthest,
             channel=self.depth_channel,
         )
+        return RayDepth(depth=file, intrinsics=intrinsics) if self.depth_along_ray else file
 
     def _one_for_each(self, root: Path, images: list[Path], pattern: str, what: str) -> list[Path]:
         files = numbered(root, pattern)

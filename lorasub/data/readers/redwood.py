@@ -73,7 +73,7 @@ class Redwood(Reader):
                 name=image.stem,
                 image=image,
                 intrinsics=intrinsics,
-                cam_from_world=pose_from_camera_to_world(pose),
+                cam_from_world=pose_from_camera_to_world(pose, log),
                 depth=registered_depth(depth, stated, unit=self.depth_unit, usual_unit=0.001),
                 distortion=() if stated is None else stated.distortion,
                 camera_size=SIZE if assumed else None if stated is None else stated.size,
