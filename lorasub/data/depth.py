@@ -173,7 +173,8 @@ class RayDepth:
         """Decode, and turn into depth along z: a ray (x, y, 1) is sqrt(x^2 + y^2 + 1) long."""
         distance = self.depth.load(image_size)
         intrinsics = intrinsics_on_grid(self.intrinsics, image_size, (distance.shape[0], distance.shape[1]))
-        return distance / unproject_depth(torch.ones_like(distance), intrinsics.float()).norm(dim=-1)
+        lengths: Tensor = unproject_depth(torch.ones_like(distance), intrinsics.float()).norm(dim=-1)
+        return distance / lengths
 
 
 def intrinsics_on_grid(intrinsics: Tensor, image_size: tuple[int, int], grid: tuple[int, int]) -> Tensor:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import itertools
+import os
 import re
 import unicodedata
 from collections.abc import Iterable, Sequence
@@ -20,6 +21,8 @@ from lorasub.errors import DataError
 
 #: Files and folders that systems, tools and network drives leave behind.
 _LEFT_BEHIND = {"thumbs.db", "ehthumbs.db", "desktop.ini", "__macosx", "@eadir", "lost+found", "$recycle.bin"}
+#: Bytes in the name of a file or folder, on every file system that is in use.
+LONGEST_NAME = 255
 _natural = natsort_keygen(alg=ns.PATH | ns.IGNORECASE)
 
 
@@ -31,9 +34,12 @@ def inside(root: Path, relative: str | Path) -> Path:
         relative: a path as written in the source's files.
 
     Raises:
-        DataError: the path is absolute, climbs out with ``..`` or goes through a link that leads out.
+        DataError: the path is absolute, climbs out with ``..`` or goes through a link that leads out; or no file can
+            have such a name.
     """
     path, below = root / relative, Path(relative)
+    if not _nameable(str(relative)):
+        raise DataError(f"{root}: {ascii(str(relative))[:60]}... is stated as a file, and no file can be called that")
     if not below.is_absolute() and ".." not in below.parts:
         # without links on the way it cannot lead out; resolving costs ten times as much
         steps = itertools.accumulate(below.parts, lambda here, part: here / part, initial=root)
@@ -64,7 +70,7 @@ def find_file(root: Path, stated: str, suffixes: Sequence[str] = ()) -> Path | N
     Raises:
         DataError: the path leads out of ``root``.
     """
-    if "\0" in stated:
+    if not _nameable(stated):
         return None
     plain = stated.strip().strip("\"'").strip().replace("\\", "/")
     for words in dict.fromkeys((stated, plain, unquote(plain))):
@@ -110,6 +116,14 @@ def is_hidden(name: str) -> bool:
 def natural_order(path: Path | str) -> tuple[object, str]:
     """Sort key that compares runs of digits as numbers, and upper with lower case."""
     return _natural(str(path)), str(path)
+
+
+def _nameable(relative: str) -> bool:
+    """Whether file systems take such a path at all."""
+    try:
+        return "\0" not in relative and all(len(os.fsencode(part)) <= LONGEST_NAME for part in Path(relative).parts)
+    except UnicodeEncodeError:  # half of a pair of UTF-16, which JSON may hold
+        return False
 
 
 def _in_any_case(root: Path, relative: PurePosixPath, suffixes: Sequence[str]) -> Path | None:

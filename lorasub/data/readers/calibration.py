@@ -189,7 +189,7 @@ def _from_mapping(path: Path) -> tuple[float, float, float, float, tuple[float, 
         distortion = tuple(float(value) for value in torch.tensor(lens).flatten().tolist())
         width, height = (flat.get(name, flat.get(f"image_{name}")) for name in ("width", "height"))
         size = None if width is None or height is None else (int(width), int(height))
-    except (KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, RuntimeError, ArithmeticError) as error:
         raise DataError(
             f"{path}: no camera as Open3D writes it (an object with 9 numbers 'intrinsic_matrix'), as ROS does "
             f"('camera_matrix'), nor one with fx, fy, cx, cy: {error}"
