@@ -83,16 +83,17 @@ def mine_model(words: Sequence[str]) -> tuple[SubspaceBasis, str, bool]:
     return basis, own.out, own.json
 
 
-def curvature_of(config: str, scenes: int = 16) -> SideMoments:
-    """Returns the curvature of the blocks of a fit's model on the first of its scenes.
+def curvature_of(config: str, layers: Sequence[str], scenes: int = 16) -> SideMoments:
+    """Returns the curvature of layers of a fit's model on the first of its scenes.
 
     Args:
         config: path or name of a config.
+        layers: their paths.
         scenes: how many, in whole batches.
     """
     run = _prepared(["--config", config], [])
     batches = _first(_batches(run.data, run.task.device), scenes)
-    return curvature_moments(run.task.backbone, scene_losses(run.task, batches))
+    return curvature_moments(run.task.backbone, scene_losses(run.task, batches), targets=layers)
 
 
 def _parser() -> argparse.ArgumentParser:

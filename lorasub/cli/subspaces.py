@@ -70,7 +70,7 @@ def mine(arguments: Sequence[str]) -> None:
     )
     parsed = parser.parse_args(list(arguments))
     check_out(parsed)
-    curvature = curvature_of(parsed.whiten) if parsed.whiten else None
+    curvature = curvature_of(parsed.whiten, list(read_adapter(parsed.adapters[0])[0])) if parsed.whiten else None
     basis = mine_subspace(parsed.adapters, curvature=curvature, progress=progress, **options_of(parsed, added))
     folder = basis.save(parsed.out)
     save_figure(spectra_figure(basis), folder / "spectra.png", spectra_rows(basis))

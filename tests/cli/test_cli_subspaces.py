@@ -135,17 +135,38 @@ def test_bases_from_a_model(
             torch.testing.assert_close(cosines, torch.ones(3), atol=1e-2, rtol=0)
 
 
+def whitening_config(settings: list[str], folder: Path) -> Path:
+    """A config of a fit with four scenes."""
+    model = {"class_path": "GeometryTask", "init_args": {"backbone": json.loads(settings[1].partition("=")[2])}}
+    data = {"class_path": "SyntheticScenes", "init_args": {**SIZES, "num_scenes": 4}}
+    (folder / "fit.yaml").write_text(json.dumps({"model": model, "data": data}))
+    return folder / "fit.yaml"
+
+
 def test_whitened_mining_reads_a_config(
     adapters: Path, settings: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    model = {"class_path": "GeometryTask", "init_args": {"backbone": json.loads(settings[1].partition("=")[2])}}
-    data = {"class_path": "SyntheticScenes", "init_args": {**SIZES, "num_scenes": 4}}
-    (tmp_path / "fit.yaml").write_text(json.dumps({"model": model, "data": data}))
-    words = ["mine", *runs(adapters, "geometry"), "--dim=1", f"--whiten={tmp_path / 'fit.yaml'}"]
+    words = ["mine", *runs(adapters, "geometry"), "--dim=1", f"--whiten={whitening_config(settings, tmp_path)}"]
     run([*words, f"--out={tmp_path / 'basis'}"], capsys)
     basis = SubspaceBasis.load(tmp_path / "basis")
     assert basis.options["whitened"] is True
     assert set(basis.dims.values()) == {(1, 1)}
+
+
+def test_whitened_mining_takes_the_layers_of_the_adapters(
+    tiny_weights: Path, settings: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folders, layers = [], set()
+    for seed in range(2):
+        torch.manual_seed(seed)
+        adapted = inject_adapters(VGGT.from_pretrained(tiny_weights), LoRA(r=2, targets=["depth_head", "camera_head"]))
+        for parameter in adapted.trainable_parameters().values():
+            torch.nn.init.normal_(parameter)
+        folders.append(adapted.save(tmp_path / str(seed)))
+        layers = set(adapted.layers)
+    config = whitening_config(settings, tmp_path)
+    run(["mine", *folders, "--dim=1", f"--whiten={config}", f"--out={tmp_path / 'basis'}"], capsys)
+    assert set(SubspaceBasis.load(tmp_path / "basis").layers) == layers
 
 
 def attached(backbone: VGGT, path: str) -> torch.Tensor:
