@@ -118,7 +118,10 @@ class ArtefactFormat:
                 f"{path} has format version {content.get('format_version')}, this lorasub ({__version__}) reads "
                 f"{self.version}; it was written by lorasub {content.get('lorasub_version')}"
             )
-        for name, expected in content.get("files", {}).items():  # earlier versions have hashes of some files, or none
+        files = content.get("files", {})  # earlier versions have hashes of some files, or none
+        if not isinstance(files, dict):
+            raise ArtefactError(f"{path} lacks or garbles 'files'; save the {self.noun} again")
+        for name, expected in files.items():
             if not (folder / name).exists():
                 raise ArtefactError(f"{folder} lacks {name}, which {self.description} names")
             if hash_file(folder / name) != expected:

@@ -146,6 +146,11 @@ def read_peft(folder: Path) -> tuple[dict[str, LowRankUpdate], dict[str, Any]]:
         pair = factors.setdefault(match["path"], {})
         if match["side"] in pair:
             raise ArtefactError(f"{folder / WEIGHTS_FILE} holds several adapters, '{key}' among them; save one alone")
+        if tensor.ndim not in (2, 4) or not tensor.is_floating_point() or tensor.itemsize == 1:
+            raise ArtefactError(
+                f"{folder / WEIGHTS_FILE}: '{key}' is {tensor.dtype} of shape {tuple(tensor.shape)}; factors are "
+                "floats of 16, 32 or 64 bits with two dimensions, four for a convolution; quantised ones are not read"
+            )
         pair[match["side"]] = tensor.flatten(1)
     if not factors:
         raise ArtefactError(f"{folder / WEIGHTS_FILE} holds no layer")
@@ -192,12 +197,16 @@ def _update(path: str, pair: dict[str, Tensor], config: dict[str, Any], folder: 
         lacking = "B" if "A" in pair else "A"
         raise ArtefactError(f"{folder / WEIGHTS_FILE} lacks lora_{lacking} of layer '{path}'")
     ranks, alphas = config.get("rank_pattern") or {}, config.get("alpha_pattern") or {}
+    if not isinstance(ranks, dict) or not isinstance(alphas, dict):
+        raise ArtefactError(f"{folder / CONFIG_FILE}: rank_pattern and alpha_pattern are objects, pattern -> number")
     plain = without_private_parts(path)
     try:
         r = int(ranks.get(match_pattern(ranks, path) or match_pattern(ranks, plain), config["r"]))
         alpha = float(alphas.get(match_pattern(alphas, path) or match_pattern(alphas, plain), config["lora_alpha"]))
     except (KeyError, TypeError, ValueError, re.error) as error:
         raise ArtefactError(f"{folder / CONFIG_FILE}: no usable r and lora_alpha for layer '{path}'") from error
+    if not math.isfinite(alpha):
+        raise ArtefactError(f"{folder / CONFIG_FILE}: lora_alpha of layer '{path}' is {alpha}")
     A, B = pair["A"], pair["B"]
     if A.shape[0] != r or B.shape[1] != r:
         raise ArtefactError(

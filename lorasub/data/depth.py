@@ -25,8 +25,6 @@ from lorasub.files import content_fault
 from lorasub.geometry import project_points, unproject_depth, world_to_camera
 
 DEPTH_SUFFIXES = (".png", ".tif", ".tiff", ".pgm", ".pfm", ".exr", ".npy")
-#: Depth files whose numbers are steps of a unit; the others hold world units.
-INTEGER_SUFFIXES = (".png", ".tif", ".tiff", ".pgm")
 _DEPTH_LAYERS = ("depth", "depthz", "zdepth", "z_depth", "distance_z")
 #: Ratio of the aspect ratios of depth and image beyond which they cannot show the same field of view.
 ASPECT_TOLERANCE = 0.02
@@ -39,6 +37,7 @@ class DepthFile:
     Attributes:
         path: PNG, TIFF or PGM of 8 or 16 bits, PFM, EXR or NPY.
         unit: world units per stored unit: 0.001 for millimetres read as metres, 1 for EXR and NPY in metres.
+        float_unit: the same where the file holds floats, whatever its suffix; None takes ``unit`` there, too.
         invalid: stored values that mean "unknown", beside NaN, infinity and everything not above 0.
         rotate_bits: 16-bit words are rotated right by so many bits before ``unit`` applies (some RealSense recorders).
         farthest: drop depth beyond this many world units; sensors are useless beyond their range.
@@ -47,14 +46,16 @@ class DepthFile:
 
     path: Path
     unit: float
+    float_unit: float | None = None
     invalid: tuple[float, ...] = (0.0, 65535.0)
     rotate_bits: int = 0
     farthest: float = float("inf")
     channel: str = ""
 
     def __post_init__(self) -> None:
-        if not 0 < self.unit < float("inf"):
-            raise DataError(f"{self.path}: the depth unit must be positive, got {self.unit}")
+        for unit in (self.unit, 1.0 if self.float_unit is None else self.float_unit):
+            if not 0 < unit < float("inf"):
+                raise DataError(f"{self.path}: the depth unit must be positive, got {unit}")
 
     def load(self, image_size: tuple[int, int] | None = None) -> Tensor:
         """Decode the file; see :class:`lorasub.data.frames.DepthSource`.
@@ -70,10 +71,22 @@ class DepthFile:
                 raise DataError(f"{self.path}: rotate_bits is for 16-bit depth, the file holds {stored.dtype}")
             stored = (stored >> np.uint16(self.rotate_bits)) | (stored << np.uint16(16 - self.rotate_bits))
         known = np.isfinite(stored) & (stored > 0) & ~np.isin(stored, self.invalid)
+        if not known.any():
+            self._refuse_negative(stored)
+        unit = self.unit if self.float_unit is None or stored.dtype.kind != "f" else self.float_unit
         with np.errstate(over="ignore"):  # what does not fit into float32 is no depth
-            depth = np.where(known, stored, 0).astype(np.float32) * np.float32(self.unit)
+            depth = np.where(known, stored, 0).astype(np.float32) * np.float32(unit)
         depth[(depth > self.farthest) | ~np.isfinite(depth)] = 0.0
         return torch.from_numpy(depth)
+
+    def _refuse_negative(self, stored: npt.NDArray[Any]) -> None:
+        """A single negative number is a mark for "unknown"; many are depth of a camera that looks along -z."""
+        negative = stored[np.isfinite(stored) & (stored < 0)]
+        if len(negative) and negative.min() < negative.max():
+            raise DataError(
+                f"{self.path}: all depth is negative ({negative.min():g} to {negative.max():g}), as it is in cameras "
+                "that look along -z (OpenGL); depth is positive here: turn its sign"
+            )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

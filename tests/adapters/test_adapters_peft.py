@@ -225,6 +225,35 @@ def test_damage_is_named(transformer, tmp_path):
         ls.load_adapters(transformer.model(), tmp_path)
 
 
+@pytest.mark.parametrize("factor", ["flat", "3d", torch.int8, torch.bool, torch.complex64, torch.float8_e4m3fn])
+def test_tensors_that_are_no_factors_are_refused(transformer, tmp_path, factor):
+    save_with_peft(transformer, tmp_path, r=2)
+    weights = tmp_path / "adapter_model.safetensors"
+    tensors = load_file(weights)
+    key = "base_model.model.blocks.0.attn.qkv.lora_B.weight"
+    changed = {"flat": tensors[key].flatten(), "3d": tensors[key][..., None]}
+    save_file(tensors | {key: changed[factor] if isinstance(factor, str) else tensors[key].to(factor)}, weights)
+    with pytest.raises(ArtefactError, match=r"blocks\.0\.attn\.qkv\.lora_B\.weight' is torch"):
+        ls.load_adapter_updates(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "word"),
+    [
+        ("lora_alpha", float("nan"), "lora_alpha of layer"),
+        ("lora_alpha", float("inf"), "lora_alpha of layer"),
+        ("rank_pattern", "abc", "rank_pattern and alpha_pattern are objects"),
+        ("alpha_pattern", 3, "rank_pattern and alpha_pattern are objects"),
+    ],
+)
+def test_settings_that_are_none_are_refused(transformer, tmp_path, name, value, word):
+    save_with_peft(transformer, tmp_path, r=2)
+    config = tmp_path / "adapter_config.json"
+    config.write_text(json.dumps(json.loads(config.read_text()) | {name: value}))
+    with pytest.raises(ArtefactError, match=word):
+        ls.load_adapter_updates(tmp_path)
+
+
 def test_what_peft_cannot_express_is_said(tmp_path, perturb):
     def build():
         torch.manual_seed(3)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import torch
 import yaml
 from torch import Tensor
 
-from lorasub.data.depth import INTEGER_SUFFIXES, DepthFile
+from lorasub.data.depth import DepthFile
 from lorasub.data.frames import DepthSource, pinhole
 from lorasub.data.paths import is_hidden
 from lorasub.data.text import read_json_object, read_rows, read_text, to_float
@@ -67,8 +68,7 @@ def registered_depth(path: Path, camera: Calibration | None, *, unit: float | No
         usual_unit: of the layout.
     """
     stated = None if camera is None else camera.depth_unit
-    integer = path.suffix.lower() in INTEGER_SUFFIXES
-    depth = DepthFile(path=path, unit=unit or (stated or usual_unit if integer else 1.0))
+    depth = DepthFile(path=path, unit=unit or stated or usual_unit, float_unit=unit or 1.0)
     if camera is None or not any(camera.distortion):
         return depth
     return UndistortedDepth(depth=depth, intrinsics=camera.intrinsics, distortion=camera.distortion)
@@ -110,13 +110,15 @@ def read_calibration(path: Path, *, centres: float = 0.0) -> Calibration:
     text = re.sub(r"#.*", "", read_text(path))
     if other := _OTHER_LENS.search(text):
         raise DataError(f"{path}: the lens model {other[0]} is not supported; undistort the images first")
-    named = dict(_NAMED.findall(text.lower()))
+    stated = _NAMED.findall(text.lower())
+    named = dict(stated)
     scale = next((to_float(named[name], path) for name in _DEPTH_SCALE if name in named), None)
     if scale is not None and not 0 < scale < float("inf"):
         raise DataError(f"{path}: the scale of depth is {scale:g}; it must be positive")
     if path.suffix.lower() in (".json", ".yaml", ".yml"):
         fx, fy, cx, cy, distortion, size = _from_mapping(path)
     elif len(named) >= 4 and {"fx", "fy", "cx", "cy"} <= set(named):
+        _refuse_several(stated, path)
         values = {name: to_float(word, path) for name, word in named.items()}
         fx, fy, cx, cy = (values[name] for name in ("fx", "fy", "cx", "cy"))
         distortion = tuple(values.get(name, 0.0) for name in _LENS)
@@ -130,6 +132,17 @@ def read_calibration(path: Path, *, centres: float = 0.0) -> Calibration:
     # most state steps per metre, RealSense's tools metres per step
     unit = None if scale is None else scale if scale < 1 else 1 / scale
     return Calibration(path, intrinsics, distortion if any(distortion) else (), size, unit)
+
+
+def _refuse_several(stated: Iterable[tuple[str, object]], path: Path) -> None:
+    """A file with the numbers of several cameras (a stereo rig, colour and depth) does not say which one is meant."""
+    first: dict[str, object] = {}
+    for name, value in stated:
+        if name in ("fx", "fy", "cx", "cy", *_LENS) and first.setdefault(name, value) != value:
+            raise DataError(
+                f"{path}: {name} is stated as {first[name]} and as {value}: it holds several cameras. Leave that of "
+                "the colour images alone in it"
+            )
 
 
 def _from_rows(path: Path) -> tuple[float, float, float, float, tuple[float, ...]]:
@@ -174,7 +187,9 @@ def _from_mapping(path: Path) -> tuple[float, float, float, float, tuple[float, 
         except yaml.YAMLError as error:
             raise DataError(f"{path}: is not valid YAML ({' '.join(str(error).split())})") from error
     entries = content if isinstance(content, dict) else {}
-    flat = {str(key).lower().rpartition(".")[2]: value for key, value in entries.items()}
+    stated = [(str(key).lower().rpartition(".")[2], value) for key, value in entries.items()]
+    _refuse_several(stated, path)
+    flat = dict(stated)
     try:
         rows = flat.get("camera_matrix", flat.get("k"))
         if "intrinsic_matrix" in flat:

@@ -6,6 +6,7 @@ The formats are documented at https://colmap.github.io/format.html. Only what a 
 from __future__ import annotations
 
 import struct
+from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -128,16 +129,23 @@ def _cameras_text(text: str) -> dict[int, ColmapCamera]:
 
 
 def _images_text(text: str) -> tuple[ColmapImage, ...]:
-    lines = iter(_lines(text))
+    lines = deque(_lines(text))
     images = []
     # two lines an image; the second is empty for an image without points, and may be cut off at the file's end
-    for line in lines:
-        words = line.split(maxsplit=9)
+    while lines:
+        words = lines.popleft().split(maxsplit=9)
         if not words:
             continue
-        observed = next(lines, "").split()
+        observed = lines[0].split() if lines else []
+        if observed and not _is_number(observed[-1]):
+            observed = []  # the next image: files written by hand leave empty lines out
+        elif lines:
+            lines.popleft()
         if len(observed) % 3:
-            raise ValueError(f"image {words[9]} has {len(observed)} numbers of 2D points, not a multiple of 3")
+            raise ValueError(
+                f"image {words[9]} has {len(observed)} numbers of 2D points, not a multiple of 3; every image has two "
+                "lines, of which the second may be empty"
+            )
         ids = np.array(observed[2::3], dtype=np.int64)
         images.append(
             ColmapImage(
@@ -149,6 +157,14 @@ def _images_text(text: str) -> tuple[ColmapImage, ...]:
             )
         )
     return tuple(images)
+
+
+def _is_number(word: str) -> bool:
+    try:
+        float(word)
+    except ValueError:
+        return False
+    return True
 
 
 def _points_text(text: str) -> dict[int, tuple[float, float, float]]:

@@ -19,7 +19,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from lorasub.data.depth import INTEGER_SUFFIXES, DepthFile, RayDepth
+from lorasub.data.depth import DepthFile, RayDepth
 from lorasub.data.frames import Capture, DepthSource, Frame, pinhole
 from lorasub.data.images import IMAGE_SUFFIXES, image_size
 from lorasub.data.paths import find_file, inside, natural_order, numbered
@@ -60,8 +60,8 @@ class Nerfstudio(Reader):
         file: the JSON file; empty takes ``transforms.json``, or else the splits of NeRF-synthetic, or the only
             ``transforms*.json`` there is.
         metric: whether the world unit is the metre; structure from motion leaves the scale open.
-        depth_unit: world units per stored unit of integer depth files, where the file does not say
-            (``depth_unit_scale_factor``). Depth in NPY and EXR is in world units unless the file says so.
+        depth_unit: world units per stored unit of depth files of integers, where the file does not say
+            (``depth_unit_scale_factor``). Depth in floats is in world units unless the file says so.
         depth_channel: of EXR depth, where channels' names do not tell which one is depth.
         depth_along_ray: depth files state distances from the camera's centre, not depth along z.
     """
@@ -166,8 +166,7 @@ class Nerfstudio(Reader):
         path = find_file(root, stated) if stated else None
         if path is None:
             return None
-        unit = unit if path.suffix.lower() in INTEGER_SUFFIXES else unit_of_floats
-        depth: DepthSource = DepthFile(path=path, unit=unit, channel=self.depth_channel)
+        depth: DepthSource = DepthFile(path=path, unit=unit, float_unit=unit_of_floats, channel=self.depth_channel)
         if any(distortion):
             depth = UndistortedDepth(depth=depth, intrinsics=intrinsics, distortion=distortion)
         return RayDepth(depth=depth, intrinsics=intrinsics) if self.depth_along_ray else depth

@@ -70,7 +70,7 @@ class SevenScenes(Reader):
         color_camera = self.color_camera or (525.0, 525.0, 320.0, 240.0)
         depth_camera = self.depth_camera or (DEPTH_FOCAL, DEPTH_FOCAL, 320.0, 240.0)
         color_intrinsics, depth_intrinsics = pinhole(*color_camera), pinhole(*depth_camera)
-        notes = poses_without_image(root)
+        notes = poses_without_image(root) + depth_of_other_names(root)
         if self.color_camera is None:
             how = f", depth warped from {depth_camera}, {abs(self.color_from_depth[0]):g} m aside" if self.warp else ""
             notes += (f"assumed camera: no file states it; took 7-Scenes' fx, fy, cx, cy = {color_camera}{how}",)
@@ -128,6 +128,14 @@ def poses_without_image(root: Path) -> tuple[str, ...]:
     images = len(frame_files(root))
     poses = len(numbered(root, "frame-*.pose.txt")) or len(numbered(root, "seq-*/frame-*.pose.txt"))
     return (f"{poses - images} of {poses} poses have no image",) if poses > images else ()
+
+
+def depth_of_other_names(root: Path) -> tuple[str, ...]:
+    """The note about depth under names that are not read (``.depth.proj.png``, ``.depth.pgm``); none without any."""
+    found = numbered(root, "frame-*depth*.*") or numbered(root, "seq-*/frame-*depth*.*")
+    others = [path.name for path in found if not path.name.lower().endswith(".depth.png")]
+    more = f" and {len(others) - 1} more" if len(others) > 1 else ""
+    return (f"not read: {others[0]}{more}; depth of a frame is its .depth.png",) if others else ()
 
 
 def frame_files(root: Path) -> list[Path]:

@@ -15,7 +15,12 @@ from lorasub.data.frames import Capture, Frame
 from lorasub.data.paths import find_file
 from lorasub.data.readers.base import Reader, read_pose
 from lorasub.data.readers.calibration import depth_unit_note, find_calibration, registered_depth
-from lorasub.data.readers.seven_scenes import depth_camera_only, frame_files, poses_without_image
+from lorasub.data.readers.seven_scenes import (
+    depth_camera_only,
+    depth_of_other_names,
+    frame_files,
+    poses_without_image,
+)
 from lorasub.errors import DataError
 
 
@@ -66,5 +71,5 @@ class ThreeDMatch(Reader):
             frames=tuple(frames),
             metric=True,
             format=self.format,
-            notes=poses_without_image(root) + depth_unit_note(camera, self.depth_unit),
+            notes=poses_without_image(root) + depth_of_other_names(root) + depth_unit_note(camera, self.depth_unit),
         )
