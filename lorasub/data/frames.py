@@ -18,6 +18,8 @@ from lorasub.errors import DataError
 
 #: How far the rows of a stored rotation may be from orthonormal. Text files carry as few as four digits.
 ROTATION_TOLERANCE = 1e-2
+#: Focal lengths below this are no pixels.
+LEAST_FOCAL = 2.0
 
 
 class DepthSource(Protocol):
@@ -147,6 +149,11 @@ def _check_intrinsics(intrinsics: Tensor, where: Path) -> None:
         raise DataError(
             f"{where}: focal lengths must be positive, got fx={intrinsics[0, 0]:g}, fy={intrinsics[1, 1]:g}. "
             "A negative fy means that the source's camera looks along y up: its reader has to turn the axes"
+        )
+    if float(intrinsics[:2, :2].diagonal().min()) < LEAST_FOCAL:
+        raise DataError(
+            f"{where}: focal lengths are in pixels, got fx={intrinsics[0, 0]:g}, fy={intrinsics[1, 1]:g}; are they "
+            "parts of the image's size?"
         )
     if abs(float(intrinsics[0, 1])) > 1e-6:
         raise DataError(f"{where}: intrinsics with skew ({intrinsics[0, 1]:g}) are not supported")

@@ -285,6 +285,16 @@ def test_damaged_files_are_named_and_the_rest_is_checked(capture: Capture, find:
     assert report.findings[Claim.POSES].verdict == "proved"
 
 
+def test_depth_in_eight_bits_is_noted(capture: Capture, find: Remembered, tmp_path: Path) -> None:
+    def to_be_looked_at(depth: np.ndarray) -> np.ndarray:
+        return np.round(255 * depth / depth.max()).astype(np.uint8)
+
+    few = dataclasses.replace(capture, frames=capture.frames[:2])
+    report = check_capture(with_depth(few, tmp_path, to_be_looked_at), find=find)
+    assert any("different values: was it stored in 8 bits" in note for note in report.notes)
+    assert not any("different values" in note for note in check_capture(few, find=find).notes)
+
+
 def test_no_known_depth_is_a_problem(capture: Capture, find: Remembered, tmp_path: Path) -> None:
     report = check_capture(with_depth(capture, tmp_path, np.zeros_like), find=find)
     assert "no frame has any known depth" in report.problems[0]

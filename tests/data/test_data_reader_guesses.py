@@ -157,6 +157,20 @@ def test_numbers_and_names_that_cannot_be_are_told(tmp_path: Path, world) -> Non
         one(tmp_path)
 
 
+def test_focal_lengths_in_other_units_are_refused(tmp_path: Path, world) -> None:
+    content = write_nerfstudio(tmp_path, world)
+    path = tmp_path / "transforms.json"
+    parts = {"fl_x": content["fl_x"] / 64, "fl_y": content["fl_y"] / 48, "cx": 0.48, "cy": 0.52}
+    path.write_text(json.dumps(content | parts))
+    with pytest.raises(DataError, match=r"focal lengths are in pixels, got fx=0\.9375"):
+        one(tmp_path)
+    for degrees in (40.0, 56.0):
+        angle = {key: value for key, value in content.items() if not key.startswith("fl_")}
+        path.write_text(json.dumps(angle | {"camera_angle_x": degrees}))
+        with pytest.raises(DataError, match=rf"camera_angle_x, which is {degrees:g}: a field of view"):
+            one(tmp_path)
+
+
 def test_the_right_camera_is_still_read(tmp_path: Path, world) -> None:
     write_tum(tmp_path, world)
     fx, fy, cx, cy = at_integers(world)

@@ -28,6 +28,8 @@ from lorasub.errors import DataError
 READ_SIZE = 128
 #: Median depths outside of these are no rooms, streets or things on a table, in metres.
 LIKELY_DEPTH = (0.02, 500.0)
+#: Depth with no more different values was probably stored in 8 bits.
+FEW_VALUES = 256
 
 
 def check_capture(
@@ -104,6 +106,12 @@ def _describe_depth(depths: list[Tensor], report: CaptureReport) -> None:
     pixels = torch.cat([depth.flatten() for depth in depths])
     known = pixels[pixels > 0].sort().values
     low, middle, high = (float(known[int(q * (len(known) - 1))]) for q in (0.02, 0.5, 0.98))
+    different = 1 + int((known[1:] != known[:-1]).sum())
+    if different <= FEW_VALUES < len(known) / 10:
+        report.notes.append(
+            f"depth takes only {different} different values: was it stored in 8 bits, to look at? Then its unit is "
+            "lost, and nearer and farther may be reversed"
+        )
     report.depth_range = (low, middle, high)
     report.unknown_depth = 1 - len(known) / len(pixels)
     if report.metric and not LIKELY_DEPTH[0] < middle < LIKELY_DEPTH[1]:

@@ -12,6 +12,7 @@ all matches of a pair share, such as the error of its relative pose.
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -46,11 +47,16 @@ class Estimate:
         """Whether the true value is above another one, at this one-sided confidence (Student's t)."""
         if not math.isfinite(self.mean) or self.freedom < 1:
             return False
-        return self.mean - float(student.ppf(confidence, self.freedom)) * self.error > value
+        return self.mean - _quantile(confidence, self.freedom) * self.error > value
 
     def below(self, value: float, confidence: float) -> bool:
         """Whether the true value is below another one."""
         return Estimate(-self.mean, self.error, self.freedom).above(-value, confidence)
+
+
+@functools.cache  # scipy needs 0.1 ms for each, and there are few
+def _quantile(confidence: float, freedom: int) -> float:
+    return float(student.ppf(confidence, freedom))
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -230,6 +230,8 @@ def _focal(entry: Mapping[str, Any], focal: str, radians: Sequence[str], degrees
     angle = next((float(entry[name]) for name in radians if name in entry), None)
     if angle is None and degrees in entry:
         angle = math.radians(float(entry[degrees]))
+    if angle is not None and not 0 < angle < math.pi:
+        raise ValueError(f"{radians[0]}, which is {angle:g}: a field of view lies between 0 and pi (radians)")
     return None if angle is None else 0.5 * pixels / math.tan(0.5 * angle)
 
 
