@@ -203,7 +203,7 @@ def _update(path: str, pair: dict[str, Tensor], config: dict[str, Any], folder: 
     try:
         r = int(ranks.get(match_pattern(ranks, path) or match_pattern(ranks, plain), config["r"]))
         alpha = float(alphas.get(match_pattern(alphas, path) or match_pattern(alphas, plain), config["lora_alpha"]))
-    except (KeyError, TypeError, ValueError, re.error) as error:
+    except (KeyError, TypeError, ValueError, OverflowError, re.error) as error:
         raise ArtefactError(f"{folder / CONFIG_FILE}: no usable r and lora_alpha for layer '{path}'") from error
     if not math.isfinite(alpha):
         raise ArtefactError(f"{folder / CONFIG_FILE}: lora_alpha of layer '{path}' is {alpha}")

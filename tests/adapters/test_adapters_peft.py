@@ -242,6 +242,7 @@ def test_tensors_that_are_no_factors_are_refused(transformer, tmp_path, factor):
     [
         ("lora_alpha", float("nan"), "lora_alpha of layer"),
         ("lora_alpha", float("inf"), "lora_alpha of layer"),
+        ("r", float("inf"), "no usable r"),
         ("rank_pattern", "abc", "rank_pattern and alpha_pattern are objects"),
         ("alpha_pattern", 3, "rank_pattern and alpha_pattern are objects"),
     ],
