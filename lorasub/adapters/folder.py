@@ -131,7 +131,7 @@ def read_info(folder: str | os.PathLike[str]) -> AdapterInfo | None:
             },
             full_parameters=tuple(plain_names(content["full_parameters"]).values()),
             base_model_id=content["base_model_id"],
-            base_model_hash=content["base_model_hash"],
+            base_model_hash=None if content["base_model_hash"] is None else str(content["base_model_hash"]),
             files=content["files"],
             starts=dict(content.get("starts", {})),  # adapters of earlier versions do not tell
         )
