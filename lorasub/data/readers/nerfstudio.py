@@ -177,7 +177,7 @@ def _size_of(image: Path) -> tuple[int, int]:
     try:
         return image_size(image)
     except DataError:
-        return 2, 2
+        return 64, 64
 
 
 def _entries(file: Path) -> list[tuple[dict[str, Any], Path]]:
