@@ -128,9 +128,8 @@ def read_tensors(path: str | os.PathLike[str], *, finite: bool = True) -> dict[s
         raise ArtefactError(f"{path} {_no_safetensors(Path(path), error)}") from error
     if finite:
         for name, tensor in tensors.items():
-            number = (
-                tensor.float() if tensor.itemsize == 1 else tensor
-            )  # torch asks no 8-bit float whether it is finite
+            # torch asks no 8-bit float whether it is finite
+            number = tensor.float() if tensor.itemsize == 1 else tensor
             if tensor.is_floating_point() and not torch.isfinite(number).all():
                 raise ArtefactError(f"{path}: tensor '{name}' holds NaN or infinity")
     return tensors

@@ -18,7 +18,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from lorasub.errors import ConfigError
 from lorasub.study.specs import Study
-from lorasub.training.packaged_configs import config_folder, config_names
+from lorasub.training.packaged_configs import packaged_config
 
 #: Names under which a study names the file of another that it starts from.
 _BASE = "base"
@@ -71,8 +71,8 @@ def _content(path: Path, before: tuple[Path, ...]) -> Any:
 
 def _base_file(path: Path, given: str) -> Path:
     """The file beside the study, else the config of the package that has this name."""
-    beside, name = path.parent / given, given.removeprefix("configs/").removesuffix(".yaml")
-    return config_folder() / f"{name}.yaml" if not beside.is_file() and name in config_names() else beside
+    beside = path.parent / given
+    return beside if beside.is_file() else packaged_config(given) or beside
 
 
 def _take_away(settings: Any) -> None:

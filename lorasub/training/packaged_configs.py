@@ -22,6 +22,12 @@ def config_names() -> list[str]:
     return sorted(path.relative_to(folder).with_suffix("").as_posix() for path in folder.rglob("*.yaml"))
 
 
+def packaged_config(given: str) -> Path | None:
+    """Returns the package's config of a name (``geometry``, ``configs/geometry.yaml``); None if it has none."""
+    name = _name(given)
+    return config_folder() / f"{name}.yaml" if name in config_names() else None
+
+
 def find_config(given: str) -> Path:
     """Returns the file that a value of ``--config`` means: a file of the user's, else one that comes with the package.
 
@@ -34,10 +40,12 @@ def find_config(given: str) -> Path:
     path = Path(given)
     if path.is_file():
         return path
-    name = given.removeprefix("configs/").removesuffix(".yaml")
-    names = config_names()
-    if name in names:
-        return config_folder() / f"{name}.yaml"
-    near = difflib.get_close_matches(name, names, n=1)
+    if (packaged := packaged_config(given)) is not None:
+        return packaged
+    near = difflib.get_close_matches(_name(given), config_names(), n=1)
     meant = f"; did you mean '{near[0]}'" if near else ""
     raise ConfigError(f"there is no config {given}{meant}; `lorasub configs` lists those that come with the package")
+
+
+def _name(given: str) -> str:
+    return given.removeprefix("configs/").removesuffix(".yaml")
