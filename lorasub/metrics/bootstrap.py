@@ -8,6 +8,7 @@ two-way, bootstrap: Owen 2007, "The pigeonhole bootstrap").
 
 from __future__ import annotations
 
+import functools
 import math
 import warnings
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 from scipy.stats import bootstrap
+from scipy.stats import t as student_t
 
 Array = npt.NDArray[np.float64]
 
@@ -32,7 +34,9 @@ class CrossedDifference:
         difference: of the means over seeds of the weighted means over scenes.
         low: lower end of the interval, between percentiles; NaN where there is one seed and one scene.
         high: upper end.
-        p: two-sided p-value of no difference, by inverting the interval.
+        p: two-sided p-value of no difference, by inverting the interval. It is never below 2 / (RESAMPLES + 1), and too
+            small where seeds or scenes are few.
+        p_t: the same from Student's t distribution, see :func:`crossed_t`: for corrections of many comparisons.
         seeds: number of seeds that both have.
         scenes: number of scenes that all seeds of both could measure.
     """
@@ -41,6 +45,7 @@ class CrossedDifference:
     low: float
     high: float
     p: float
+    p_t: float
     seeds: int
     scenes: int
 
@@ -73,28 +78,70 @@ def crossed_difference(
     values, counted = values[..., known], counted[..., known]
     _, seeds, scenes = values.shape
     if not scenes:
-        return CrossedDifference(difference=math.nan, low=math.nan, high=math.nan, p=math.nan, seeds=seeds, scenes=0)
+        nothing = dict.fromkeys(("difference", "low", "high", "p", "p_t"), math.nan)
+        return CrossedDifference(**nothing, seeds=seeds, scenes=0)
     difference = float(np.diff(_means(values, counted))[0])
     if seeds * scenes < 2:
-        return CrossedDifference(
-            difference=difference, low=math.nan, high=math.nan, p=math.nan, seeds=seeds, scenes=scenes
-        )
-    rng = np.random.default_rng(seed)
-    drawn = []
-    for start in range(0, resamples, _BATCH):
-        count = min(_BATCH, resamples - start)
-        rows = rng.integers(seeds, size=(count, 1, seeds, 1))
-        columns = rng.integers(scenes, size=(count, 1, 1, scenes))
-        both = np.arange(2).reshape(1, 2, 1, 1)
-        drawn.append(np.diff(_means(values[both, rows, columns], counted[both, rows, columns]))[:, 0])
-    draws = np.concatenate(drawn)
+        unknown = dict.fromkeys(("low", "high", "p", "p_t"), math.nan)
+        return CrossedDifference(difference=difference, **unknown, seeds=seeds, scenes=scenes)
+    rows, columns = (drawn.astype(float) for drawn in _drawn_counts(seeds, scenes, resamples, seed))
+    # a draw is how often it has each seed and each scene
+    means = ((values * counted) @ columns.T) / (counted @ columns.T)
+    draws = np.diff((means * rows.T).sum(1) / seeds, axis=0)[0]
     tail = (1 - confidence) / 2
     low, high = np.quantile(draws, [tail, 1 - tail])
     below, above = (draws <= 0).sum(), (draws >= 0).sum()
     p = min(1.0, 2 * (1 + min(below, above)) / (resamples + 1))
     return CrossedDifference(
-        difference=difference, low=float(low), high=float(high), p=float(p), seeds=seeds, scenes=scenes
+        difference=difference,
+        low=float(low),
+        high=float(high),
+        p=float(p),
+        p_t=crossed_t(values, counted),
+        seeds=seeds,
+        scenes=scenes,
     )
+
+
+@functools.lru_cache(maxsize=4)
+def _drawn_counts(seeds: int, scenes: int, resamples: int, seed: int) -> tuple[npt.NDArray[np.uint16], ...]:
+    """``[resamples, seeds]`` and ``[resamples, scenes]``: how often each is drawn; the same for all comparisons."""
+    rng = np.random.default_rng(seed)
+    found = np.zeros((resamples, seeds), np.uint16), np.zeros((resamples, scenes), np.uint16)
+    for start in range(0, resamples, _BATCH):
+        for counts in found:
+            part = counts[start : start + _BATCH]
+            np.add.at(part, (np.arange(len(part))[:, None], rng.integers(part.shape[1], size=part.shape)), 1)
+    return found
+
+
+def crossed_t(values: Array, weights: Array) -> float:
+    """Returns the two-sided p-value of no difference between two methods, of whatever size, from few seeds and scenes.
+
+    The variance of the difference is that of its seeds' means plus that of its scenes, as in the crossed bootstrap.
+    Each is estimated with one degree of freedom less than its number; the t distribution has those of their sum
+    (Satterthwaite 1946). A bootstrap draws all of three seeds alike once in nine times, and then takes what they have
+    in common for certain.
+
+    Args:
+        values: ``[2, seeds, scenes]`` results of the two methods.
+        weights: of the results, all above 0.
+    """
+    means = (values * weights).sum(-1, keepdims=True) / weights.sum(-1, keepdims=True)
+    of_seeds = np.diff(means[..., 0], axis=0)[0]
+    # what each scene adds to the weighted mean
+    of_scenes = np.diff((weights * (values - means) / weights.sum(-1, keepdims=True)).mean(1), axis=0)[0]
+    seeds, scenes = values.shape[1:]
+    parts = [
+        (of_seeds.var(ddof=1) / seeds, seeds - 1) if seeds > 1 else (0.0, 1),
+        ((of_scenes**2).sum() * scenes / (scenes - 1), scenes - 1) if scenes > 1 else (0.0, 1),
+    ]
+    variance = sum(part for part, _ in parts)
+    difference = abs(float(of_seeds.mean()))
+    if variance <= (1e-12 * np.abs(values).max()) ** 2:  # rounding
+        return 0.0 if difference > 0 else 1.0
+    freedom = variance**2 / sum(part**2 / degrees for part, degrees in parts)
+    return float(2 * student_t.sf(difference / math.sqrt(variance), freedom))
 
 
 def _difference_of_means(a: Array, a_weights: Array, b: Array, b_weights: Array, axis: int = -1) -> Array:

@@ -3,7 +3,7 @@
 from lorasub.study.artefacts import Output, Workplace
 from lorasub.study.basis_specs import ActivationBasis, Basis, GradientBasis, MeanBasis
 from lorasub.study.graph import Graph, Step
-from lorasub.study.plan import Cell, Plan, RemovalCell, Variant, plan_study
+from lorasub.study.plan import Cell, Plan, RemovalTest, Variant, plan_study
 from lorasub.study.runner import Outcome, Progress, run_graph
 from lorasub.study.specs import (
     Ablation,
@@ -42,7 +42,7 @@ __all__ = [
     "RayWorkers",
     "Record",
     "Removal",
-    "RemovalCell",
+    "RemovalTest",
     "Step",
     "Store",
     "Study",

@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from lorasub.errors import ConfigError
 from lorasub.metrics.bootstrap import CrossedDifference, crossed_difference
-from lorasub.study.specs import Study
-from lorasub.study.statistics import compare_rows, holm
-from lorasub.study.table import NO_LOOK, summaries
+from lorasub.study.specs import Primary, Study
+from lorasub.study.table import NO_LOOK, at, pooled_rows, summaries
 
 #: A difference counts if its p-value, corrected where there are several, is below.
 LEVEL = 0.05
 #: Fewer seeds say next to nothing of their own spread: with them no difference between methods is called clear.
 LEAST_SEEDS = 3
+#: Name of the set that stands for several places.
+POOLED = "pooled"
 
 
 def judge_places(table: pd.DataFrame, study: Study) -> pd.DataFrame:
@@ -38,49 +40,49 @@ def judge_places(table: pd.DataFrame, study: Study) -> pd.DataFrame:
     methods = table[table["kind"] == "method"]
     for (downstream, scenes, name), group in methods.groupby(["downstream", "scenes", "set"], sort=False):
         larger = study.downstream[downstream].larger_is_better
+        place = {"downstream": downstream, "scenes": scenes, "set": name, "validation": bool(group["validation"].any())}
         means = summaries(group).set_index("label")["mean"].dropna()
-        row: dict[str, Any] = {"downstream": downstream, "scenes": scenes, "set": name}
-        row |= {
-            "validation": bool(group["validation"].any()),
-            "best": "",
-            "counts": False,
-            "reason": "nothing measured",
-            "than_none": "",
-        }
-        rows.append(row)
         if means.empty:
+            rows.append(place | {"best": "", "counts": False, "reason": "nothing measured", "than_none": ""})
             continue
-        row["best"] = means.idxmax() if larger else means.idxmin()
-        best = group[group["label"] == row["best"]]
-        here = table[(table["downstream"] == downstream) & (table["set"] == name) & table["scenes"].isin([0, scenes])]
-        lost = [
-            text for kind in NO_LOOK if (text := _not_better(here[here["kind"] == kind], best, NO_LOOK[kind], larger))
-        ]
-        row |= {"counts": not lost, "reason": "; ".join(lost)}
-        row["than_none"] = _than(here[here["kind"] == "zero-shot"], best, larger)
+        best = means.idxmax() if larger else means.idxmin()
+        here = at(table, downstream, scenes)
+        here = here[here["set"] == name]
+        rivals = {kind: here[here["kind"] == kind] for kind in (*NO_LOOK, "zero-shot")}
+        found = {
+            kind: _gain(rival, group[group["label"] == best], larger) for kind, rival in rivals.items() if len(rival)
+        }
+        reasons = [_reason(found.get(kind), shown) for kind, shown in NO_LOOK.items()]
+        reason = "; ".join(text for text in reasons if text)
+        rows.append(
+            place | {"best": best, "counts": not reason, "reason": reason, "than_none": _than(found.get("zero-shot"))}
+        )
     columns = ["downstream", "scenes", "set", "validation", "best", "counts", "reason", "than_none"]
     return pd.DataFrame(rows, columns=columns)
 
 
-def _than(other: pd.DataFrame, best: pd.DataFrame, larger: bool) -> str:
-    """``better``, ``worse`` or ``not told apart`` from the model as it is; empty where that was not measured."""
-    if other.empty:
+def _gain(rival: pd.DataFrame, best: pd.DataFrame, larger: bool) -> tuple[float, float]:
+    """How much better the best method is than another row, and the p-value of no difference."""
+    found = compare_rows(rival, best)
+    return found.difference if larger else -found.difference, found.p
+
+
+def _than(found: tuple[float, float] | None) -> str:
+    """``better``, ``worse`` or ``not told apart`` from a row; empty where that was not measured."""
+    if found is None:
         return ""
-    found = compare_rows(other, best)
-    if not found.p < LEVEL:
-        return "not told apart"
-    return "better" if (found.difference > 0) == larger else "worse"
+    gain, p = found
+    return ("better" if gain > 0 else "worse") if p < LEVEL else "not told apart"
 
 
-def _not_better(other: pd.DataFrame, best: pd.DataFrame, name: str, larger: bool) -> str:
+def _reason(found: tuple[float, float] | None, name: str) -> str:
     """Reason for which a method is not better than a row that does not look; empty if it is."""
-    if other.empty:
+    if found is None:
         return f"{name} was not measured"
-    found = compare_rows(other, best)
-    gain = found.difference if larger else -found.difference
-    if math.isnan(found.p):
+    gain, p = found
+    if math.isnan(p):
         return f"one number is too few to tell it from {name}"
-    if gain > 0 and found.p < LEVEL:
+    if gain > 0 and p < LEVEL:
         return ""
     return f"{name} is {'better' if gain < 0 else 'not clearly worse'}"
 
@@ -89,7 +91,10 @@ def compare_methods(table: pd.DataFrame, study: Study, places: pd.DataFrame) -> 
     """Compares every method with every reference in every place that counts, and over the pooled ones.
 
     Sets on which learning rates were chosen take no part. p-values are corrected for their number (Holm); the one
-    comparison that was fixed before the run stands alone, and only it.
+    comparison that was fixed before the run stands alone, and only it. Of pooled places, geometric means are compared,
+    and places are drawn anew in place of scenes, so that the result speaks of further places. The p-values are those
+    of Student's t: a bootstrap with few seeds finds differences of any size between equal methods, and its smallest
+    p-value, times the number of comparisons, may be above any level.
 
     Returns:
         Columns ``downstream``, ``scenes``, ``set`` (``pooled`` for ratios over several), ``reference``, ``label``,
@@ -98,25 +103,46 @@ def compare_methods(table: pd.DataFrame, study: Study, places: pd.DataFrame) -> 
     """
     references = list(dict.fromkeys([*([study.primary.reference] if study.primary else []), *study.references]))
     counted = places[places["counts"] & ~places["validation"]]
-    rows = [row for each in counted.itertuples() for row in _in_place(table, each, references)]
+    single, pooled = [], []
     for (downstream, scenes), group in counted.groupby(["downstream", "scenes"], sort=False):
+        here = at(table, downstream, scenes)
+        single += [here[here["set"] == name] for name in group["set"]]
         sets = [name for name in study.downstream[downstream].pooled if name in set(group["set"])]
         if len(sets) > 1:
-            own = table[(table["downstream"] == downstream) & table["scenes"].isin([0, scenes])]
-            rows += _pooled(own, downstream, scenes, sets, references)
+            pooled.append(pooled_rows(here, sets, POOLED))
+    pairs = [pair for rows in (*single, *pooled) for pair in _pairs(rows, references)]
     columns = ["downstream", "scenes", "set", "reference", "label", "difference", "low", "high", "p", "seeds"]
-    found = pd.DataFrame(rows, columns=columns)
-    found["primary"] = _is_primary(found, study)
-    found["p_holm"] = 0.0
-    for _, rows_of in found.groupby("primary"):
-        found.loc[rows_of.index, "p_holm"] = holm(rows_of["p"].tolist())
+    found = pd.DataFrame([_compared(other, own) for other, own in pairs], columns=columns)
+    found["primary"] = _is_primary(found, study.primary)
+    found["p_holm"] = found.groupby("primary", group_keys=False)["p"].transform(lambda p: holm(p.tolist()))
     found["clear"] = (found["p_holm"] < LEVEL) & (found["seeds"] >= LEAST_SEEDS)
     return found
 
 
-def _is_primary(found: pd.DataFrame, study: Study) -> pd.Series[bool]:
+def _pairs(here: pd.DataFrame, references: Sequence[str]) -> Iterator[tuple[pd.DataFrame, pd.DataFrame]]:
+    """Each reference and each fine-tuned method of a place that have a seed in common."""
+    rows = {name: own for name, own in here.groupby("label", sort=False) if own["kind"].iloc[0] not in NO_LOOK}
+    for reference in references:
+        for label, own in rows.items():
+            other = rows.get(reference)
+            if other is None or label == reference or own["kind"].iloc[0] != "method":
+                continue
+            if {-1, *own["seed"]} & set(other["seed"]):
+                yield other, own
+
+
+def _compared(other: pd.DataFrame, own: pd.DataFrame) -> dict[str, Any]:
+    found = compare_rows(other, own)
+    values = {name: getattr(found, name) for name in ("difference", "low", "high")}
+    place: dict[str, Any] = {name: own[name].iloc[0] for name in ("downstream", "scenes", "set", "label")}
+    if place["set"] == POOLED:  # differences of logarithms are ratios
+        values = {name: math.exp(value) for name, value in values.items()}
+    return place | {"reference": other["label"].iloc[0], **values, "p": found.p_t, "seeds": found.seeds}
+
+
+def _is_primary(found: pd.DataFrame, primary: Primary | None) -> pd.Series[bool]:
     """Which rows the study was run for: over the pooled places where there are several, else in single ones."""
-    if (primary := study.primary) is None:
+    if primary is None:
         return pd.Series(data=False, index=found.index, dtype=bool)
     same = (
         (found["downstream"] == primary.downstream)
@@ -124,48 +150,72 @@ def _is_primary(found: pd.DataFrame, study: Study) -> pd.Series[bool]:
         & (found["label"] == primary.method)
         & (found["reference"] == primary.reference)
     )
-    pooled = same & (found["set"] == "pooled")
+    pooled = same & (found["set"] == POOLED)
     return pooled if pooled.any() else same
 
 
-def _in_place(table: pd.DataFrame, place: Any, references: list[str]) -> Iterator[dict[str, Any]]:
-    where = (table["downstream"] == place.downstream) & (table["set"] == place.set)
-    fitted = table[where & (table["kind"] == "method") & (table["scenes"] == place.scenes)]
-    groups = dict(list(fitted.groupby("label", sort=False)))
-    as_it_is = dict(list(table[where & (table["kind"] == "zero-shot")].groupby("label", sort=False)))
-    for reference in references:
-        other = {**as_it_is, **groups}.get(reference)
-        if other is None:
-            continue
-        for label, own in groups.items():
-            if label != reference and (reference in as_it_is or set(own["seed"]) & set(other["seed"])):
-                yield _row(place.downstream, place.scenes, place.set, reference, label, compare_rows(other, own))
+def primary_verdict(compared: pd.DataFrame, places: pd.DataFrame, study: Study) -> dict[str, Any]:
+    """Returns the answer to the question that was fixed before the run, for the report to put in words.
+
+    Returns:
+        ``places`` and those that ``count``; in how many of these the method is clearly ``better``, clearly ``worse`` or
+        ``open``; and the rows of the ``pooled`` comparison.
+    """
+    primary = study.primary
+    assert primary is not None
+    scenes = -1 if primary.scenes is None else primary.scenes
+    own = places[(places["downstream"] == primary.downstream) & (places["scenes"] == scenes) & ~places["validation"]]
+    where = {"downstream": primary.downstream, "scenes": scenes, "label": primary.method}
+    where |= {"reference": primary.reference}
+    found = compared[(compared[list(where)] == pd.Series(where)).all(axis=1)]
+    single, clear = found[found["set"] != POOLED], found["clear"].astype(bool)
+    better = (found["difference"] > 0) == study.downstream[primary.downstream].larger_is_better
+    return {
+        "places": len(own),
+        "count": int(own["counts"].sum()),
+        "better": int((clear & better)[single.index].sum()),
+        "worse": int((clear & ~better)[single.index].sum()),
+        "open": int((~clear)[single.index].sum()),
+        "pooled": found[found["set"] == POOLED].to_dict("records"),
+    }
 
 
-def _pooled(
-    table: pd.DataFrame, downstream: str, scenes: int, sets: list[str], references: list[str]
-) -> Iterator[dict[str, Any]]:
-    """Ratios of geometric means over sets; seeds and sets are drawn anew, so that they speak of further places."""
-    kinds = table["kind"].isin(["method", "zero-shot"])
-    overall = table[(table["scene"] == "") & kinds & table["set"].isin(sets)]
-    logs = overall.assign(value=np.log(overall["value"])).pivot(index=["label", "seed"], columns="set", values="value")
-    fitted = overall[overall["kind"] == "method"]["label"].unique()
-    for reference in references:
-        for label in fitted:
-            if label == reference or reference not in logs.index.unique("label"):
-                continue
-            first, second = logs.loc[reference], logs.loc[label]
-            # the model as it is has no seed: one row stands for all
-            seeds = first.index.intersection(second.index) if reference in fitted else second.index
-            if len(seeds):
-                one = first.loc[seeds, sets] if reference in fitted else first[sets]
-                found = crossed_difference(one.to_numpy(), second.loc[seeds, sets].to_numpy())
-                row = _row(downstream, scenes, "pooled", reference, label, found)
-                yield row | {name: math.exp(row[name]) for name in ("difference", "low", "high")}
+def compare_rows(first: pd.DataFrame, second: pd.DataFrame) -> CrossedDifference:
+    """Returns the difference of two rows of a report on one test set, from their part of the table of results.
+
+    Args:
+        first: rows of one label, set and result; a single seed of -1 stands for all seeds.
+        second: likewise, of what is compared.
+
+    Raises:
+        ConfigError: they were measured by other protocols or on other frames, or have no seed in common.
+    """
+    for name in ("protocol", "frames"):
+        found = {*first[name], *second[name]}
+        if len(found) > 1:
+            raise ConfigError(
+                f"results of '{first['label'].iloc[0]}' and '{second['label'].iloc[0]}' do not compare: "
+                f"they differ in {name}: {sorted(found)}"
+            )
+    by_scene = bool((first["scene"] != "").any() and (second["scene"] != "").any())
+    sides = [side[(side["scene"] != "") == by_scene] for side in (first, second)]
+    own = [set(side["seed"]) for side in sides]
+    seeds = own[0] & own[1] or set.union(*own)
+    if own[0].isdisjoint(own[1]) and -1 not in seeds:
+        raise ConfigError(f"there is no seed in common to compare: {own}")
+    chosen = [side[side["seed"].isin(seeds)] for side in sides]
+    values, weights = (
+        [side.pivot(index="seed", columns="scene", values=name).to_numpy(float) for side in chosen]
+        for name in ("value", "weight")
+    )
+    return crossed_difference(values[0], values[1], (weights[0], weights[1]))
 
 
-def _row(
-    downstream: str, scenes: int, name: str, reference: str, label: str, found: CrossedDifference
-) -> dict[str, Any]:
-    values = {each: getattr(found, each) for each in ("difference", "low", "high", "p", "seeds")}
-    return {"downstream": downstream, "scenes": scenes, "set": name, "reference": reference, "label": label, **values}
+def holm(p_values: Sequence[float]) -> list[float]:
+    """Returns p-values corrected for their number (Holm 1979); NaN stays NaN and counts as no comparison."""
+    p = np.asarray(p_values, dtype=float)
+    order = np.argsort(p)[: np.isfinite(p).sum()]  # NaN comes last
+    found = np.full(len(p), np.nan)
+    steps = p[order] * np.arange(len(order), 0, -1)
+    found[order] = np.minimum(np.maximum.accumulate(steps), 1.0)
+    return found.tolist()

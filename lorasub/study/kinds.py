@@ -7,9 +7,8 @@ import json
 import time
 import traceback
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple, get_type_hints
 
 from pydantic import TypeAdapter
 
@@ -24,42 +23,42 @@ from lorasub.study.steps import comparison, constant, gradients, pulls, removal,
 from lorasub.study.store import Record, machine
 
 
-@dataclass(frozen=True, kw_only=True)
-class Kind:
+class Kind(NamedTuple):
     """A kind of step.
 
     Attributes:
-        spec: type of its settings.
-        function: does it; returns what the record shall say about the result.
+        function: does it; returns what the record shall say about the result. Its first argument is the settings, whose
+            type is the kind's.
         guess: seconds for a unit of work where none has been done yet: a nano backbone on two cores.
     """
 
-    spec: type[Any]
     function: Callable[[Any, Workplace], dict[str, Any]]
     guess: float
 
-
-def _kind(function: Callable[[Any, Workplace], dict[str, Any]], spec: type[Any], guess: float) -> Kind:
-    return Kind(spec=spec, function=function, guess=guess)
+    @property
+    def spec(self) -> type[Any]:
+        """Type of the settings."""
+        found: type[Any] = get_type_hints(self.function)["spec"]
+        return found
 
 
 KINDS: dict[str, Kind] = {
-    "fit": _kind(training.fit_adapter, training.Fit, 0.5),
-    "mine": _kind(subspaces.mine, subspaces.Mine, 10.0),
-    "mean": _kind(subspaces.mean, subspaces.Mean, 10.0),
-    "split": _kind(subspaces.split, subspaces.Split, 60.0),
-    "combine": _kind(subspaces.combine, subspaces.Combine, 5.0),
-    "gradients": _kind(gradients.model_basis, gradients.ModelBasis, 0.5),
-    "pull": _kind(pulls.pull, pulls.Pull, 0.5),
-    "compare_pulls": _kind(pulls.compare_pulls, pulls.ComparePulls, 10.0),
-    "overlap": _kind(comparison.overlap, comparison.Compare, 60.0),
-    "explain": _kind(comparison.explain, comparison.Compare, 30.0),
-    "remove": _kind(removal.remove, removal.Remove, 5.0),
-    "constant": _kind(constant.mean_scene, constant.MeanScene, 5.0),
-    "lr_trial": _kind(training.try_rate, training.Fit, 0.5),
-    "select_lr": _kind(training.select_rate, training.SelectRate, 1.0),
-    "finetune": _kind(training.finetune, training.FineTune, 0.5),
-    "test": _kind(training.test, training.Scoring, 20.0),
+    "fit": Kind(training.fit_adapter, 0.5),
+    "mine": Kind(subspaces.mine, 10.0),
+    "mean": Kind(subspaces.mean, 10.0),
+    "split": Kind(subspaces.split, 60.0),
+    "combine": Kind(subspaces.combine, 5.0),
+    "gradients": Kind(gradients.model_basis, 0.5),
+    "pull": Kind(pulls.pull, 0.5),
+    "compare_pulls": Kind(pulls.compare_pulls, 10.0),
+    "overlap": Kind(comparison.overlap, 60.0),
+    "explain": Kind(comparison.explain, 30.0),
+    "remove": Kind(removal.remove, 5.0),
+    "constant": Kind(constant.mean_scene, 5.0),
+    "lr_trial": Kind(training.try_rate, 0.5),
+    "select_lr": Kind(training.select_rate, 1.0),
+    "finetune": Kind(training.finetune, 0.5),
+    "test": Kind(training.test, 20.0),
 }
 
 

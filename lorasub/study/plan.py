@@ -94,21 +94,22 @@ class Comparison:
 
 
 @dataclass(frozen=True, kw_only=True)
-class RemovalCell:
-    """One result of the causal test: an attribute's adapter on scenes of its own.
+class RemovalTest:
+    """The causal test of one attribute: the steps that test its adapter on scenes of its own.
 
     Attributes:
         attribute: of the adapter and of the scenes.
-        state: ``none`` (no adapter), ``whole``, or ``removed``.
-        removed: what was taken out, if something was: an attribute's name, or ``random``.
-        step: the test.
+        without_adapter: test of the base model.
+        whole: test of the whole adapter.
+        remove: the step that takes subspaces out of it.
+        rests: what was taken out (an attribute's name, or ``random``) -> test of what is left.
     """
 
     attribute: str
-    state: Literal["none", "whole", "removed"]
-    step: Output
-    removed: str | None = None
-    remove: Output | None = None
+    without_adapter: Output
+    whole: Output
+    remove: Output
+    rests: dict[str, Output]
 
 
 @dataclass(kw_only=True)
@@ -119,7 +120,7 @@ class Plan:
     graph: Graph = field(default_factory=Graph)
     cells: list[Cell] = field(default_factory=list)
     comparisons: list[Comparison] = field(default_factory=list)
-    removals: list[RemovalCell] = field(default_factory=list)
+    removals: list[RemovalTest] = field(default_factory=list)
     mined: dict[str, Output] = field(default_factory=dict)
     dims: dict[str, int | str] = field(default_factory=dict)
     combined: dict[str, Output] = field(default_factory=dict)
@@ -189,16 +190,7 @@ class _Planner:
             data = tuple(_training_data(self._shifted(kind, number), wanted.scenes, 0) for number in range(sets))
             spec = Pull(backbone=self.study.backbone, task=self.study.adapters.task, data=data, targets=wanted.targets)
             step = self._add("pull", f"{kind.label} dose={kind.dose:g}", spec, work=sets * wanted.scenes)
-            groups.append(
-                PulledSets(
-                    label=kind.label,
-                    attribute=kind.attribute,
-                    shift=kind.shift,
-                    dose=kind.dose,
-                    sets=sets,
-                    pull=step,
-                )
-            )
+            groups.append(PulledSets(of=kind, sets=sets, pull=step))
         return self._add("compare_pulls", "of sets of scenes", ComparePulls(groups=tuple(groups)))
 
     def _shifted(self, kind: ShiftedSets, number: int) -> ClassSettings:
@@ -306,17 +298,7 @@ class _Planner:
         }
         if wanted.part == "specific" and isinstance(wanted.dim, int) and wanted.dim % len(attributes):
             raise ConfigError(f"bases.{name}: {wanted.dim} dimensions cannot be shared by {len(attributes)} attributes")
-        spec = ModelBasis(
-            backbone=self.study.backbone,
-            task=self.study.adapters.task,
-            data=sets,
-            source=wanted.source,
-            part=wanted.part,
-            dim=wanted.dim,
-            budget=wanted.budget,
-            columns=wanted.columns,
-            targets=wanted.targets,
-        )
+        spec = ModelBasis(backbone=self.study.backbone, task=self.study.adapters.task, data=sets, basis=wanted)
         work = wanted.scenes * wanted.partitions * len(attributes)
         return self._add("gradients", self._named(name, draw), spec, work=work)
 
@@ -333,29 +315,30 @@ class _Planner:
             )
         return self._add("combine", self._named(name, draw), spec)
 
-    def removals(self) -> Iterator[RemovalCell]:
+    def removals(self) -> Iterator[RemovalTest]:
         """The causal test, if it is wanted."""
         wanted, draw = self.study.removal, self.study.seeds[0]
         if wanted is None:
             return
-        task = self.study.adapters.task
         subspaces = {name: self._mine(name, wanted.dim, draw) for name in self.study.attributes}
         for attribute in self.study.attributes:
             data = self._scenes(attribute, wanted.partition, draw)
             scoring = Scoring(data=data, trainer=self.study.trainer)
-            as_it_is = dataclasses.replace(scoring, task=task, backbone=self.study.backbone)
-            yield RemovalCell(
-                attribute=attribute, state="none", step=self._add("test", f"{attribute} without adapter", as_it_is)
-            )
+            as_it_is = dataclasses.replace(scoring, task=self.study.adapters.task, backbone=self.study.backbone)
+            without = self._add("test", f"{attribute} without adapter", as_it_is)
             fit = self._fit(attribute, wanted.partition, draw)
             whole = self._add("test", f"{attribute} whole", dataclasses.replace(scoring, checkpoint=fit))
-            yield RemovalCell(attribute=attribute, state="whole", step=whole)
             spec = Remove(adapter=fit, subspaces=subspaces, seed=self.study.adapters.seed)
-            rest = self._add("remove", f"from {attribute}", spec)
-            for removed in (*subspaces, RANDOM):
-                test = dataclasses.replace(scoring, checkpoint=rest, part=removed)
-                step = self._add("test", f"{attribute} without {removed}", test)
-                yield RemovalCell(attribute=attribute, state="removed", step=step, removed=removed, remove=rest)
+            remove = self._add("remove", f"from {attribute}", spec)
+            rests = {
+                removed: self._add(
+                    "test",
+                    f"{attribute} without {removed}",
+                    dataclasses.replace(scoring, checkpoint=remove, part=removed),
+                )
+                for removed in (*subspaces, RANDOM)
+            }
+            yield RemovalTest(attribute=attribute, without_adapter=without, whole=whole, remove=remove, rests=rests)
 
     # fine-tuning
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from lorasub.files import read_json
@@ -16,11 +19,36 @@ from lorasub.study.store import Store
 #: Names of the rows that do not look at the images.
 NO_LOOK = {"plane": "a plane", "mean": "mean of the training scenes"}
 #: What the numbers of one row of a report's table have in common.
-ROW = ["downstream", "variant", "scenes", "kind", "label"]
+ROW = ["downstream", "variant", "scenes", "kind", "label", "ablation", "method"]
 COLUMNS = [
     *("downstream", "ablation", "variant", "kind", "method", "label", "scenes", "seed", "set", "validation", "result"),
     *("scene", "value", "weight", "protocol", "frames", "trainable", "at_edge", "file"),
 ]
+
+
+@dataclass(frozen=True)
+class Finished:
+    """The finished steps of a plan; nothing is said of those that are not done."""
+
+    plan: Plan
+    store: Store
+
+    def folder(self, output: Output | None) -> Path | None:
+        """Returns the folder of a step; None if it is not done."""
+        if output is None or not self.store.done(step := self.plan.graph[output.key]):
+            return None
+        return self.store.folder(step)
+
+    def measured(self, output: Output | None) -> Mapping[str, Any]:
+        """Returns what a step's record says about its result."""
+        record = None if output is None else self.store.record(self.plan.graph[output.key])
+        return {} if record is None else record.measured
+
+    def choice(self, output: Output | None) -> Mapping[str, Any]:
+        """Returns how a learning rate was chosen."""
+        folder = self.folder(output)
+        found: Mapping[str, Any] = {} if folder is None else read_json(folder / CHOICE_FILE)
+        return found
 
 
 def results_table(plan: Plan, store: Store) -> pd.DataFrame:
@@ -33,27 +61,27 @@ def results_table(plan: Plan, store: Store) -> pd.DataFrame:
     ``weight``; ``protocol`` and a hash of the ``frames``; ``trainable`` parameters; ``at_edge``: whether the learning
     rate stands at an end of its grid; ``file``: the result file.
     """
-    rows = [row for cell in plan.cells for row in _rows_of(cell, plan, store)]
+    finished = Finished(plan, store)
+    rows = [row for cell in plan.cells for row in _rows_of(cell, finished)]
     found = pd.DataFrame(rows, columns=[*COLUMNS, "test", "own_set"])
     # several sets of one name: that of the data stands before it
-    of_name = found[["downstream", "set", "test", "own_set"]].drop_duplicates()
-    shared = of_name.groupby(["downstream", "set"])["own_set"].transform("size")
-    twice = of_name[(shared > 1) & (of_name["test"] != "") & (of_name["own_set"] == of_name["set"])]
-    for row in twice.itertuples():
-        where = (
-            (found["downstream"] == row.downstream) & (found["test"] == row.test) & (found["own_set"] == row.own_set)
-        )
-        found.loc[where, "set"] = f"{row.test}/{row.own_set}"
+    sources = found[["downstream", "set", "test", "own_set"]].drop_duplicates()
+    several = sources.groupby(["downstream", "set"])["own_set"].transform("size").reindex(sources.index) > 1
+    told = sources[several & (sources["test"] != "") & (sources["own_set"] == sources["set"])]
+    names = {tuple(row): f"{row['test']}/{row['set']}" for _, row in told.iterrows()}
+    for key, name in names.items():
+        found.loc[(found[sources.columns] == key).all(axis=1), "set"] = name
     return found[COLUMNS]
 
 
-def _rows_of(cell: Cell, plan: Plan, store: Store) -> Iterator[dict[str, Any]]:
-    step = plan.graph[cell.step.key]
-    if not store.done(step):
+def _rows_of(cell: Cell, finished: Finished) -> Iterator[dict[str, Any]]:
+    folder = finished.folder(cell.step)
+    if folder is None:
         return
-    task = plan.study.downstream[cell.downstream]
-    path = store.folder(step) / RUN / RESULTS_FILE
-    label = cell.arm.label if cell.arm else NO_LOOK.get(cell.row, plan.study.zero_shot)
+    study = finished.plan.study
+    task = study.downstream[cell.downstream]
+    path = folder / RUN / RESULTS_FILE
+    label = cell.arm.label if cell.arm else NO_LOOK.get(cell.row, study.zero_shot)
     common = {
         "downstream": cell.downstream,
         "ablation": cell.variant.ablation if cell.variant else "",
@@ -64,9 +92,9 @@ def _rows_of(cell: Cell, plan: Plan, store: Store) -> Iterator[dict[str, Any]]:
         "scenes": 0 if cell.seed is None else -1 if cell.scenes is None else cell.scenes,
         "seed": -1 if cell.seed is None else cell.seed,
         "test": cell.test,
-        "trainable": int(measured(plan, store, cell.finetune).get("trainable", 0)),
-        "at_edge": bool(choice(plan, store, cell.select).get("at_edge", False)),
-        "file": path.relative_to(store.root).as_posix(),
+        "trainable": int(finished.measured(cell.finetune).get("trainable", 0)),
+        "at_edge": bool(finished.choice(cell.select).get("at_edge", False)),
+        "file": path.relative_to(finished.store.root).as_posix(),
     }
     for name, found in Results.load(path).sets.items():
         row = common | {
@@ -84,20 +112,6 @@ def _rows_of(cell: Cell, plan: Plan, store: Store) -> Iterator[dict[str, Any]]:
                     yield row | {"scene": scene.scene, "value": scene.values.get(result), "weight": weight}
 
 
-def measured(plan: Plan, store: Store, output: Output | None) -> Mapping[str, Any]:
-    """Returns what a finished step's record says about it; nothing for steps that are not done."""
-    record = None if output is None else store.record(plan.graph[output.key])
-    return {} if record is None else record.measured
-
-
-def choice(plan: Plan, store: Store, output: Output | None) -> Mapping[str, Any]:
-    """Returns how a learning rate was chosen, where it has been."""
-    if output is None or not store.done(plan.graph[output.key]):
-        return {}
-    found: dict[str, Any] = read_json(store.folder(plan.graph[output.key]) / CHOICE_FILE)
-    return found
-
-
 def outcomes(table: pd.DataFrame, plan: Plan) -> pd.DataFrame:
     """Returns the rows of each task's outcome."""
     metrics = {name: task.metric for name, task in plan.study.downstream.items()}
@@ -105,11 +119,35 @@ def outcomes(table: pd.DataFrame, plan: Plan) -> pd.DataFrame:
     return found
 
 
+def at(table: pd.DataFrame, downstream: str, scenes: int) -> pd.DataFrame:
+    """Returns the rows of a task with a number of training scenes, and those of models that had none."""
+    found: pd.DataFrame = table[(table["downstream"] == downstream) & table["scenes"].isin([0, scenes])]
+    return found
+
+
+def pooled_rows(table: pd.DataFrame, sets: Sequence[str], name: str) -> pd.DataFrame:
+    """Returns rows of one more set, several sets pooled: geometric means, and the logarithm of each set as a scene.
+
+    Seeds that lack one of the sets are left out.
+
+    Args:
+        table: outcomes, with one number of training scenes.
+        sets: to pool.
+        name: of the new set.
+    """
+    keys = [*ROW, "result", "seed"]
+    overall = table[(table["scene"] == "") & table["set"].isin(list(sets))]
+    overall = overall[overall.groupby(keys)["set"].transform("nunique") == len(sets)]
+    common = {"set": name, "validation": False, "protocol": "", "frames": "", "file": ""}
+    each = overall.assign(scene=overall["set"], value=np.log(overall["value"]), **common)
+    means = each.assign(scene="", value=np.exp(each.groupby(keys)["value"].transform("mean")))
+    return pd.concat([means.drop_duplicates(keys), each], ignore_index=True)
+
+
 def summaries(table: pd.DataFrame) -> pd.DataFrame:
     """Returns mean and spread over seeds of the values over all scenes, one row for each row of a table and set."""
     overall = table[table["scene"] == ""]
-    keys = [*ROW, "ablation", "method", "set", "validation", "result"]
-    grouped = overall.groupby(keys, sort=False, dropna=False)
+    grouped = overall.groupby([*ROW, "set", "validation", "result"], sort=False, dropna=False)
     found = grouped.agg(
         mean=("value", "mean"),
         deviation=("value", "std"),

@@ -8,12 +8,14 @@ import os
 import queue
 import sys
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from multiprocessing import forkserver
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any, Protocol
+
+import torch
 
 from lorasub.errors import ConfigError, LorasubError
 from lorasub.study.artefacts import FAILURE_FILE, LOG_FILE
@@ -25,6 +27,11 @@ PRELOAD = ("lorasub.study.kinds", "lorasub.training", "lorasub.callbacks")
 
 class StepError(LorasubError):
     """A step that failed; the message says why, and where its log is."""
+
+    def __init__(self, folder: Path, otherwise: str) -> None:
+        path = folder / FAILURE_FILE
+        told = path.read_text(encoding="utf-8").strip() if path.is_file() else ""
+        super().__init__(f"{told or otherwise} (log: {folder / LOG_FILE})")
 
 
 class Workers(Protocol):
@@ -63,8 +70,9 @@ class ThisProcess:
 class ProcessWorkers:
     """Runs every step in a process of its own, which ends when this one does, however that comes.
 
-    So a step's memory and threads are its own. The processes are forked from one that has imported everything already:
-    importing takes as long as a short step.
+    So a step's memory and threads are its own, and one that the system kills takes no other with it, as it would in a
+    ``ProcessPoolExecutor``. The processes are forked from one that has imported everything already: importing takes as
+    long as a short step.
 
     Args:
         jobs: steps at once. They share the cores evenly, and take the GPUs in turn.
@@ -78,15 +86,16 @@ class ProcessWorkers:
         self.slots = jobs
         self._do = do
         self._pool = ThreadPoolExecutor(jobs)
-        self._places: queue.SimpleQueue[int] = queue.SimpleQueue()
-        for place in range(jobs):
-            self._places.put(place)
+        self._environments: queue.SimpleQueue[dict[str, str]] = queue.SimpleQueue()
+        for environment in _environments(jobs):
+            self._environments.put(environment)
         self._running: set[BaseProcess] = set()
         self._closed = False
         self._context = multiprocessing.get_context("forkserver")
         self._context.set_forkserver_preload(list(preload))
         # Python does not hand our paths to the process that forks before 3.13
-        with _set({**self._environment(0), "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}):
+        paths = os.pathsep.join(path for path in sys.path if path)
+        with _environment({**_environments(jobs)[0], "PYTHONPATH": paths}):
             forkserver.ensure_running()
 
     def submit(self, folder: Path) -> Future[None]:
@@ -101,8 +110,7 @@ class ProcessWorkers:
         self._pool.shutdown(cancel_futures=True)
 
     def _run(self, folder: Path) -> None:
-        place = self._places.get()
-        environment = self._environment(place)
+        environment = self._environments.get()
         process = self._context.Process(target=_in_own_process, args=(self._do, str(folder), environment))
         process.start()
         self._running.add(process)
@@ -110,19 +118,10 @@ class ProcessWorkers:
             process.kill()
         process.join()
         self._running.discard(process)
-        self._places.put(place)
+        self._environments.put(environment)
         if code := process.exitcode:
             by = f"signal {-code}, as by the system when memory is short" if code < 0 else f"exit code {code}"
-            raise StepError(f"{_told(folder) or f'its process ended with {by}'} (log: {folder / LOG_FILE})")
-
-    def _environment(self, place: int) -> dict[str, str]:
-        """Threads and GPU of one of the places, unless the user has said otherwise."""
-        threads = str(max(1, (os.cpu_count() or 1) // self.slots))
-        found = {"OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", threads), "MPLBACKEND": "Agg"}
-        devices = _visible_gpus() if self.slots > 1 else []
-        if devices:
-            found["CUDA_VISIBLE_DEVICES"] = devices[place % len(devices)]
-        return found
+            raise StepError(folder, f"its process ended with {by}")
 
 
 class RayWorkers:
@@ -162,19 +161,18 @@ class RayWorkers:
             max_retries=0,
             runtime_env={"env_vars": {"OMP_NUM_THREADS": str(cpus), "MPLBACKEND": "Agg"}},
         )
-        self._do = remote(_in_ray_process)
+        self._do = remote(_logged)
 
     def submit(self, folder: Path) -> Future[None]:
         """See :class:`Workers`."""
-        task = self._do.remote(str(folder.resolve()))
+        task = self._do.remote(main, str(folder.resolve()))
         self._running.add(task)
         result: Future[None] = Future()
 
-        def end(done: Future[str]) -> None:
+        def end(done: Future[int]) -> None:
             self._running.discard(task)
-            told = str(done.exception() or done.result())
-            if told:
-                result.set_exception(StepError(f"{told} (log: {folder / LOG_FILE})"))
+            if (error := done.exception()) or done.result():
+                result.set_exception(StepError(folder, str(error or "it failed")))
             else:
                 result.set_result(None)
 
@@ -189,11 +187,23 @@ class RayWorkers:
             self._ray.shutdown()
 
 
+def _environments(jobs: int) -> list[dict[str, str]]:
+    """Threads and GPU of steps that run at once, unless the user has said otherwise."""
+    threads = os.environ.get("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // jobs)))
+    given = os.environ.get("CUDA_VISIBLE_DEVICES")
+    devices = range(torch.cuda.device_count()) if given is None else [each for each in given.split(",") if each]
+    found = [{"OMP_NUM_THREADS": threads, "MPLBACKEND": "Agg"} for _ in range(jobs)]
+    for place, environment in enumerate(found):
+        if jobs > 1 and devices:
+            environment["CUDA_VISIBLE_DEVICES"] = str(devices[place % len(devices)])
+    return found
+
+
 @contextlib.contextmanager
-def _set(environment: dict[str, str]) -> Iterator[None]:
-    """Within the block, this process has the environment: the one that forks is made by the first start, with ours."""
-    before = {name: os.environ.get(name) for name in environment}
-    os.environ.update(environment)
+def _environment(changed: Mapping[str, str]) -> Iterator[None]:
+    """Within the block, this process has an environment, which the process that forks inherits."""
+    before = {name: os.environ.get(name) for name in changed}
+    os.environ.update(changed)
     try:
         yield
     finally:
@@ -204,27 +214,14 @@ def _set(environment: dict[str, str]) -> Iterator[None]:
 def _in_own_process(do: Callable[[str], int], folder: str, environment: dict[str, str]) -> None:
     """Runs a step with its log in its folder, and ends; at once when the runner has gone."""
     threading.Thread(target=_end_with_runner, daemon=True).start()
-    _log_into(folder)
     os.environ.update(environment)
-    if torch := sys.modules.get("torch"):  # loaded already, it does not look at the environment again
-        torch.set_num_threads(int(environment["OMP_NUM_THREADS"]))
-    code = do(folder)
+    # torch is loaded already and does not look at the environment again
+    torch.set_num_threads(int(environment["OMP_NUM_THREADS"]))
+    code = _logged(do, folder)
     sys.stdout.flush()
     sys.stderr.flush()
     # at once: an ordinary end would wait for threads that the step has left
     os._exit(code)
-
-
-def _in_ray_process(folder: str) -> str:
-    """Runs a step in this process, which ends after it; returns why it failed, or an empty text."""
-    _log_into(folder)
-    return _told(Path(folder)) if main(folder) else ""
-
-
-def _log_into(folder: str) -> None:
-    log = os.open(Path(folder) / LOG_FILE, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o666)
-    for number in (1, 2):
-        os.dup2(log, number)
 
 
 def _end_with_runner() -> None:
@@ -234,15 +231,9 @@ def _end_with_runner() -> None:
     os._exit(1)
 
 
-def _visible_gpus() -> list[str]:
-    given = os.environ.get("CUDA_VISIBLE_DEVICES")
-    if given is not None:
-        return [device for device in given.split(",") if device]
-    import torch
-
-    return [str(index) for index in range(torch.cuda.device_count())]
-
-
-def _told(folder: Path) -> str:
-    path = folder / FAILURE_FILE
-    return path.read_text(encoding="utf-8").strip() if path.is_file() else ""
+def _logged(do: Callable[[str], int], folder: str) -> int:
+    """Runs a step in this process, which ends after it; what it prints goes into its folder."""
+    log = os.open(Path(folder) / LOG_FILE, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o666)
+    for number in (1, 2):
+        os.dup2(log, number)
+    return do(folder)

@@ -125,8 +125,8 @@ def fill(
         elif step.kind == "combine":
             measured = {"mean_d_out": 8.0, "mean_d_in": 8.0}
         elif step.kind == "compare_pulls":
-            alike = {(group.label, group.dose): 0.6 for group in step.spec.groups if group.dose}
-            number = next(group.sets for group in step.spec.groups if not group.dose)
+            alike = {(group.of.label, group.of.dose): 0.6 for group in step.spec.groups if group.of.dose}
+            number = next(group.sets for group in step.spec.groups if not group.of.dose)
             sets, cosines = pulled(alike, between=0.1, placebo=number)
             write_json(folder / "cosines.json", {"sets": sets, "cosines": cosines.tolist()})
         elif step.kind == "explain":

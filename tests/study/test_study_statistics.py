@@ -8,11 +8,11 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 import pytest
-from scipy.stats import bootstrap, norm
+from scipy.stats import bootstrap, norm, ttest_1samp
 
 from lorasub.errors import ConfigError
 from lorasub.metrics.bootstrap import crossed_difference
-from lorasub.study.statistics import compare_rows, holm
+from lorasub.study.evidence import compare_rows, holm
 
 Array = npt.NDArray[np.float64]
 
@@ -67,6 +67,51 @@ def test_nothing_measured_is_no_difference() -> None:
     found = crossed_difference(np.array([[np.nan]]), np.array([[2.0]]))
     assert np.isnan(found.difference)
     assert found.scenes == 0
+
+
+def test_with_one_seed_or_one_scene_t_is_that_of_scipy() -> None:
+    first, second = np.random.default_rng(5).gamma(1.0, size=(2, 7))
+    expected = ttest_1samp(second - first, 0.0).pvalue
+    assert crossed_difference(first[None], second[None]).p_t == pytest.approx(expected)
+    assert crossed_difference(first[:, None], second[:, None]).p_t == pytest.approx(expected)
+
+
+def test_t_is_normal_where_seeds_and_scenes_are_many() -> None:
+    rng = np.random.default_rng(6)
+    a, b = 0.3 * rng.standard_normal((400, 1)), rng.standard_normal((1, 900))
+    deviation = np.sqrt(a.var() / 400 + b.var() / 900)
+    for effect in (0.5, 2.0, 6.0):  # the last one below what any bootstrap tells
+        second = effect * deviation + a - a.mean() + b - b.mean()
+        found = crossed_difference(np.zeros_like(second), second)
+        assert found.p_t == pytest.approx(2 * norm.sf(effect), rel=0.1)
+
+
+def test_what_weighs_nothing_adds_nothing_to_t() -> None:
+    rng = np.random.default_rng(8)
+    first, second = rng.random((2, 3, 6))
+    weights = np.tile([1.0, 1, 1, 1, 1e-9, 1e-9], (3, 1))
+    found, light = (
+        crossed_difference(one[:, :kept], two[:, :kept], (weights[:, :kept],) * 2)
+        for one, two, kept in ((first, second, 4), (first, second, 6))
+    )
+    assert light.difference == pytest.approx(found.difference)
+    # six scenes count where four do: the factor n / (n - 1), and their degrees of freedom
+    assert light.p_t == pytest.approx(found.p_t, rel=0.5)
+
+
+@pytest.mark.parametrize("of_seeds", [0.0, 0.5, 1.0])
+def test_t_keeps_its_promise_with_three_seeds_and_the_bootstrap_does_not(of_seeds: float) -> None:
+    rng = np.random.default_rng(9)
+    found = []
+    for _ in range(400):
+        noise = 0.5 * rng.standard_normal((3, 8))
+        second = of_seeds * rng.standard_normal((3, 1)) + (1 - of_seeds) * rng.standard_normal((1, 8)) + noise
+        found.append(crossed_difference(np.zeros_like(second), second, resamples=999))
+    p_t = np.array([each.p_t for each in found])
+    assert (p_t < 0.05).mean() < 0.09
+    assert (p_t < 0.001).mean() <= 0.0075
+    if of_seeds == 1.0:  # seeds alone differ: all three on one side is no evidence
+        assert np.mean([each.p < 0.0025 for each in found]) > 0.05
 
 
 def rows(

@@ -4,19 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from lorasub.adapters.model_bases import Part
 from lorasub.adapters.model_bases import model_basis as make_basis
 from lorasub.structures import SceneBatch
 from lorasub.study.artefacts import BASIS, Workplace
+from lorasub.study.basis_specs import ActivationBasis, GradientBasis
 from lorasub.study.specs import ClassSettings, with_arguments
 from lorasub.study.steps.subspaces import dimensions_of
 from lorasub.study.steps.training import write_config
-from lorasub.subspaces.moment_basis import Columns
 from lorasub.tasks import SceneTask, scene_losses
 
 
@@ -28,23 +27,13 @@ class ModelBasis:
         backbone: the model.
         task: its loss.
         data: attribute to its sets of scenes.
-        source: what passes the layers there.
-        part: of the attributes.
-        dim: columns of either side; with ``specific``, what all attributes bring together.
-        budget: numbers of M over all layers instead.
-        columns: how they are scaled.
-        targets: which layers.
+        basis: what the study's file says of it.
     """
 
     backbone: ClassSettings
     task: ClassSettings
     data: dict[str, tuple[ClassSettings, ...]]
-    source: Literal["gradients", "activations"]
-    part: Part = "raw"
-    dim: int | str | None = None
-    budget: int | None = None
-    columns: Columns = "orthonormal"
-    targets: str = "blocks"
+    basis: ActivationBasis | GradientBasis
 
 
 def model_basis(spec: ModelBasis, place: Workplace) -> dict[str, Any]:
@@ -52,15 +41,16 @@ def model_basis(spec: ModelBasis, place: Workplace) -> dict[str, Any]:
     device = "cuda" if torch.cuda.is_available() else "cpu"
     some = next(iter(spec.data.values()))[0]
     task = prepared(with_arguments(spec.task, backbone=spec.backbone), some, place).task.to(device)
+    wanted = spec.basis
     basis = make_basis(
         task.backbone,
         {attribute: _losses(task, spec, sets, place) for attribute, sets in spec.data.items()},
-        source=spec.source,
-        part=spec.part,
-        dim=spec.dim,
-        budget=spec.budget,
-        columns=spec.columns,
-        targets=spec.targets,
+        source=wanted.source,
+        part=wanted.part,
+        dim=wanted.dim,
+        budget=wanted.budget,
+        columns=wanted.columns,
+        targets=wanted.targets,
     )
     basis.save(place.folder / BASIS)
     return dimensions_of(basis)

@@ -9,6 +9,7 @@ import torch
 
 from lorasub.files import write_json
 from lorasub.study.artefacts import Output, Workplace
+from lorasub.study.gradient_specs import ShiftedSets
 from lorasub.study.specs import ClassSettings, with_arguments
 from lorasub.study.steps.gradients import batches_of, prepared
 from lorasub.subspaces.gradients import LayerGradients, StoredGradients
@@ -38,21 +39,15 @@ class Pull:
 
 @dataclass(frozen=True, kw_only=True)
 class PulledSets:
-    """Gradients that a step has gathered, and what they are of.
+    """Gradients that a step has gathered.
 
     Attributes:
-        label: of the sets, such as ``camera roll``.
-        attribute: whose sets they are.
-        shift: which of its shifts.
-        dose: of it.
+        of: what the sets are.
         sets: how many.
         pull: the step.
     """
 
-    label: str
-    attribute: str
-    shift: str
-    dose: float
+    of: ShiftedSets
     sets: int
     pull: Output
 
@@ -89,7 +84,7 @@ def compare_pulls(spec: ComparePulls, place: Workplace) -> dict[str, Any]:
             one, two = (StoredGradients(folder / _file(number, half)) for half in (0, 1))
             sets.append((one, two))
             labels.append(
-                {"label": group.label, "attribute": group.attribute, "shift": group.shift, "dose": group.dose}
+                {"label": group.of.label, **{name: getattr(group.of, name) for name in ("attribute", "shift", "dose")}}
             )
     write_json(place.folder / COSINES_FILE, {"sets": labels, "cosines": pull_cosines(sets).tolist()})
     return {"sets": len(sets)}
