@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -213,6 +213,9 @@ class _Planner:
         fit = self._add_fit(attribute, bank, data, draw, work=settings.steps * len(scenes))
         return tuple(FittedAdapter(attribute=attribute, partition=p, fit=fit, member=True) for p in partitions)
 
+    def _all_fits(self, attributes: Iterable[str], draw: int) -> tuple[FittedAdapter, ...]:
+        return tuple(adapter for attribute in attributes for adapter in self.fits(attribute, draw))
+
     def _fit(self, attribute: str, partition: int, draw: int) -> Output:
         settings = self.study.adapters
         data = self._scenes(attribute, partition, draw)
@@ -244,7 +247,7 @@ class _Planner:
     def comparison(self) -> Comparison:
         """Attributes against each other and against themselves."""
         mining, draw = self.study.mining, self.study.seeds[0]
-        adapters = tuple(adapter for attribute in self.study.attributes for adapter in self.fits(attribute, draw))
+        adapters = self._all_fits(self.study.attributes, draw)
         spec = Compare(adapters=adapters, layers=self.layers, dim=mining.overlap_dim, alpha=mining.alpha)
         overlap = self._add("overlap", "of attributes", dataclasses.replace(spec, draws=mining.overlap_draws))
         explain = self._add("explain", "held-out adapters", spec) if self.study.partitions >= 4 else None
@@ -276,8 +279,7 @@ class _Planner:
             found = self._model_basis(name, wanted, attributes, draw)
             self.plan.dims[found.key] = f"budget={wanted.budget}" if wanted.budget else wanted.dim or 16
         elif isinstance(wanted, MeanBasis):
-            adapters = tuple(adapter for each in attributes for adapter in self.fits(each, draw))
-            spec = Mean(adapters=adapters, layers=self.layers, dim=wanted.dim)
+            spec = Mean(adapters=self._all_fits(attributes, draw), layers=self.layers, dim=wanted.dim)
             found = self._add("mean", self._named(name, draw), spec)
             self.plan.dims[found.key] = wanted.dim
         else:
@@ -307,7 +309,7 @@ class _Planner:
         if wanted.part == "raw":
             spec = dataclasses.replace(spec, mined={each: self._mine(each, wanted.dim, draw) for each in attributes})
         else:
-            adapters = tuple(adapter for each in attributes for adapter in self.fits(each, draw))
+            adapters = self._all_fits(attributes, draw)
             dim = self.study.mining.dim if wanted.dim is None else wanted.dim
             settings = Split(adapters=adapters, layers=self.layers, dim=dim, alpha=self.study.mining.alpha)
             spec = dataclasses.replace(

@@ -49,6 +49,8 @@ from lorasub.study.table import NO_LOOK, Finished, at, outcomes, pooled_rows, re
 from lorasub.subspaces import SubspaceBasis
 
 REPORT_FILE, PAGE_FILE = "report.md", "report.html"
+#: Stands where a ranking would rank noise.
+NO_EVIDENCE = "no evidence here"
 #: Kinds of rows, in the order in which a table has them.
 _ORDER = ["plane", "mean", "zero-shot", "method"]
 
@@ -144,6 +146,7 @@ class _Report:
             "comparisons": self.compared.to_dict("records"),
             "edges": set(self.own[self.own["at_edge"]]["label"]),
             "level": LEVEL,
+            "no_evidence": NO_EVIDENCE,
             "least_seeds": LEAST_SEEDS,
             "resamples": RESAMPLES,
             "curves": dict(self._curves()),

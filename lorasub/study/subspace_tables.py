@@ -85,7 +85,8 @@ def removal_table(finished: Finished) -> tuple[pd.DataFrame, int]:
     Columns: the result without an adapter, with the whole one and its gain; without the own subspace, the others', a
     random one; differences own - others and own - random; a verdict.
     """
-    wanted, rows = finished.plan.study.removal, []
+    wanted = finished.plan.study.removal
+    rows: list[dict[str, Any]] = []
     tests: dict[str, list[CrossedDifference]] = {}
     for removal in finished.plan.removals:
         steps = {"no adapter": removal.without_adapter, "whole": removal.whole, **removal.rests}

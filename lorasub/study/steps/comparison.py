@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from lorasub.files import write_json
 from lorasub.study.artefacts import Workplace
-from lorasub.study.steps.adapters import FittedAdapter, read_adapters
+from lorasub.study.steps.adapters import FromAdapters
 from lorasub.subspaces import AdapterUpdates, attribute_overlaps, attribute_separation, held_out_explained
 
 #: Part of the subspaces that is compared -> what its files' names end with.
@@ -16,11 +16,9 @@ PARTS: dict[Literal["raw", "specific"], str] = {"raw": "", "specific": "_specifi
 
 
 @dataclass(frozen=True, kw_only=True)
-class Compare:
+class Compare(FromAdapters):
     """Settings of :func:`overlap` and :func:`explain`; only the first draws random pairs."""
 
-    adapters: tuple[FittedAdapter, ...]
-    layers: tuple[str, ...]
     dim: int
     alpha: float = 1.0
     draws: int = 0
@@ -30,7 +28,7 @@ def overlap(spec: Compare, place: Workplace) -> dict[str, Any]:
     """Compares attributes with each other and with themselves, and tests by shuffled labels whether they differ."""
     from lorasub.figures import overlap_heatmap, save_figure
 
-    groups, _ = read_adapters(place, spec.adapters, spec.layers)
+    groups, _ = spec.read(place)
     for part in _parts(groups):
         matrix = attribute_overlaps(groups, dim=spec.dim, alpha=spec.alpha, part=part, draws=spec.draws)
         write_json(place.folder / f"overlap{PARTS[part]}.json", matrix.to_dict())
@@ -44,7 +42,7 @@ def explain(spec: Compare, place: Workplace) -> dict[str, Any]:
     """Measures how much of each attribute's adapters lies in subspaces that were mined from others."""
     from lorasub.figures import explained_heatmap, save_figure
 
-    groups, _ = read_adapters(place, spec.adapters, spec.layers)
+    groups, _ = spec.read(place)
     for part in _parts(groups):
         rows = held_out_explained(groups, dim=spec.dim, alpha=spec.alpha, part=part)
         write_json(place.folder / f"explained{PARTS[part]}.json", [row.row() for row in rows])

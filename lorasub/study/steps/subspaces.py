@@ -7,7 +7,7 @@ from typing import Any
 
 from lorasub.files import write_json
 from lorasub.study.artefacts import BASIS, Output, Workplace
-from lorasub.study.steps.adapters import FittedAdapter, read_adapters
+from lorasub.study.steps.adapters import FromAdapters
 from lorasub.subspaces import (
     SubspaceBasis,
     attribute_survival,
@@ -19,12 +19,10 @@ from lorasub.subspaces import (
 
 
 @dataclass(frozen=True, kw_only=True)
-class Mine:
+class Mine(FromAdapters):
     """Settings of :func:`mine`: options of :func:`lorasub.subspaces.mine_updates`."""
 
     attribute: str
-    adapters: tuple[FittedAdapter, ...]
-    layers: tuple[str, ...]
     dim: int | str
     alpha: float = 1.0
     eps: float = 1e-3
@@ -33,20 +31,16 @@ class Mine:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Mean:
+class Mean(FromAdapters):
     """Settings of :func:`mean`."""
 
-    adapters: tuple[FittedAdapter, ...]
-    layers: tuple[str, ...]
     dim: int | str
 
 
 @dataclass(frozen=True, kw_only=True)
-class Split:
+class Split(FromAdapters):
     """Settings of :func:`split`."""
 
-    adapters: tuple[FittedAdapter, ...]
-    layers: tuple[str, ...]
     dim: int | str
     alpha: float = 1.0
 
@@ -65,7 +59,7 @@ class Combine:
 
 def mine(spec: Mine, place: Workplace) -> dict[str, Any]:
     """Finds the subspace that an attribute's adapters share."""
-    groups, sources = read_adapters(place, spec.adapters, spec.layers)
+    groups, sources = spec.read(place)
     basis = mine_updates(
         groups[spec.attribute],
         dim=spec.dim,
@@ -83,7 +77,7 @@ def mine(spec: Mine, place: Workplace) -> dict[str, Any]:
 
 def mean(spec: Mean, place: Workplace) -> dict[str, Any]:
     """Takes the plain mean of adapters, of whatever attributes, as U S V^T."""
-    groups, sources = read_adapters(place, spec.adapters, spec.layers)
+    groups, sources = spec.read(place)
     basis = mine_updates(
         [adapter for group in groups.values() for adapter in group],
         dim=spec.dim,
@@ -96,7 +90,7 @@ def mean(spec: Mean, place: Workplace) -> dict[str, Any]:
 
 def split(spec: Split, place: Workplace) -> dict[str, Any]:
     """Splits attributes' subspaces into a common one and one of each attribute's own."""
-    groups, sources = read_adapters(place, spec.adapters, spec.layers)
+    groups, sources = spec.read(place)
     parts = split_common_specific(groups, sources=sources, dim=spec.dim, alpha=spec.alpha)
     parts.common.basis.save(place.folder / "common")
     for name, basis in parts.specific.items():
