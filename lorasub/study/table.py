@@ -63,14 +63,12 @@ def results_table(plan: Plan, store: Store) -> pd.DataFrame:
     """
     finished = Finished(plan, store)
     rows = [row for cell in plan.cells for row in _rows_of(cell, finished)]
-    found = pd.DataFrame(rows, columns=[*COLUMNS, "test", "own_set"])
+    found = pd.DataFrame(rows, columns=[*COLUMNS, "test", "own_set"]).astype({"validation": bool, "at_edge": bool})
     # several sets of one name: that of the data stands before it
-    sources = found[["downstream", "set", "test", "own_set"]].drop_duplicates()
-    several = sources.groupby(["downstream", "set"])["own_set"].transform("size").reindex(sources.index) > 1
-    told = sources[several & (sources["test"] != "") & (sources["own_set"] == sources["set"])]
-    names = {tuple(row): f"{row['test']}/{row['set']}" for _, row in told.iterrows()}
-    for key, name in names.items():
-        found.loc[(found[sources.columns] == key).all(axis=1), "set"] = name
+    source = found["test"] + "/" + found["own_set"]
+    several = source.groupby([found["downstream"], found["set"]]).transform("nunique") > 1
+    told = several & (found["test"] != "") & (found["own_set"] == found["set"])
+    found["set"] = found["set"].mask(told, source)
     return found[COLUMNS]
 
 
