@@ -1,5 +1,7 @@
 """Figures: functions that take results and return a matplotlib figure. Nothing here computes what it shows."""
 
+from matplotlib.figure import Figure
+
 from lorasub.figures.calibration import CalibrationCurves, calibration_figure
 from lorasub.figures.fit_overlap import overlap_bars, usage_bars
 from lorasub.figures.overlap import angle_histogram, depth_profile, explained_heatmap, overlap_heatmap
@@ -10,6 +12,7 @@ from lorasub.figures.trajectories import trajectory_figure
 
 __all__ = [
     "CalibrationCurves",
+    "Figure",
     "ablation_figure",
     "angle_histogram",
     "calibration_figure",

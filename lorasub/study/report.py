@@ -18,10 +18,10 @@ from typing import Any
 import jinja2
 import pandas as pd
 from markdown_it import MarkdownIt
-from matplotlib.figure import Figure
 
 from lorasub._version import __version__
 from lorasub.figures import (
+    Figure,
     ablation_figure,
     learning_curves,
     overlap_variants,
