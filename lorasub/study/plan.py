@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -396,13 +397,13 @@ class _Planner:
                     yield self._cell(name, "method", test, step, scenes=scenes, seed=seed, **more)
 
     def _select(self, name: str, task: Downstream, arm: Arm) -> Output:
-        """Fits with every rate of the grid, and the choice among them, on validation data alone."""
-        training = self._training(task, arm, task.scenes[0], self.study.tuning_seed, self.study.seeds[0])
-        trials = []
-        for rate in arm.learning_rates:
-            spec = Fit(training=training, learning_rate=rate)
-            trial = self._add("lr_trial", f"{name} {arm.label} rate={rate:g}", spec, task.steps)
-            trials.append(RateTrial(learning_rate=rate, trial=trial))
+        """Fits with every rate of the grid and every tuning seed, and the choice, on validation data alone."""
+        seeds, trials = self.study.tuning_seeds, []
+        for rate, seed in itertools.product(arm.learning_rates, seeds):
+            training = self._training(task, arm, task.scenes[0], seed, self.study.seeds[0])
+            shown = f"{name} {arm.label} rate={rate:g}" + (f" seed={seed}" if seed != seeds[0] else "")
+            trial = self._add("lr_trial", shown, Fit(training=training, learning_rate=rate), task.steps)
+            trials.append(RateTrial(learning_rate=rate, seed=seed, trial=trial))
         select = SelectRate(trials=tuple(trials), metric=f"val/{task.metric}", larger_is_better=task.larger_is_better)
         return self._add("select_lr", f"the rate of {name} {arm.label}", select)
 

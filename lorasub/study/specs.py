@@ -268,7 +268,8 @@ class Study(Spec):
         primary: the comparison that was fixed before the run; None for a study that explores.
         references: labels of further methods that all others are held against; the one without adapters may be among
             them.
-        tuning_seed: of the fits that choose learning rates, which are not reported.
+        tuning_seeds: of the fits that choose learning rates, which are not reported; each rate is fitted with all of
+            them, and the mean of the outcomes decides.
         seeds: of the fits that are reported; at least 3 for figures that are worth publishing.
         trainer: Lightning's settings for all fits and tests.
         ablations: name -> the study again with one setting changed.
@@ -292,7 +293,7 @@ class Study(Spec):
     learning_rates: list[float] = field(default_factory=lambda: [1e-4, 1e-3, 1e-2])
     primary: Primary | None = None
     references: list[str] = field(default_factory=list)
-    tuning_seed: int = 1000
+    tuning_seeds: list[int] = field(default_factory=lambda: [1000])
     seeds: list[int] = field(default_factory=lambda: [0, 1, 2])
     trainer: dict[str, Any] = field(default_factory=dict)
     ablations: dict[str, Ablation] = field(default_factory=dict)
@@ -301,13 +302,14 @@ class Study(Spec):
 
     def __post_init__(self) -> None:
         at_least("partitions", self.partitions, 2)
-        for name, values in (("attributes", self.attributes), ("seeds", self.seeds)):
+        lists = {"attributes": self.attributes, "seeds": self.seeds, "tuning_seeds": self.tuning_seeds}
+        for name, values in lists.items():
             if not values or len(set(values)) != len(values):
                 raise ConfigError(f"{name} must be a list of different values, not {values}")
-        if self.tuning_seed in self.seeds:
+        if shared := set(self.tuning_seeds) & set(self.seeds):
             raise ConfigError(
-                f"tuning_seed {self.tuning_seed} is among the seeds {self.seeds}: a rate would be chosen on a fit that "
-                "is reported"
+                f"{min(shared)} is among both tuning_seeds {self.tuning_seeds} and seeds {self.seeds}: a rate would be "
+                "chosen on a fit that is reported"
             )
         if all(method.adapter for method in self.methods.values()):
             raise ConfigError("no method is without adapters: add `none: {}`, the zero-shot model of every table")

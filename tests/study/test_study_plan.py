@@ -255,12 +255,17 @@ def test_an_ablation_shares_what_does_not_depend_on_it() -> None:
 
 
 def test_the_rate_is_chosen_on_other_fits_than_those_that_are_reported() -> None:
-    plan = plan_study(small_study())
+    plan = plan_study(small_study(tuning_seeds=[1000, 1001]))
     reported = {cell.finetune.key for cell in plan.cells if cell.finetune}
     for step in plan.graph:
         if isinstance(step.spec, SelectRate):
             trials = [plan.graph[key] for key in step.inputs]
-            assert {trial.spec.training.seed for trial in trials} == {1000}
+            assert {trial.spec.training.seed for trial in trials} == {1000, 1001}
+            # every rate with every seed, and on the scenes of that seed
+            fits = [(each.spec.learning_rate, each.spec.training.seed) for each in trials]
+            assert sorted(fits) == sorted((each.learning_rate, each.seed) for each in step.spec.trials)
+            assert len(set(fits)) == len(fits) == 2 * len({rate for rate, _ in fits})
+            assert all(each.spec.training.data["init_args"]["seed"] == each.spec.training.seed for each in trials)
             assert not reported & step.inputs.keys()
             assert all(isinstance(trial.spec, Fit) for trial in trials)  # and none of them has seen a test
 
@@ -284,7 +289,8 @@ def test_a_step_without_its_input_is_refused() -> None:
     ("changed", "told"),
     [
         ({"methods": {"lora": Method(adapter=[{"class_path": "LoRA"}])}}, "none"),
-        ({"seeds": [0, 1000]}, "tuning_seed"),
+        ({"seeds": [0, 1000]}, "1000 is among both tuning_seeds"),
+        ({"tuning_seeds": []}, "tuning_seeds must be a list of different values"),
         ({"partitions": 1}, "partitions"),
         ({"downstream": {"room": Downstream(data=SCENES, methods=["lara"])}}, "lara"),
         ({"ablations": {"x": Ablation(setting="mining.alhpa", values=[1], methods=["mined"])}}, "did you mean 'alpha'"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -100,9 +101,10 @@ class Fit:
 
 @dataclass(frozen=True, kw_only=True)
 class RateTrial:
-    """A fine-tuning that tried one learning rate."""
+    """A fine-tuning that tried one learning rate with one seed."""
 
     learning_rate: float
+    seed: int
     trial: Output
 
 
@@ -176,22 +178,26 @@ def try_rate(spec: Fit, place: Workplace) -> dict[str, Any]:
 
 
 def select_rate(spec: SelectRate, place: Workplace) -> dict[str, Any]:
-    """Chooses the rate whose fit ended best on validation data."""
-    found: dict[float, float] = {}
+    """Chooses the rate whose fits ended best on validation data, by the mean over seeds.
+
+    A rate that diverged with any of the seeds is out. ``choice.json`` has the mean of every rate (``tried``) and what
+    it is the mean of (``by_seed``).
+    """
+    found: dict[float, dict[int, float]] = {}
     for each in spec.trials:
         folder = place.of(each.trial)
         measured = read_json(folder / RECORD_FILE)["measured"]
-        value = math.nan if "diverged" in measured else _validated(folder, spec.metric)["after"]
-        found[each.learning_rate] = math.nan if value is None else float(value)
-    finite = {rate: value for rate, value in found.items() if math.isfinite(value)}
+        value = None if "diverged" in measured else _validated(folder, spec.metric)["after"]
+        found.setdefault(each.learning_rate, {})[each.seed] = math.nan if value is None else float(value)
+    means = {rate: statistics.fmean(values.values()) for rate, values in found.items()}
+    finite = {rate: mean for rate, mean in means.items() if math.isfinite(mean)}
     if not finite:
         raise NumericalError(f"no rate of {sorted(found)} ended with a finite {spec.metric}; add smaller ones")
     best = (max if spec.larger_is_better else min)(finite, key=lambda rate: finite[rate])
     # at the end of the grid a better one may lie beyond it, and a comparison would be unfair to this method
-    at_edge = len(found) > 1 and best in (min(found), max(found))
-    tried = {str(rate): value for rate, value in found.items()}
-    write_json(place.folder / CHOICE_FILE, {"learning_rate": best, "at_edge": at_edge, "tried": tried})
-    return {"learning_rate": best, "at_edge": at_edge}
+    choice = {"learning_rate": best, "at_edge": len(found) > 1 and best in (min(found), max(found))}
+    write_json(place.folder / CHOICE_FILE, {**choice, "tried": means, "by_seed": found})
+    return choice
 
 
 def finetune(spec: FineTune, place: Workplace) -> dict[str, Any]:
