@@ -33,11 +33,11 @@ def run(verb: str, arguments: Sequence[str]) -> None:
     if action not in _ACTIONS:
         words = " | ".join(_ACTIONS)
         if action in ("-h", "--help"):
-            print(f"usage: lorasub study {{{words}}} FILE\n\nexample: lorasub study plan configs/study/nano.yaml")  # noqa: T201
+            print(f"usage: lorasub study {{{words}}} FILE\n\nexample: lorasub study plan study/nano")  # noqa: T201
             return
         raise ConfigError(f"say what to do: lorasub study {{{words}}} FILE, not '{action}'")
-    parser = verb_parser(f"study {action}", _ACTIONS[action], f"lorasub study {action} configs/study/smoke.yaml")
-    parser.add_argument("file", type=str, help="the study's YAML")
+    parser = verb_parser(f"study {action}", _ACTIONS[action], f"lorasub study {action} study/smoke")
+    parser.add_argument("file", type=str, help="the study's YAML, or the name of one of the package")
     parser.add_argument("--folder", type=str, default=None, help="where steps are kept, instead of what the YAML says")
     if action == "plan":
         parser.add_argument("--steps", action="store_true", help="list every step, not only their kinds")

@@ -18,7 +18,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from lorasub.errors import ConfigError
 from lorasub.study.specs import Study
-from lorasub.training.packaged_configs import packaged_config
+from lorasub.training.packaged_configs import find_config
 
 #: Names under which a study names the file of another that it starts from.
 _BASE = "base"
@@ -38,10 +38,14 @@ _Loader.add_implicit_resolver(
 def read_study(path: str | os.PathLike[str]) -> Study:
     """Reads a study, and what it is based on.
 
+    Args:
+        path: of the file, or the name of a study that comes with the package, such as ``study/smoke``.
+
     Raises:
-        ConfigError: the file is missing or no YAML, or a setting is unknown, missing, of a wrong type or out of range.
+        ConfigError: there is no such study, it is no YAML, or a setting is unknown, missing, of a wrong type or out of
+            range.
     """
-    content = _content(Path(path), ())
+    content = _content(find_config(str(path)), ())
     try:
         return TypeAdapter(Study).validate_json(json.dumps(content, default=str), strict=True)
     except ValidationError as error:
@@ -64,15 +68,11 @@ def _content(path: Path, before: tuple[Path, ...]) -> Any:
     own = {str(name): value for name, value in content.items() if name != _BASE}
     if _BASE not in content:
         return own
-    merged = _merged(_content(_base_file(path, str(content[_BASE])), (*before, path.resolve())), own)
+    beside = path.parent / str(content[_BASE])
+    base = beside if beside.is_file() else find_config(str(content[_BASE]))
+    merged = _merged(_content(base, (*before, path.resolve())), own)
     _take_away(merged)
     return merged
-
-
-def _base_file(path: Path, given: str) -> Path:
-    """The file beside the study, else the config of the package that has this name."""
-    beside = path.parent / given
-    return beside if beside.is_file() else packaged_config(given) or beside
 
 
 def _take_away(settings: Any) -> None:

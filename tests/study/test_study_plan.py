@@ -370,8 +370,18 @@ def test_a_study_may_start_from_another(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="based on itself"):
         read_study(tmp_path / "top.yaml")
     (tmp_path / "top.yaml").write_text("base: gone.yaml")
-    with pytest.raises(ConfigError, match=r"gone\.yaml cannot be read"):
+    with pytest.raises(ConfigError, match=r"no config gone\.yaml"):
         read_study(tmp_path / "top.yaml")
+
+
+def test_a_study_of_the_package_is_found_by_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    smoke = next(path for path in STUDIES if path.name == "smoke.yaml")
+    monkeypatch.chdir(tmp_path)
+    assert read_study("study/smoke") == read_study("configs/study/smoke.yaml") == read_study(smoke)
+    with pytest.raises(ConfigError, match="no config study/smokes; did you mean 'study/smoke'"):
+        read_study("study/smokes")
+    Path("mine.yaml").write_text("base: study/smoke\nname: mine\n")
+    assert read_study("mine.yaml").methods == read_study(smoke).methods
 
 
 def test_null_takes_away_what_a_base_has_by_name(tmp_path: Path) -> None:
