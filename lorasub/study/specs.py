@@ -10,7 +10,7 @@ import copy
 import dataclasses
 import difflib
 import itertools
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -302,7 +302,11 @@ class Study(Spec):
 
     def __post_init__(self) -> None:
         at_least("partitions", self.partitions, 2)
-        lists = {"attributes": self.attributes, "seeds": self.seeds, "tuning_seeds": self.tuning_seeds}
+        lists: dict[str, Sequence[object]] = {
+            "attributes": self.attributes,
+            "seeds": self.seeds,
+            "tuning_seeds": self.tuning_seeds,
+        }
         for name, values in lists.items():
             if not values or len(set(values)) != len(values):
                 raise ConfigError(f"{name} must be a list of different values, not {values}")

@@ -141,6 +141,17 @@ def test_a_report_of_nothing_is_a_report(plan: Plan, tmp_path: Path) -> None:
     assert "## Protocol" in text
 
 
+@pytest.mark.parametrize(
+    ("seeds", "told"),
+    [
+        ([1000], "in fits of a seed (1000) that is not reported. Test data"),
+        ([7, 8], "by the mean over 2 fits of seeds (7, 8) that are not reported; a rate that diverges with one"),
+    ],
+)
+def test_the_report_says_how_rates_are_chosen(seeds: list[int], told: str, tmp_path: Path) -> None:
+    assert told in write_report(plan_study(small_study(tuning_seeds=seeds)), Store(tmp_path), command="x").read_text()
+
+
 def test_every_file_that_the_report_shows_is_there(plan: Plan, tmp_path: Path) -> None:
     store = Store(tmp_path)
     fill(plan, store)
