@@ -75,17 +75,18 @@ class ShiftedSets:
         """For people: ``camera roll``."""
         return self.attribute if self.shift == WHOLE else f"{self.attribute} {self.shift}"
 
-    def arguments(self) -> dict[str, object]:
-        """Arguments of :class:`lorasub.SyntheticScenes` for a set, but for partition and seed."""
+    def arguments(self, number: int) -> dict[str, object]:
+        """Arguments of :class:`lorasub.SyntheticScenes` of one set: another seed, or else another partition."""
         if self.attribute == PLACEBO:
-            return {"attribute": "all"}
+            return {"attribute": "all", "seed": number}
+        moved = {"attribute": self.attribute, "design": "shift", "partition": number}
         if self.shift == WHOLE:
-            return {"attribute": self.attribute, "design": "shift", "dose": self.dose}
+            return {**moved, "dose": self.dose}
         attribute: Attribute = next(name for name in ATTRIBUTES if name == self.attribute)
         part = getattr(shifted(SceneRanges(), attribute, self.dose), attribute)
         values = {name: _plain(getattr(part, name)) for name in self.moved}
         # at dose 0 nothing is moved but what the ranges themselves say
-        return {"attribute": attribute, "design": "shift", "dose": 0.0, "ranges": {attribute: values}}
+        return {**moved, "dose": 0.0, "ranges": {attribute: values}}
 
 
 def _plain(value: object) -> object:

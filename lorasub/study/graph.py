@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
 from lorasub.errors import ConfigError
 from lorasub.metrics.results import hash_json
 from lorasub.study.artefacts import Output
-from lorasub.study.inputs import named_inputs
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,6 +22,7 @@ class Step:
         name: for people; not part of what the step is.
         spec: its settings, a dataclass of plain values and of outputs of other steps.
         code: version of the code that computes it.
+        named: what the settings name on disk -> SHA-256.
         work: how much there is to do, in units that cost about the same within a kind.
     """
 
@@ -30,13 +30,14 @@ class Step:
     name: str
     spec: Any
     code: str = ""
+    named: Mapping[str, str] = field(default_factory=dict)
     work: float = 1.0
 
     @cached_property
     def key(self) -> str:
         """SHA-256 of everything that the result depends on."""
         spec = dataclasses.asdict(self.spec)
-        return hash_json({"kind": self.kind, "spec": spec, "code": self.code, "named": named_inputs(spec)})
+        return hash_json({"kind": self.kind, "spec": spec, "code": self.code, "named": dict(self.named)})
 
     @cached_property
     def inputs(self) -> dict[str, Output]:

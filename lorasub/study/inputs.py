@@ -2,37 +2,39 @@
 
 from __future__ import annotations
 
-import contextlib
-import contextvars
 import hashlib
 import importlib.util
+import os
 import sysconfig
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from lorasub.files import hash_file
 
-_Name = TypeVar("_Name", str, Path)
-_Found = TypeVar("_Found")
-
 #: Folders with more bytes than this count by names, sizes and times of change: reading them would take minutes.
 READ_WHOLE = 2**30
-#: What has been looked at already, while nothing is expected to change; None where everything is looked at anew.
-_SEEN: contextvars.ContextVar[dict[Any, Any] | None] = contextvars.ContextVar("seen", default=None)
+#: Hashes what is at a path: :func:`content_hash`, or a cache of it, which reads once what many steps name.
+Content = Callable[[Path], str | None]
 
 
-@contextlib.contextmanager
-def looking_once() -> Iterator[None]:
-    """Within the block, files, folders and modules are looked at once, however many steps name them."""
-    token = _SEEN.set({})
-    try:
-        yield
-    finally:
-        _SEEN.reset(token)
+def content_hash(path: Path) -> str | None:
+    """Returns the SHA-256 of a file, or of all that is in a folder; None where there is neither."""
+    if path.is_file():
+        return hash_file(path)
+    if not path.is_dir():
+        return None
+    files = sorted(entry for entry in path.rglob("*") if entry.is_file())
+    states = [file.stat() for file in files]
+    whole = sum(state.st_size for state in states) <= READ_WHOLE
+    digest = hashlib.sha256()
+    for file, state in zip(files, states, strict=True):
+        content = hash_file(file) if whole else f"{state.st_size} {state.st_mtime_ns}"
+        digest.update(f"{file.relative_to(path).as_posix()}\n{content}\n".encode())
+    return digest.hexdigest()
 
 
-def named_inputs(config: Any) -> dict[str, str]:
+def named_inputs(config: Any, content: Content = content_hash) -> dict[str, str]:
     """Returns what a result depends on beside its settings: what is named in them -> SHA-256.
 
     - every file, by its content: weights, lists of frames;
@@ -43,8 +45,9 @@ def named_inputs(config: Any) -> dict[str, str]:
 
     Args:
         config: settings in plain values.
+        content: hashes what is at a path.
     """
-    return {name: found for name, path in _named(config, "") if (found := _once(_hash, path)) is not None}
+    return {name: found for name, path in _named(config, "") if (found := content(path)) is not None}
 
 
 def class_paths(config: Any) -> Iterator[str]:
@@ -63,24 +66,14 @@ def _named(config: Any, base_folder: str, key: str = "") -> Iterator[tuple[str, 
     elif isinstance(config, list | tuple):
         for value in config:
             yield from _named(value, base_folder, key)
-    elif isinstance(config, str) and config and len(config) <= 4096 and not set(config) & {"\n", "\0"}:
+    elif isinstance(config, str) and config:
         if key == "class_path":
-            if (source := _once(_own_module, config)) is not None:
+            if (source := _own_module(config)) is not None:
                 yield config, source
         elif key == "root":
             yield str(Path(base_folder) / config), Path(base_folder).expanduser() / Path(config).expanduser()
-        elif _is_file(Path(config)):
+        elif os.path.isfile(config):  # noqa: PTH113 - pathlib's raises where a text is no path
             yield config, Path(config)
-
-
-def _once(function: Callable[[_Name], _Found], name: _Name) -> _Found:
-    seen = _SEEN.get()
-    if seen is None:
-        return function(name)
-    if (function, name) not in seen:
-        seen[function, name] = function(name)
-    found: _Found = seen[function, name]
-    return found
 
 
 def _own_module(class_path: str) -> Path | None:
@@ -92,39 +85,14 @@ def _own_module(class_path: str) -> Path | None:
     try:
         # the top package first, which imports nothing: those that are installed are known by their versions
         found = importlib.util.find_spec(top)
-        if found is None or any(
-            _installed(origin) for origin in (found.origin, *(found.submodule_search_locations or ()))
-        ):
+        if found is None or any(map(_installed, (found.origin, *(found.submodule_search_locations or ())))):
             return None
         found = importlib.util.find_spec(module)
     except (ImportError, ValueError):  # the step itself will say what is wrong with it
         return None
-    return Path(found.origin) if found and found.origin and _is_file(Path(found.origin)) else None
+    return Path(found.origin) if found and found.origin and Path(found.origin).is_file() else None
 
 
 def _installed(origin: str | None) -> bool:
     folders = [sysconfig.get_path(name) for name in ("stdlib", "purelib", "platlib")]
     return origin is None or origin == "built-in" or any(Path(origin).is_relative_to(folder) for folder in folders)
-
-
-def _is_file(path: Path) -> bool:
-    try:
-        return path.is_file()
-    except OSError:  # a text that is too long for a name
-        return False
-
-
-def _hash(path: Path) -> str | None:
-    """Of a file or a folder; None where there is neither."""
-    if path.is_file():
-        return hash_file(path)
-    if not path.is_dir():
-        return None
-    files = sorted(entry for entry in path.rglob("*") if entry.is_file())
-    whole = sum(file.stat().st_size for file in files) <= READ_WHOLE
-    digest = hashlib.sha256()
-    for file in files:
-        state = file.stat()
-        content = hash_file(file) if whole else f"{state.st_size} {state.st_mtime_ns}"
-        digest.update(f"{file.relative_to(path).as_posix()}\n{content}\n".encode())
-    return digest.hexdigest()

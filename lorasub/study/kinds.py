@@ -18,7 +18,7 @@ from lorasub.files import read_json, write_json
 from lorasub.study.artefacts import FAILURE_FILE, RECORD_FILE, STEP_FILE, Workplace
 from lorasub.study.code import PACKAGE, code_version
 from lorasub.study.graph import Step
-from lorasub.study.inputs import class_paths
+from lorasub.study.inputs import Content, class_paths, content_hash, named_inputs
 from lorasub.study.steps import comparison, constant, gradients, pulls, removal, subspaces, training
 from lorasub.study.store import Record, machine
 
@@ -62,11 +62,13 @@ KINDS: dict[str, Kind] = {
 }
 
 
-def new_step(kind: str, name: str, spec: Any, work: float = 1.0) -> Step:
-    """Returns a step of one of the :data:`KINDS`, with the version of the code behind it."""
+def new_step(kind: str, name: str, spec: Any, work: float = 1.0, *, content: Content = content_hash) -> Step:
+    """Returns a step of one of the :data:`KINDS`, with the code behind it and what its settings name on disk."""
     file = Path(KINDS[kind].function.__code__.co_filename).relative_to(PACKAGE).as_posix()
-    classes = sorted(set(class_paths(dataclasses.asdict(spec))))
-    return Step(kind=kind, name=f"{kind} {name}", spec=spec, code=code_version(file, *classes), work=work)
+    settings = dataclasses.asdict(spec)
+    code = code_version(file, *sorted(set(class_paths(settings))))
+    named = named_inputs(settings, content)
+    return Step(kind=kind, name=f"{kind} {name}", spec=spec, code=code, named=named, work=work)
 
 
 def execute(folder: Path) -> None:

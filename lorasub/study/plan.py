@@ -3,23 +3,26 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import itertools
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from lorasub.errors import ConfigError
 from lorasub.study.artefacts import Output
 from lorasub.study.basis_specs import Basis, GradientBasis, MeanBasis
-from lorasub.study.gradient_specs import PLACEBO, ShiftedSets
+from lorasub.study.gradient_specs import PLACEBO
 from lorasub.study.graph import Graph
-from lorasub.study.inputs import looking_once
+from lorasub.study.inputs import Content, content_hash
 from lorasub.study.kinds import new_step
 from lorasub.study.specs import (
+    AdapterFits,
     Arm,
     ClassSettings,
     Downstream,
     Study,
+    adamw,
     drawn_again,
     replaced,
     with_arguments,
@@ -35,8 +38,8 @@ from lorasub.study.steps.training import AdapterChoice, FineTune, Fit, RateTrial
 
 #: What stands in a row of a table: a fine-tuned method, the model as it is, or one that does not look at the images.
 RowKind = Literal["method", "zero-shot", "plane", "mean"]
-#: Optimiser of the adapters that are mined from.
-_ADAPTER_OPTIMIZER = {"class_path": "torch.optim.AdamW", "init_args": {"weight_decay": 0.05}}
+#: What has a task and a number of steps to fit.
+Trained = AdapterFits | Downstream
 _PLANE = {"class_path": "lorasub.ConstantGeometry"}
 #: Between the seeds of the scenes of two draws of a basis; partitions have numbers below.
 _SEEDS_PER_DRAW = 1000
@@ -126,6 +129,7 @@ class Plan:
     dims: dict[str, int | str] = field(default_factory=dict)
     combined: dict[str, Output] = field(default_factory=dict)
     pulls: Output | None = None
+    content: Content = field(default_factory=lambda: functools.cache(content_hash))
 
 
 def plan_study(study: Study) -> Plan:
@@ -135,28 +139,25 @@ def plan_study(study: Study) -> Plan:
         ConfigError: settings that do not fit together.
     """
     plan = Plan(study=study)
-    with looking_once():
-        main = _Planner(study, plan, None)
-        plan.pulls = main.pulls()
-        plan.cells += main.cells(study.downstream)
-        if study.compare_adapters:
-            plan.comparisons.append(main.comparison())
-        plan.removals += main.removals()
-        for name, ablation in study.ablations.items():
-            for value in ablation.values:
-                changed = replaced(dataclasses.replace(study, ablations={}), ablation.setting, value)
-                planner = _Planner(changed, plan, Variant(ablation=name, setting=ablation.setting, value=value))
-                tasks = {
-                    task: dataclasses.replace(changed.downstream[task], methods=ablation.methods)
-                    for task in (ablation.downstream or changed.downstream)
-                }
-                if ablation.methods:
-                    plan.cells += planner.cells(tasks)
-                if not study.compare_adapters:
-                    continue
-                comparison = planner.comparison()
-                if comparison.overlap != plan.comparisons[0].overlap:  # the setting has to do with adapters
-                    plan.comparisons.append(comparison)
+    main = _Planner(study, plan, None)
+    plan.pulls = main.pulls()
+    plan.cells += main.cells(study.downstream)
+    if study.compare_adapters:
+        plan.comparisons.append(main.comparison())
+    plan.removals += main.removals()
+    for name, ablation in study.ablations.items():
+        for value in ablation.values:
+            changed = replaced(dataclasses.replace(study, ablations={}), ablation.setting, value)
+            planner = _Planner(changed, plan, Variant(ablation=name, setting=ablation.setting, value=value))
+            tasks = {
+                task: dataclasses.replace(changed.downstream[task], methods=ablation.methods)
+                for task in (ablation.downstream or changed.downstream)
+            }
+            if ablation.methods:
+                plan.cells += planner.cells(tasks)
+            # once more where the setting has to do with adapters
+            if study.compare_adapters and (found := planner.comparison()).overlap != plan.comparisons[0].overlap:
+                plan.comparisons.append(found)
     return plan
 
 
@@ -167,16 +168,14 @@ class _Planner:
         self.study, self.plan, self.variant = study, plan, variant
         self.layers = tuple(study.mining.layers)
 
-    def _add(self, kind: str, name: str, spec: Any, work: float = 1.0) -> Output:
-        shown = f"{name} ({self.variant.label})" if self.variant else name
-        return self.plan.graph.add(new_step(kind, shown.strip(), spec, work))
+    def _add(self, kind: str, name: str, spec: Any, work: float = 1.0, *, draw: int | None = None) -> Output:
+        drawn = "" if draw in (None, self.study.seeds[0]) else f" draw={draw}"
+        variant = f" ({self.variant.label})" if self.variant else ""
+        step = new_step(kind, f"{name}{drawn}{variant}".strip(), spec, work, content=self.plan.content)
+        return self.plan.graph.add(step)
 
-    def _draw(self, seed: int) -> int:
-        """The draw of bases of a seed."""
-        return seed if self.study.basis_draws == "per_seed" else self.study.seeds[0]
-
-    def _named(self, name: str, draw: int) -> str:
-        return name if draw == self.study.seeds[0] else f"{name} draw={draw}"
+    def _dim(self, dim: int | str | None) -> int | str:
+        return self.study.mining.dim if dim is None else dim
 
     # gradients of sets of scenes
 
@@ -188,34 +187,29 @@ class _Planner:
         groups = []
         for kind in wanted.kinds(self.study.attributes):
             sets = wanted.placebo if kind.attribute == PLACEBO else wanted.partitions
-            data = tuple(_training_data(self._shifted(kind, number), wanted.scenes, 0) for number in range(sets))
+            scenes = (with_arguments(self.study.adapters.data, **kind.arguments(number)) for number in range(sets))
+            data = tuple(_training_data(each, wanted.scenes, 0) for each in scenes)
             spec = Pull(backbone=self.study.backbone, task=self.study.adapters.task, data=data, targets=wanted.targets)
             step = self._add("pull", f"{kind.label} dose={kind.dose:g}", spec, work=sets * wanted.scenes)
             groups.append(PulledSets(of=kind, sets=sets, pull=step))
         return self._add("compare_pulls", "of sets of scenes", ComparePulls(groups=tuple(groups)))
 
-    def _shifted(self, kind: ShiftedSets, number: int) -> ClassSettings:
-        """One of the sets; those of the placebo differ in their seed, others in their partition."""
-        which = {"seed" if kind.attribute == PLACEBO else "partition": number}
-        return with_arguments(self.study.adapters.data, **kind.arguments(), **which)
-
     # adapters and subspaces
 
-    def fits(self, attribute: str, draw: int) -> tuple[FittedAdapter, ...]:
-        """Returns the adapters of an attribute; where they are fitted together, all are of one step."""
-        settings, partitions = self.study.adapters, range(self.study.partitions)
-        if not settings.together:
-            return tuple(
-                FittedAdapter(attribute=attribute, partition=p, fit=self._fit(attribute, p, draw)) for p in partitions
-            )
-        scenes = [self._scenes(attribute, partition, draw) for partition in partitions]
-        bank = {**with_arguments(settings.adapter, count=len(scenes)), "class_path": "LoRABank"}
-        data = {"class_path": "SceneBank", "init_args": {"members": scenes}}
-        fit = self._add_fit(attribute, bank, data, draw, work=settings.steps * len(scenes))
-        return tuple(FittedAdapter(attribute=attribute, partition=p, fit=fit, member=True) for p in partitions)
-
-    def _all_fits(self, attributes: Iterable[str], draw: int) -> tuple[FittedAdapter, ...]:
-        return tuple(adapter for attribute in attributes for adapter in self.fits(attribute, draw))
+    def fits(self, attributes: Iterable[str], draw: int) -> tuple[FittedAdapter, ...]:
+        """Returns the adapters of attributes; where an attribute's are fitted together, all of them are of one step."""
+        settings, count, found = self.study.adapters, self.study.partitions, []
+        for attribute in attributes:
+            if settings.together:
+                bank = {**with_arguments(settings.adapter, count=count), "class_path": "LoRABank"}
+                members = [self._scenes(attribute, partition, draw) for partition in range(count)]
+                data = {"class_path": "SceneBank", "init_args": {"members": members}}
+                fits = [self._add_fit(attribute, bank, data, draw, work=settings.steps * count)] * count
+            else:
+                fits = [self._fit(attribute, partition, draw) for partition in range(count)]
+            for number, fit in enumerate(fits):
+                found.append(FittedAdapter(attribute=attribute, partition=number, fit=fit, member=settings.together))
+        return tuple(found)
 
     def _fit(self, attribute: str, partition: int, draw: int) -> Output:
         settings = self.study.adapters
@@ -231,43 +225,25 @@ class _Planner:
         return with_arguments(data, seed=data["init_args"].get("seed", 0) + more) if more else data
 
     def _add_fit(self, name: str, adapter: ClassSettings, data: ClassSettings, draw: int, work: float) -> Output:
-        settings = self.study.adapters
-        training = Training(
-            backbone=self.study.backbone,
-            task=settings.task,
-            adapters=(AdapterChoice(settings=adapter),),
-            optimizer=_ADAPTER_OPTIMIZER,
-            data=data,
-            steps=settings.steps,
-            seed=settings.seed + draw,
-            trainer=self.study.trainer,
-        )
+        settings, chosen = self.study.adapters, (AdapterChoice(settings=adapter),)
+        training = self._training(settings, chosen, adamw(), data, settings.seed + draw)
         spec = Fit(training=training, learning_rate=settings.learning_rate)
-        return self._add("fit", self._named(name, draw), spec, work)
+        return self._add("fit", name, spec, work, draw=draw)
 
     def comparison(self) -> Comparison:
         """Attributes against each other and against themselves."""
         mining, draw = self.study.mining, self.study.seeds[0]
-        adapters = self._all_fits(self.study.attributes, draw)
+        adapters = self.fits(self.study.attributes, draw)
         spec = Compare(adapters=adapters, layers=self.layers, dim=mining.overlap_dim, alpha=mining.alpha)
         overlap = self._add("overlap", "of attributes", dataclasses.replace(spec, draws=mining.overlap_draws))
         explain = self._add("explain", "held-out adapters", spec) if self.study.partitions >= 4 else None
         return Comparison(variant=self.variant, overlap=overlap, explain=explain)
 
     def _mine(self, attribute: str, dim: int | str | None, draw: int) -> Output:
-        mining = self.study.mining
-        dim = mining.dim if dim is None else dim
-        spec = Mine(
-            attribute=attribute,
-            adapters=self.fits(attribute, draw),
-            layers=self.layers,
-            dim=dim,
-            alpha=mining.alpha,
-            eps=mining.eps,
-            normalize=mining.normalize,
-            null_draws=mining.null_draws,
-        )
-        found = self._add("mine", self._named(f"{attribute} dim={dim}", draw), spec)
+        adapters, dim = self.fits([attribute], draw), self._dim(dim)
+        options = {name: getattr(self.study.mining, name) for name in ("alpha", "eps", "normalize", "null_draws")}
+        spec = Mine(attribute=attribute, adapters=adapters, layers=self.layers, dim=dim, **options)
+        found = self._add("mine", f"{attribute} dim={dim}", spec, draw=draw)
         if self.variant is None and draw == self.study.seeds[0]:
             self.plan.mined.setdefault(attribute, found)
         return found
@@ -280,43 +256,38 @@ class _Planner:
             found = self._model_basis(name, wanted, attributes, draw)
             self.plan.dims[found.key] = f"budget={wanted.budget}" if wanted.budget else wanted.dim or 16
         elif isinstance(wanted, MeanBasis):
-            spec = Mean(adapters=self._all_fits(attributes, draw), layers=self.layers, dim=wanted.dim)
-            found = self._add("mean", self._named(name, draw), spec)
+            spec = Mean(adapters=self.fits(attributes, draw), layers=self.layers, dim=wanted.dim)
+            found = self._add("mean", name, spec, draw=draw)
             self.plan.dims[found.key] = wanted.dim
         else:
             found = self._combined(name, wanted, attributes, draw)
-            dim = self.study.mining.dim if wanted.dim is None else wanted.dim
+            dim = self._dim(wanted.dim)
             self.plan.dims[found.key] = dim * len(attributes) if isinstance(dim, int) else dim
         if draw == self.study.seeds[0] and self.variant is None:
             self.plan.combined[name] = found
         return found
 
     def _model_basis(self, name: str, wanted: GradientBasis, attributes: tuple[str, ...], draw: int) -> Output:
-        sets = {
-            attribute: tuple(
-                _training_data(self._scenes(attribute, partition, draw), wanted.scenes, draw)
-                for partition in range(wanted.partitions)
-            )
-            for attribute in attributes
-        }
+        sets = {}
+        for attribute in attributes:
+            scenes = (self._scenes(attribute, partition, draw) for partition in range(wanted.partitions))
+            sets[attribute] = tuple(_training_data(each, wanted.scenes, draw) for each in scenes)
         if wanted.part == "specific" and isinstance(wanted.dim, int) and wanted.dim % len(attributes):
             raise ConfigError(f"bases.{name}: {wanted.dim} dimensions cannot be shared by {len(attributes)} attributes")
         spec = ModelBasis(backbone=self.study.backbone, task=self.study.adapters.task, data=sets, basis=wanted)
         work = wanted.scenes * wanted.partitions * len(attributes)
-        return self._add("gradients", self._named(name, draw), spec, work=work)
+        return self._add("gradients", name, spec, work, draw=draw)
 
     def _combined(self, name: str, wanted: Basis, attributes: tuple[str, ...], draw: int) -> Output:
         spec = Combine(attributes=attributes, part=wanted.part, tolerance=wanted.tolerance, scaled=wanted.scaled)
         if wanted.part == "raw":
             spec = dataclasses.replace(spec, mined={each: self._mine(each, wanted.dim, draw) for each in attributes})
         else:
-            adapters = self._all_fits(attributes, draw)
-            dim = self.study.mining.dim if wanted.dim is None else wanted.dim
+            adapters, dim = self.fits(attributes, draw), self._dim(wanted.dim)
             settings = Split(adapters=adapters, layers=self.layers, dim=dim, alpha=self.study.mining.alpha)
-            spec = dataclasses.replace(
-                spec, split=self._add("split", self._named(f"{'+'.join(attributes)} dim={dim}", draw), settings)
-            )
-        return self._add("combine", self._named(name, draw), spec)
+            split = self._add("split", f"{'+'.join(attributes)} dim={dim}", settings, draw=draw)
+            spec = dataclasses.replace(spec, split=split)
+        return self._add("combine", name, spec, draw=draw)
 
     def removals(self) -> Iterator[RemovalTest]:
         """The causal test, if it is wanted."""
@@ -325,22 +296,17 @@ class _Planner:
             return
         subspaces = {name: self._mine(name, wanted.dim, draw) for name in self.study.attributes}
         for attribute in self.study.attributes:
-            data = self._scenes(attribute, wanted.partition, draw)
-            scoring = Scoring(data=data, trainer=self.study.trainer)
+            scoring = Scoring(data=self._scenes(attribute, wanted.partition, draw), trainer=self.study.trainer)
             as_it_is = dataclasses.replace(scoring, task=self.study.adapters.task, backbone=self.study.backbone)
             without = self._add("test", f"{attribute} without adapter", as_it_is)
             fit = self._fit(attribute, wanted.partition, draw)
             whole = self._add("test", f"{attribute} whole", dataclasses.replace(scoring, checkpoint=fit))
             spec = Remove(adapter=fit, subspaces=subspaces, seed=self.study.adapters.seed)
             remove = self._add("remove", f"from {attribute}", spec)
-            rests = {
-                removed: self._add(
-                    "test",
-                    f"{attribute} without {removed}",
-                    dataclasses.replace(scoring, checkpoint=remove, part=removed),
-                )
-                for removed in (*subspaces, RANDOM)
-            }
+            rests = {}
+            for removed in (*subspaces, RANDOM):
+                rest = dataclasses.replace(scoring, checkpoint=remove, part=removed)
+                rests[removed] = self._add("test", f"{attribute} without {removed}", rest)
             yield RemovalTest(attribute=attribute, without_adapter=without, whole=whole, remove=remove, rests=rests)
 
     # fine-tuning
@@ -348,90 +314,83 @@ class _Planner:
     def cells(self, downstream: dict[str, Downstream]) -> Iterator[Cell]:
         """Every result of some tasks; adds the steps on the way."""
         for name, task in downstream.items():
-            zero_shot: dict[str, Output] = {}
-            for test, data in _tests(task).items():
-                spec = Scoring(data=data, trainer=self.study.trainer, task=task.task, backbone=self.study.backbone)
-                zero_shot[test] = self._add("test", f"{name} {self.study.zero_shot} {test}", spec)
-                plane = self._add("test", f"{name} plane {test}", dataclasses.replace(spec, backbone=_PLANE))
-                yield self._cell(name, "zero-shot", test, zero_shot[test])
-                yield self._cell(name, "plane", test, plane)
+            spec = Scoring(data=task.data, trainer=self.study.trainer, task=task.task, backbone=self.study.backbone)
+            none = list(self._tests(name, "zero-shot", self.study.zero_shot, spec))
+            yield from none
+            yield from self._tests(name, "plane", "plane", dataclasses.replace(spec, backbone=_PLANE))
             arms = [arm for arm in self.study.arms() if task.methods is None or arm.method in task.methods]
             yield from self._mean_cells(name, task) if arms else ()
             for arm in arms:
-                yield from self._arm_cells(name, task, arm, zero_shot[""])
+                yield from self._arm_cells(name, task, arm, none[0].step)
 
-    def _cell(self, downstream: str, row: RowKind, test: str, step: Output, **more: Any) -> Cell:
-        return Cell(downstream=downstream, row=row, test=test, step=step, variant=self.variant, **more)
+    def _tests(self, name: str, row: RowKind, what: str, spec: Scoring, **more: Any) -> Iterator[Cell]:
+        """Tests of one model on every set of a task, its own one first."""
+        task = self.study.downstream[name]
+        for test, data in {"": task.data, **task.tests}.items():
+            step = self._add("test", f"{name} {what} {test}", dataclasses.replace(spec, data=data))
+            yield Cell(downstream=name, row=row, test=test, step=step, variant=self.variant, **more)
 
     def _mean_cells(self, name: str, task: Downstream) -> Iterator[Cell]:
-        for scenes in task.scenes:
-            for seed in self.study.seeds:
-                what = f"scenes={'all' if scenes is None else scenes} seed={seed}"
-                made = self._add(
-                    "constant",
-                    f"{name} {what}",
-                    MeanScene(task=task.task, data=_training_data(task.data, scenes, seed)),
-                )
-                for test, data in _tests(task).items():
-                    spec = Scoring(data=data, trainer=self.study.trainer, task=task.task, constant=made)
-                    step = self._add("test", f"{name} mean {what} {test}", spec)
-                    yield self._cell(name, "mean", test, step, scenes=scenes, seed=seed)
+        for scenes, seed in itertools.product(task.scenes, self.study.seeds):
+            what = f"scenes={'all' if scenes is None else scenes} seed={seed}"
+            data = _training_data(task.data, scenes, seed)
+            made = self._add("constant", f"{name} {what}", MeanScene(task=task.task, data=data))
+            spec = Scoring(data=task.data, trainer=self.study.trainer, task=task.task, constant=made)
+            yield from self._tests(name, "mean", f"mean {what}", spec, scenes=scenes, seed=seed)
 
     def _arm_cells(self, name: str, task: Downstream, arm: Arm, zero_shot: Output) -> Iterator[Cell]:
         select = self._select(name, task, arm)
-        for scenes in task.scenes:
-            for seed in self.study.seeds:
-                what = f"{name} {arm.label} scenes={'all' if scenes is None else scenes} seed={seed}"
-                # the same data scored without fine-tuning: before the first step nothing may differ
-                spec = FineTune(
-                    training=self._training(task, arm, scenes, seed, self._draw(seed)),
-                    rate=select,
-                    zero_shot=zero_shot,
-                    validation_set=task.validation_set,
-                )
-                finetune = self._add("finetune", what, spec, task.steps)
-                more: dict[str, Any] = {"arm": arm, "finetune": finetune, "select": select}
-                for test, data in _tests(task).items():
-                    scoring = Scoring(data=data, trainer=self.study.trainer, checkpoint=finetune)
-                    step = self._add("test", f"{what} {test}", scoring)
-                    yield self._cell(name, "method", test, step, scenes=scenes, seed=seed, **more)
+        for scenes, seed in itertools.product(task.scenes, self.study.seeds):
+            what = f"{arm.label} scenes={'all' if scenes is None else scenes} seed={seed}"
+            draw = seed if self.study.basis_draws == "per_seed" else self.study.seeds[0]
+            training = self._arm_training(task, arm, scenes, seed, draw)
+            # the same data scored without fine-tuning: before the first step nothing may differ
+            spec = FineTune(training=training, rate=select, zero_shot=zero_shot, validation_set=task.validation_set)
+            finetune = self._add("finetune", f"{name} {what}", spec, task.steps)
+            scoring = Scoring(data=task.data, trainer=self.study.trainer, checkpoint=finetune)
+            of: dict[str, Any] = {"arm": arm, "finetune": finetune, "select": select, "scenes": scenes, "seed": seed}
+            yield from self._tests(name, "method", what, scoring, **of)
 
     def _select(self, name: str, task: Downstream, arm: Arm) -> Output:
         """Fits with every rate of the grid and every tuning seed, and the choice, on validation data alone."""
         seeds, trials = self.study.tuning_seeds, []
         for rate, seed in itertools.product(arm.learning_rates, seeds):
-            training = self._training(task, arm, task.scenes[0], seed, self.study.seeds[0])
+            training = self._arm_training(task, arm, task.scenes[0], seed, self.study.seeds[0])
             shown = f"{name} {arm.label} rate={rate:g}" + (f" seed={seed}" if seed != seeds[0] else "")
             trial = self._add("lr_trial", shown, Fit(training=training, learning_rate=rate), task.steps)
             trials.append(RateTrial(learning_rate=rate, seed=seed, trial=trial))
         select = SelectRate(trials=tuple(trials), metric=f"val/{task.metric}", larger_is_better=task.larger_is_better)
         return self._add("select_lr", f"the rate of {name} {arm.label}", select)
 
-    def _training(self, task: Downstream, arm: Arm, scenes: int | None, seed: int, draw: int) -> Training:
+    def _arm_training(self, task: Downstream, arm: Arm, scenes: int | None, seed: int, draw: int) -> Training:
+        adapters = tuple(
+            AdapterChoice(
+                settings=drawn_again(settings, draw),
+                basis=self._named_basis(settings, "basis", draw),
+                start=self._named_basis(settings, "init_from", draw),
+            )
+            for settings in arm.adapters
+        )
+        return self._training(task, adapters, arm.optimizer, _training_data(task.data, scenes, seed), seed)
+
+    def _training(
+        self, of: Trained, adapters: tuple[AdapterChoice, ...], optimizer: ClassSettings, data: ClassSettings, seed: int
+    ) -> Training:
         return Training(
             backbone=self.study.backbone,
-            task=task.task,
-            adapters=tuple(self._adapters(arm.adapters, draw)),
-            optimizer=arm.optimizer,
-            data=_training_data(task.data, scenes, seed),
-            steps=task.steps,
+            task=of.task,
+            adapters=adapters,
+            optimizer=optimizer,
+            data=data,
+            steps=of.steps,
             seed=seed,
             trainer=self.study.trainer,
         )
-
-    def _adapters(self, adapters: Sequence[ClassSettings], draw: int) -> Iterator[AdapterChoice]:
-        for settings in adapters:
-            basis, start = (self._named_basis(settings, argument, draw) for argument in ("basis", "init_from"))
-            yield AdapterChoice(settings=drawn_again(settings, draw), basis=basis, start=start)
 
     def _named_basis(self, settings: ClassSettings, argument: str, draw: int) -> Output | None:
         """The step that makes the basis whose name an adapter's argument is; None where it is none."""
         name = settings.get("init_args", {}).get(argument)
         return self.basis(name, draw) if isinstance(name, str) and name in self.study.bases else None
-
-
-def _tests(task: Downstream) -> dict[str, ClassSettings]:
-    return {"": task.data, **task.tests}
 
 
 def _training_data(data: ClassSettings, scenes: int | None, seed: int) -> ClassSettings:

@@ -10,7 +10,7 @@ import copy
 import dataclasses
 import difflib
 import itertools
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -20,15 +20,12 @@ from lorasub.study.gradient_specs import GradientTest
 
 #: ``class_path`` and ``init_args``, as in a config of ``lorasub fit``.
 ClassSettings = dict[str, Any]
-#: Adapters with frozen random matrices: class -> argument that draws them.
-RANDOM_BASES = {"RandomBasis": "seed", "VeRA": "seed"}
+#: Adapters with frozen random matrices, which their argument ``seed`` draws.
+RANDOM_BASES = ("RandomBasis", "VeRA")
 
 
-def _lora() -> ClassSettings:
-    return {"class_path": "LoRA", "init_args": {"r": 16, "targets": "blocks"}}
-
-
-def _adamw() -> ClassSettings:
+def adamw() -> ClassSettings:
+    """Returns the optimiser of every fit, unless a method has its own."""
     return {"class_path": "torch.optim.AdamW", "init_args": {"weight_decay": 0.05}}
 
 
@@ -54,7 +51,9 @@ class AdapterFits(Spec):
     """
 
     task: ClassSettings = field(default_factory=_geometry_task)
-    adapter: ClassSettings = field(default_factory=_lora)
+    adapter: ClassSettings = field(
+        default_factory=lambda: {"class_path": "LoRA", "init_args": {"r": 16, "targets": "blocks"}}
+    )
     data: ClassSettings = field(default_factory=lambda: {"class_path": "SyntheticScenes"})
     learning_rate: float = 1e-3
     steps: int = 300
@@ -116,7 +115,7 @@ class Method(Spec):
     adapter: list[ClassSettings] = field(default_factory=list)
     sweep: dict[str, list[Any]] = field(default_factory=dict)
     learning_rates: list[float] | None = None
-    optimizer: ClassSettings = field(default_factory=_adamw)
+    optimizer: ClassSettings = field(default_factory=adamw)
 
     def __post_init__(self) -> None:
         if self.sweep and not self.adapter:
@@ -266,10 +265,8 @@ class Study(Spec):
             intervals have the basis's own spread. ``once``: all seeds share those of the first, and the report says so.
         learning_rates: grid from which each method's rate is chosen on validation data.
         primary: the comparison that was fixed before the run; None for a study that explores.
-        references: labels of further methods that all others are held against; the one without adapters may be among
-            them.
-        tuning_seeds: of the fits that choose learning rates, which are not reported; each rate is fitted with all of
-            them, and the mean of the outcomes decides.
+        references: labels of further methods, also of the one without adapters, that all others are held against.
+        tuning_seeds: of the fits that choose learning rates, by the mean over them; none of these fits is reported.
         seeds: of the fits that are reported; at least 3 for figures that are worth publishing.
         trainer: Lightning's settings for all fits and tests.
         ablations: name -> the study again with one setting changed.
@@ -302,12 +299,8 @@ class Study(Spec):
 
     def __post_init__(self) -> None:
         at_least("partitions", self.partitions, 2)
-        lists: dict[str, Sequence[object]] = {
-            "attributes": self.attributes,
-            "seeds": self.seeds,
-            "tuning_seeds": self.tuning_seeds,
-        }
-        for name, values in lists.items():
+        for name in ("attributes", "seeds", "tuning_seeds"):
+            values: list[Any] = getattr(self, name)
             if not values or len(set(values)) != len(values):
                 raise ConfigError(f"{name} must be a list of different values, not {values}")
         if shared := set(self.tuning_seeds) & set(self.seeds):
@@ -326,11 +319,11 @@ class Study(Spec):
         """Everything that is fine-tuned, sweeps written out."""
         for name, method in self.methods.items():
             rates = self.learning_rates if method.learning_rates is None else method.learning_rates
-            for values in itertools.product(*method.sweep.values()) if method.adapter else ():
-                chosen = dict(zip(method.sweep, values, strict=True))
-                adapters = [with_arguments(method.adapter[0], **chosen), *method.adapter[1:]]
+            for chosen in itertools.product(*method.sweep.values()) if method.adapter else ():
+                values = dict(zip(method.sweep, chosen, strict=True))
+                adapters = [with_arguments(method.adapter[0], **values), *method.adapter[1:]]
                 yield Arm(
-                    method=name, values=chosen, adapters=adapters, learning_rates=rates, optimizer=method.optimizer
+                    method=name, values=values, adapters=adapters, learning_rates=rates, optimizer=method.optimizer
                 )
 
     @property
@@ -343,18 +336,17 @@ class Study(Spec):
         _known("references", self.references, [*labels, self.zero_shot])
         for name, task in self.downstream.items():
             _known(f"downstream.{name}.methods", task.methods, self.methods)
-        if self.primary is not None:
-            _known("primary.downstream", [self.primary.downstream], self.downstream)
-            _known("primary.method", [self.primary.method], labels)
-            _known("primary.reference", [self.primary.reference], labels)
-            task = self.downstream[self.primary.downstream]
-            _known("primary.outcome", [self.primary.outcome], [task.metric])
-            _known("primary.scenes", [self.primary.scenes], task.scenes)
+        if (primary := self.primary) is not None:
+            _known("primary.downstream", [primary.downstream], self.downstream)
+            _known("primary.method", [primary.method], labels)
+            _known("primary.reference", [primary.reference], labels)
+            _known("primary.outcome", [primary.outcome], [self.downstream[primary.downstream].metric])
+            _known("primary.scenes", [primary.scenes], self.downstream[primary.downstream].scenes)
         for name, ablation in self.ablations.items():
             _known(f"ablations.{name}.methods", ablation.methods, self.methods)
             _known(f"ablations.{name}.downstream", ablation.downstream, self.downstream)
             for value in ablation.values:
-                replaced(self, ablation.setting, value, check=False)
+                replaced(dataclasses.replace(self, ablations={}), ablation.setting, value)
 
 
 def with_arguments(settings: Mapping[str, Any], **arguments: Any) -> ClassSettings:
@@ -365,14 +357,13 @@ def with_arguments(settings: Mapping[str, Any], **arguments: Any) -> ClassSettin
     return {**found, "init_args": {**found.get("init_args", {}), **arguments}} if arguments else found
 
 
-def replaced(settings: Any, path: str, value: Any, *, check: bool = True) -> Any:
+def replaced(settings: Any, path: str, value: Any) -> Any:
     """Returns a copy of settings with one value changed.
 
     Args:
         settings: a dataclass, or a mapping below one.
         path: names with dots between.
         value: the new value.
-        check: whether the result is made and checked, or only the path is looked up.
 
     Raises:
         ConfigError: there is nothing of that name.
@@ -380,13 +371,13 @@ def replaced(settings: Any, path: str, value: Any, *, check: bool = True) -> Any
     name, _, rest = path.partition(".")
     if dataclasses.is_dataclass(settings) and not isinstance(settings, type):
         _known("the path of a setting", [name], [item.name for item in dataclasses.fields(settings)])
-        new = replaced(getattr(settings, name), rest, value, check=check) if rest else value
-        return dataclasses.replace(settings, **{name: new}) if check else settings
+        new = replaced(getattr(settings, name), rest, value) if rest else value
+        return dataclasses.replace(settings, **{name: new})
     if isinstance(settings, Mapping) and name == "init_args" and rest and "." not in rest:
         # arguments that are not given have defaults, which only their class knows
         return {**settings, name: {**settings.get(name, {}), rest: value}}
     if isinstance(settings, Mapping) and name in settings:
-        return {**settings, name: replaced(settings[name], rest, value, check=check) if rest else value}
+        return {**settings, name: replaced(settings[name], rest, value) if rest else value}
     raise ConfigError(f"there is no setting '{path}' to change")
 
 
@@ -396,14 +387,12 @@ def _class_name(settings: Mapping[str, Any]) -> str:
 
 def drawn_again(adapter: ClassSettings, draw: int) -> ClassSettings:
     """Returns an adapter whose random basis, if it has one, is that of a draw; a seed that was given stays."""
-    argument = RANDOM_BASES.get(_class_name(adapter))
-    if argument is None or argument in adapter.get("init_args", {}):
+    if _class_name(adapter) not in RANDOM_BASES or "seed" in adapter.get("init_args", {}):
         return adapter
-    return with_arguments(adapter, **{argument: draw})
+    return with_arguments(adapter, seed=draw)
 
 
-def _known(what: str, names: Iterable[Any] | None, known: Iterable[Any]) -> None:
-    known = list(known)
+def _known(what: str, names: Iterable[Any] | None, known: Collection[Any]) -> None:
     for name in names or ():
         if name not in known:
             near = difflib.get_close_matches(str(name), [str(each) for each in known], n=1, cutoff=0.5)

@@ -31,7 +31,7 @@ TEST = GradientTest(
 
 
 def test_a_shift_alone_moves_its_ranges_to_where_the_dose_says() -> None:
-    found = ShiftedSets(attribute="camera", dose=0.5, shift="roll", moved=("roll",)).arguments()
+    found = ShiftedSets(attribute="camera", dose=0.5, shift="roll", moved=("roll",)).arguments(3)
     assert found["ranges"] == {"camera": {"roll": list(shifted(SceneRanges(), "camera", 0.5).camera.roll)}}
     assert found["dose"] == 0.0  # nothing else is moved
 
