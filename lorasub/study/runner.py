@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import heapq
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from dataclasses import dataclass, field
-from graphlib import TopologicalSorter
 
 from lorasub.study.graph import Graph, Step
 from lorasub.study.kinds import KINDS
@@ -53,6 +52,9 @@ def run_graph(
 ) -> Outcome:
     """Runs every step that is not done yet; a step that fails for good takes only those that need it with it.
 
+    Steps begin in the order of the graph, as soon as what they need is there: one method is finished before the next.
+    A step is done if its record is there, whatever its worker says.
+
     Args:
         graph: the steps.
         store: where they are kept.
@@ -66,16 +68,9 @@ def run_graph(
     """
     deadline = time.monotonic() + 3600 * (float("inf") if budget_hours is None else budget_hours)
     outcome = Outcome()
-    order = TopologicalSorter({step.key: step.inputs.keys() for step in graph})
-    order.prepare()
-    place = {step.key: number for number, step in enumerate(graph)}
-    ready: list[tuple[int, str]] = []  # a heap: one method is finished before the next is begun
+    waiting: dict[str, Step] = {}
     running: dict[Future[None], Step] = {}
-    attempts: dict[str, int] = {}
-
-    def finish(key: str) -> None:
-        outcome.done.add(key)
-        order.done(key)
+    attempts: Counter[str] = Counter()
 
     def tell(step: Step, event: str, error: str = "") -> None:
         left = [each for each in graph if each.key not in outcome.done and each.key not in outcome.failed]
@@ -84,36 +79,35 @@ def run_graph(
         report(Progress(step=step, event=event, done=done, total=len(graph), seconds_left=seconds, error=error))
 
     def begin(step: Step, event: str, error: str = "") -> None:
-        attempts[step.key] = attempts.get(step.key, 0) + 1
+        attempts[step.key] += 1
         tell(step, event, error)
         running[workers.submit(store.prepare(step))] = step
 
     def end(step: Step, error: BaseException | None) -> None:
-        if error is None and not store.done(step):
-            error = RuntimeError(f"it ended without a record in {store.folder(step)}")
-        if error is None:
-            finish(step.key)
+        told = store.failure(step) or str(error or f"it ended without a record in {store.folder(step)}")
+        if error is None and store.done(step):
+            outcome.done.add(step.key)
             tell(step, "done")
         elif attempts[step.key] <= retries:
-            begin(step, "again", str(error))
+            begin(step, "again", told)
         else:
-            outcome.failed[step.key] = str(error)
-            tell(step, "failed", str(error))
+            outcome.failed[step.key] = told
+            tell(step, "failed", told)
 
     with store.lock():
         try:
+            outcome.done.update(step.key for step in graph if store.done(step))
+            waiting.update((step.key, step) for step in graph if step.key not in outcome.done)
             while True:
-                while keys := order.get_ready():
-                    for key in keys:
-                        finish(key) if store.done(graph[key]) else heapq.heappush(ready, (place[key], key))
-                outcome.out_of_time = time.monotonic() > deadline and bool(ready)
-                while ready and len(running) < workers.slots and not outcome.out_of_time:
-                    begin(graph[heapq.heappop(ready)[1]], "begins")
+                ready = [step for step in waiting.values() if step.inputs.keys() <= outcome.done]
+                outcome.out_of_time = bool(ready) and time.monotonic() > deadline
+                for step in ready[: 0 if outcome.out_of_time else workers.slots - len(running)]:
+                    begin(waiting.pop(step.key), "begins")
                 if not running:
                     break
                 for future in wait(running, return_when=FIRST_COMPLETED).done:
                     end(running.pop(future), future.exception())
         finally:
             workers.close()
-    outcome.left_out = {step.key for step in graph} - outcome.done - outcome.failed.keys()
+    outcome.left_out = set(waiting)
     return outcome

@@ -21,7 +21,7 @@ from filelock import FileLock, Timeout
 
 from lorasub.errors import ArtefactError, ConfigError
 from lorasub.files import read_json, write_json
-from lorasub.study.artefacts import RECORD_FILE, STEP_FILE, step_folder
+from lorasub.study.artefacts import FAILURE_FILE, LOG_FILE, RECORD_FILE, STEP_FILE, step_folder
 from lorasub.study.graph import Step
 
 #: Kinds of steps -> what they were called before 2026-11-28, to report studies from then.
@@ -79,6 +79,13 @@ class Store:
         if found.key != step.key and not self.any_version:
             raise ArtefactError(f"{path} is the record of another step ({found.name}); move that folder away")
         return found
+
+    def failure(self, step: Step) -> str:
+        """Returns why the last attempt at a step failed, and where its log is; empty if it did not say."""
+        folder = step_folder(self.root, step.kind, step.key)
+        path = folder / FAILURE_FILE
+        told = path.read_text(encoding="utf-8").strip() if path.is_file() else ""
+        return told and f"{told} (log: {folder / LOG_FILE})"
 
     def prepare(self, step: Step) -> Path:
         """Makes an empty folder that says what is to be done in it; what an interrupted attempt left there goes."""

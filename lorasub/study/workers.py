@@ -18,29 +18,20 @@ from typing import Any, Protocol
 import torch
 
 from lorasub.errors import ConfigError, LorasubError
-from lorasub.study.artefacts import FAILURE_FILE, LOG_FILE
+from lorasub.study.artefacts import LOG_FILE
 from lorasub.study.kinds import execute, main
 
 #: What nearly every step needs; it is imported once.
 PRELOAD = ("lorasub.study.kinds", "lorasub.training", "lorasub.callbacks")
 
 
-class StepError(LorasubError):
-    """A step that failed; the message says why, and where its log is."""
-
-    def __init__(self, folder: Path, otherwise: str) -> None:
-        path = folder / FAILURE_FILE
-        told = path.read_text(encoding="utf-8").strip() if path.is_file() else ""
-        super().__init__(f"{told or otherwise} (log: {folder / LOG_FILE})")
-
-
 class Workers(Protocol):
-    """Runs steps, ``slots`` at once."""
+    """Runs steps, ``slots`` at once. What became of a step stands in its folder."""
 
     slots: int
 
     def submit(self, folder: Path) -> Future[None]:
-        """Begins the step that is described in a folder; the future has the error, if there is one."""
+        """Begins the step that is described in a folder; the future has an error that left no word there."""
         ...
 
     def close(self) -> None:
@@ -86,16 +77,16 @@ class ProcessWorkers:
         self.slots = jobs
         self._do = do
         self._pool = ThreadPoolExecutor(jobs)
-        self._environments: queue.SimpleQueue[dict[str, str]] = queue.SimpleQueue()
-        for environment in _environments(jobs):
-            self._environments.put(environment)
+        self._free: queue.SimpleQueue[dict[str, str]] = queue.SimpleQueue()
+        for environment in (environments := _environments(jobs)):
+            self._free.put(environment)
         self._running: set[BaseProcess] = set()
         self._closed = False
         self._context = multiprocessing.get_context("forkserver")
         self._context.set_forkserver_preload(list(preload))
         # Python does not hand our paths to the process that forks before 3.13
         paths = os.pathsep.join(path for path in sys.path if path)
-        with _environment({**_environments(jobs)[0], "PYTHONPATH": paths}):
+        with _environment({**environments[0], "PYTHONPATH": paths}):
             forkserver.ensure_running()
 
     def submit(self, folder: Path) -> Future[None]:
@@ -110,7 +101,7 @@ class ProcessWorkers:
         self._pool.shutdown(cancel_futures=True)
 
     def _run(self, folder: Path) -> None:
-        environment = self._environments.get()
+        environment = self._free.get()
         process = self._context.Process(target=_in_own_process, args=(self._do, str(folder), environment))
         process.start()
         self._running.add(process)
@@ -118,10 +109,10 @@ class ProcessWorkers:
             process.kill()
         process.join()
         self._running.discard(process)
-        self._environments.put(environment)
+        self._free.put(environment)
         if code := process.exitcode:
             by = f"signal {-code}, as by the system when memory is short" if code < 0 else f"exit code {code}"
-            raise StepError(folder, f"its process ended with {by}")
+            raise LorasubError(f"its process ended with {by} (log: {folder / LOG_FILE})")
 
 
 class RayWorkers:
@@ -167,17 +158,9 @@ class RayWorkers:
         """See :class:`Workers`."""
         task = self._do.remote(main, str(folder.resolve()))
         self._running.add(task)
-        result: Future[None] = Future()
-
-        def end(done: Future[int]) -> None:
-            self._running.discard(task)
-            if (error := done.exception()) or done.result():
-                result.set_exception(StepError(folder, str(error or "it failed")))
-            else:
-                result.set_result(None)
-
-        task.future().add_done_callback(end)
-        return result
+        future: Future[None] = task.future()
+        future.add_done_callback(lambda done: self._running.discard(task))
+        return future
 
     def close(self) -> None:
         """See :class:`Workers`."""
