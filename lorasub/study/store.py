@@ -24,8 +24,8 @@ from lorasub.files import read_json, write_json
 from lorasub.study.artefacts import FAILURE_FILE, LOG_FILE, RECORD_FILE, STEP_FILE, step_folder
 from lorasub.study.graph import Step
 
-#: Kinds of steps -> what they were called before 2026-11-28, to report studies from then.
-_FORMER_KINDS = {"lr_trial": "try", "select_lr": "choose", "finetune": "tune"}
+#: What kinds of steps were called before 2026-11-28 -> their names, to report studies from then.
+_FORMER_KINDS = {"try": "lr_trial", "choose": "select_lr", "tune": "finetune"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,9 +99,8 @@ class Store:
     def timings(self) -> dict[str, float]:
         """Returns kind -> median seconds for a unit of work, over all finished steps."""
         found: dict[str, list[float]] = {}
-        for path in self.root.glob(f"steps/*/*/{RECORD_FILE}"):
-            record = read_record(path)
-            found.setdefault(path.parts[-3], []).append(record.seconds / record.work)
+        for kind, _, record in self._records():
+            found.setdefault(kind, []).append(record.seconds / record.work)
         return {kind: statistics.median(seconds) for kind, seconds in found.items()}
 
     @contextlib.contextmanager
@@ -121,13 +120,16 @@ class Store:
     @cached_property
     def _newest(self) -> dict[tuple[str, str], Path]:
         """(kind, name) -> folder of the step of that name that was finished last, under former names too."""
-        now = {before: kind for kind, before in _FORMER_KINDS.items()}
-        found = sorted((read_record(path).finished, path) for path in self.root.glob(f"steps/*/*/{RECORD_FILE}"))
         newest = {}
-        for _, path in found:
-            kind, name = path.parts[-3], read_record(path).name
-            newest[now.get(kind, kind), name.replace(kind, now.get(kind, kind), 1)] = path.parent
+        for former, folder, record in sorted(self._records(), key=lambda found: found[2].finished):
+            kind = _FORMER_KINDS.get(former, former)
+            newest[kind, record.name.replace(former, kind, 1)] = folder
         return newest
+
+    def _records(self) -> Iterator[tuple[str, Path, Record]]:
+        """Kind, folder and record of every finished step."""
+        for path in self.root.glob(f"steps/*/*/{RECORD_FILE}"):
+            yield path.parts[-3], path.parent, read_record(path)
 
 
 def read_record(path: Path) -> Record:
