@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ from jsonargparse import ArgumentParser, Namespace
 from tqdm import tqdm
 
 from lorasub.errors import ConfigError
+from lorasub.files import plain
 
 
 def verb_parser(verb: str, does: str, example: str) -> ArgumentParser:
@@ -78,12 +79,17 @@ def named_paths(items: Sequence[str]) -> dict[str, list[str]]:
     return named
 
 
-def progress(items: Sequence[str]) -> Iterable[str]:
-    """A progress bar over layers, on standard error and only for people."""
-    bar: Iterable[str] = tqdm(items, unit="layer", leave=False, disable=not sys.stderr.isatty())
-    return bar
+def progress(items: Iterable[Any] | None = None, unit: str = "layer", **options: Any) -> Any:
+    """Returns a progress bar on standard error, which only people see.
+
+    Args:
+        items: to go through; None for a bar that is moved with ``update``.
+        unit: name of one item.
+        options: of tqdm.
+    """
+    return tqdm(items, unit=unit, disable=not sys.stderr.isatty(), **{"leave": False, **options})
 
 
-def show(result: Mapping[str, Any], text: str, *, as_json: bool) -> None:
+def show(result: Any, text: str, *, as_json: bool) -> None:
     """Print a result, as data or as text."""
-    print(json.dumps(result, indent=2, default=str) if as_json else text)  # noqa: T201
+    print(json.dumps(plain(result), indent=2, default=str) if as_json else text)  # noqa: T201

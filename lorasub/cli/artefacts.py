@@ -1,4 +1,4 @@
-"""``inspect``, ``merge`` and ``export``: what is in an artefact, and other shapes of it."""
+"""``inspect``, ``merge`` and ``export``: facts about an artefact or a backbone, and other forms of it."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Any, Literal
 from lorasub.adapters import load_adapter_updates, load_adapters
 from lorasub.adapters.folder import trained_parameters
 from lorasub.adapters.mining import adapter_folder
+from lorasub.backbones import Backbone
 from lorasub.backbones.opening import open_backbone
 from lorasub.cli.arguments import add_out, check_out, show, verb_parser
 from lorasub.console import text_table
@@ -16,6 +17,7 @@ from lorasub.contracts import SavableModel
 from lorasub.errors import ArtefactError, ConfigError
 from lorasub.files import read_json, read_metadata
 from lorasub.subspaces import SubspaceBasis, write_paper_format
+from lorasub.training.backbone_check import BackboneReport, check_backbone
 from lorasub.training.checkpoints import read_checkpoint
 
 ExportFormat = Literal["peft", "space"]
@@ -23,7 +25,10 @@ ExportFormat = Literal["peft", "space"]
 
 def run(verb: str, arguments: Sequence[str]) -> None:
     """Run one of the three verbs."""
-    {"inspect": inspect, "merge": merge, "export": export}[verb](arguments)
+    if verb == "inspect" and list(arguments[:1]) == ["backbone"]:
+        inspect_backbone(arguments[1:])
+    else:
+        {"inspect": inspect, "merge": merge, "export": export}[verb](arguments)
 
 
 def inspect(arguments: Sequence[str]) -> None:
@@ -137,3 +142,45 @@ def _export_peft(folder: Path, target: Path) -> None:
     for name in files:
         if (folder / name).is_file():
             (target / name).write_bytes((folder / name).read_bytes())
+
+
+def inspect_backbone(arguments: Sequence[str]) -> None:
+    """Run a backbone on random images, and say whether it keeps the contract.
+
+    Raises:
+        ConfigError: something breaks the contract; all of it is printed first.
+    """
+    parser = verb_parser(
+        "inspect backbone",
+        "Run a backbone on random images: shapes, frames, signs, gradients, determinism, and what its groups match.",
+        "lorasub inspect backbone mymodule.SmallDepth --backbone.dim 64",
+    )
+    parser.add_argument("--backbone", type=Backbone, required=True, help="import path; its own options as --backbone.X")
+    parser.add_argument("--views", type=int, default=3, help="views of a scene")
+    parser.add_argument("--image_size", type=tuple[int, int], default=None, help="[H, W] in pixels; small by default")
+    words = list(arguments)
+    if words and not words[0].startswith("-"):
+        words[0] = f"--backbone={words[0]}"
+    parsed = parser.parse_args(words)
+    backbone = parser.instantiate_classes(parsed).backbone
+    report = check_backbone(backbone, views=parsed.views, image_size=parsed.image_size)
+    result = {"backbone": report.name, "ok": report.ok, "findings": report.findings, "groups": report.groups}
+    show(result | report.facts, _text(report), as_json=parsed.json)
+    if not report.ok:
+        wrong = sum(finding.verdict == "wrong" for finding in report.findings)
+        raise ConfigError(f"{report.name} breaks the contract in {wrong} point{'s' * (wrong > 1)}; see above")
+
+
+def _text(report: BackboneReport) -> str:
+    findings = [f"{finding.verdict:<6} {finding.subject:<12} {finding.text}" for finding in report.findings]
+    rows = [
+        {
+            "group": name,
+            "layers": len(paths),
+            "first": paths[0] if paths else None,
+            "last": paths[-1] if paths else None,
+        }
+        for name, paths in report.groups.items()
+    ]
+    facts = [f"{name}: {value}" for name, value in report.facts.items()]
+    return "\n".join([*findings, "", text_table(rows), "", *facts])

@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 import dataclasses
-import sys
 import tempfile
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar, get_args
+from typing import Any, get_args
 
 import torch
 from jsonargparse import ArgumentParser, Namespace
 from PIL import Image
-from tqdm import tqdm
 
-from lorasub.backbones import VGGT, Backbone
-from lorasub.backbones.vggt.presets import PresetName
-from lorasub.cli.arguments import show, verb_parser
+from lorasub.backbones import Backbone
+from lorasub.backbones.opening import open_backbone
+from lorasub.cli.arguments import progress, show, verb_parser
 from lorasub.cli.gradient_table import PLACEBO, GradientTable, gradient_table
 from lorasub.console import text_table
 from lorasub.data import SyntheticScenes
@@ -38,17 +36,17 @@ def run(arguments: Sequence[str]) -> None:
         DataError: an attribute's set is solved without looking, and ``--force`` was not given.
     """
     parsed = _parser().parse_args(list(arguments))
-    backbone = None if parsed.backbone == "none" else _load(parsed.backbone).to(parsed.device)
-    variation = [_variation(parsed, preset) for preset in _progress(parsed.presets, "preset")]
+    backbone = None if parsed.backbone == "none" else open_backbone(parsed.backbone).eval().to(parsed.device)
+    variation = [_variation(parsed, preset) for preset in progress(parsed.presets, "preset")]
     result: dict[str, Any] = {"presets": variation}
     parts = ["How much each attribute varies (1: as much as its ranges allow)\n" + text_table(variation)]
 
-    evidence = [_evidence(parsed, preset, backbone) for preset in _progress(parsed.presets, "preset")]
+    evidence = [_evidence(parsed, preset, backbone) for preset in progress(parsed.presets, "preset")]
     result["evidence"] = [one.row() for one in evidence]
     parts.append(_EVIDENCE + "\n" + text_table([one.row() for one in evidence]))
     verdicts = _verdicts(parsed, evidence, backbone)
     if parsed.gradients:
-        found = _gradients(parsed, backbone or _load("nano").to(parsed.device))
+        found = _gradients(parsed, backbone or open_backbone("nano").eval().to(parsed.device))
         result["gradients"] = {"comparisons": found.data(), "losses": dict(found.losses), "scenes": found.scenes}
         parts.append(_GRADIENTS.format(scenes=found.scenes, targets=parsed.targets) + "\n" + text_table(found.rows()))
         parts.append("The same cosines by groups of layers\n" + text_table(found.group_rows()))
@@ -65,7 +63,6 @@ def run(arguments: Sequence[str]) -> None:
 
 #: AUC@30 of the mean pose above which the poses of a set are known without looking.
 KNOWN_POSES = 0.5
-_Item = TypeVar("_Item")
 _EVIDENCE = """What models that do not look score on held-out scenes (AbsRel: lower is better; AUC@30: higher), beside
 the zero-shot backbone; how much of the variance of the other attributes lies between partitions (0: they differ by
 chance only, 1: each is one scene); how far the set lies from pre-training (difference of means, in standard
@@ -256,7 +253,7 @@ def _gradients(parsed: Namespace, backbone: Backbone) -> GradientTable:
     with tempfile.TemporaryDirectory() as folder:
         return gradient_table(
             GeometryTask(backbone).to(parsed.device),
-            _progress(sets, "set"),
+            progress(sets, "set"),
             scenes=parsed.gradient_scenes,
             folder=Path(folder),
             targets=parsed.targets,
@@ -278,15 +275,3 @@ def _data(
         antialias=False,
         shadow_samples=1,
     )
-
-
-def _load(name: str) -> VGGT:
-    for preset in get_args(PresetName):
-        if name == preset:
-            return VGGT.from_preset(preset).eval()
-    return VGGT.from_pretrained(name).eval()
-
-
-def _progress(items: Iterable[_Item], unit: str) -> Iterable[_Item]:
-    bar: Iterable[_Item] = tqdm(items, unit=unit, leave=False, disable=not sys.stderr.isatty())
-    return bar

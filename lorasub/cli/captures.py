@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import re
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from tqdm import tqdm
-
-from lorasub.cli.arguments import show, verb_parser
+from lorasub.cli.arguments import progress, show, verb_parser
 from lorasub.data.check import CaptureReport, Interpretation, check_capture
 from lorasub.data.check.capture import steps
 from lorasub.data.check.hypotheses import AS_READ
@@ -55,8 +52,7 @@ def run(verb: str, arguments: Sequence[str]) -> None:
     reports: list[CaptureReport] = []
     unreadable: list[str] = []
     for capture in find_captures(parsed.path, parsed.format, lambda _, error: unreadable.append(str(error))):
-        title, quiet = capture.name[-30:], not sys.stderr.isatty()
-        with tqdm(total=steps(capture), desc=title, unit="step", leave=False, disable=quiet) as bar:
+        with progress(unit="step", total=steps(capture), desc=capture.name[-30:]) as bar:
             reports.append(check_capture(capture, on_step=bar.update))
         if parsed.out:
             draw(reports[-1], Path(parsed.out))

@@ -8,26 +8,28 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-import json
 import os
 import shutil
-import sys
+import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
+import yaml
 from torch.utils.data import DataLoader, Dataset
-from tqdm import tqdm
 
 from lorasub._version import __version__
+from lorasub.cli.arguments import progress, show, verb_parser
 from lorasub.data.synthetic import SyntheticScenes
 from lorasub.errors import ArtefactError, ConfigError
-from lorasub.exports.scene_folders import Layout, write_scene
-from lorasub.files import hash_file, hash_tensors, read_json, write_json
+from lorasub.exports.scene_folders import LAYOUTS, Layout, write_scene
+from lorasub.files import hash_file, hash_tensors, plain, read_json, write_json
 from lorasub.scenes.images import ImageAtlas
 from lorasub.scenes.presets import SceneSampler
+from lorasub.training.packaged_configs import find_config
+from lorasub.training.sources import read_yaml
 
 MANIFEST = "manifest.json"
 #: Beside every scene: its name, label and the hashes of its files.
@@ -92,8 +94,7 @@ def generate(
     # torch's loader brings errors home from its workers, and its workers die with the process that has begun them
     _ = data.renderer  # pictures that it needs are made here once, not in every worker
     writers = DataLoader(_Writers(data, batches, root, layout, device), batch_size=None, num_workers=workers)
-    bar = tqdm(total=len(jobs), initial=len(jobs) - len(missing), unit="scene", disable=not sys.stderr.isatty())
-    with bar:
+    with progress(unit="scene", total=len(jobs), initial=len(jobs) - len(missing), leave=True) as bar:
         for written in writers:
             bar.update(written)
     scenes = [_finished(root, job) for job in jobs]
@@ -135,7 +136,7 @@ class _Writers(Dataset[int]):
 
 
 def _made_from(data: SyntheticScenes, layout: Layout) -> dict[str, Any]:
-    """Everything that scenes are a function of, as JSON has it. How many there are is not among it."""
+    """Returns all settings that decide what a scene looks like, in plain values; their number is not one of them."""
     sampler: SceneSampler = data.train_sampler
     settings = dataclasses.asdict(sampler) | {"ranges": dataclasses.asdict(sampler.drawn_from)}
     folder = sampler.drawn_from.texture.images
@@ -149,8 +150,8 @@ def _made_from(data: SyntheticScenes, layout: Layout) -> dict[str, Any]:
         "lorasub": __version__,
     }
     del made_from["stream"]
-    plain: dict[str, Any] = json.loads(json.dumps(made_from))
-    return plain
+    described: dict[str, Any] = plain(made_from)
+    return described
 
 
 def _begin(root: Path, made_from: Mapping[str, Any]) -> None:
@@ -192,3 +193,43 @@ def _finished(root: Path, job: Job) -> dict[str, Any]:
         }
     except (ArtefactError, KeyError, TypeError, AttributeError) as error:
         raise ArtefactError(f"{root / job.folder} is damaged ({error}); remove it and run again") from error
+
+
+def run(arguments: Sequence[str]) -> None:
+    """Run the verb."""
+    parser = verb_parser(
+        "generate",
+        "Write synthetic scenes to disk. Stopped, it goes on with the same command.",
+        "lorasub generate --config configs/geometry.yaml --data.num_scenes 100 --out scenes",
+    )
+    parser.add_argument("--config", action="config", help="YAML file of a fit; its `data` is what is written")
+    parser.add_class_arguments(SyntheticScenes, "data", skip={"num_workers"})
+    parser.add_argument("--out", type=str, required=True, help="folder of the data set")
+    parser.add_argument("--layout", type=Layout, default="lorasub", help=", ".join(LAYOUTS))
+    parser.add_argument("--workers", type=int, default=0, help="processes that render and write")
+    parser.add_argument("--device", type=str, default="cpu", help="cpu or cuda")
+    with tempfile.TemporaryDirectory() as folder:
+        parsed = parser.parse_args(_data_of_configs(arguments, Path(folder)))
+    data: SyntheticScenes = parser.instantiate(parsed).data
+    path = generate(data, parsed.out, layout=parsed.layout, workers=parsed.workers, device=parsed.device)
+    result = {"manifest": str(path), "train": data.num_scenes, "validation": data.val_scenes}
+    text = f"{data.num_scenes} training and {data.val_scenes} validation scenes: {path}"
+    show(result, text, as_json=parsed.json)
+
+
+def _data_of_configs(arguments: Sequence[str], folder: Path) -> list[str]:
+    """The arguments with each config of a fit replaced by a file that holds the settings of its data alone."""
+    words = [part for word in arguments for part in (word.split("=", 1) if word.startswith("--config=") else [word])]
+    for place in [index + 1 for index, word in enumerate(words[:-1]) if word == "--config"]:
+        given = find_config(words[place])
+        data = read_yaml(given).get("data")
+        if not isinstance(data, dict):
+            raise ConfigError(f"{given} has no section 'data'")
+        kind = str(data.get("class_path", "SyntheticScenes"))
+        if kind.rpartition(".")[2] != "SyntheticScenes":
+            raise ConfigError(f"the data of {given} is {kind}; only SyntheticScenes can be generated")
+        settings = dict(data.get("init_args", {}) if "class_path" in data else data)
+        settings.pop("num_workers", None)
+        words[place] = str(folder / f"{place}.yaml")
+        Path(words[place]).write_text(yaml.safe_dump({"data": settings}), encoding="utf-8")
+    return words

@@ -100,18 +100,14 @@ def run_verb(verb: str, arguments: Sequence[str]) -> None:
             import lorasub.cli.subspaces
 
             lorasub.cli.subspaces.run(verb, arguments)
-        case "inspect" if list(arguments[:1]) == ["backbone"]:
-            import lorasub.cli.backbones
-
-            lorasub.cli.backbones.run(arguments[1:])
         case "inspect" | "merge" | "export":
             import lorasub.cli.artefacts
 
             lorasub.cli.artefacts.run(verb, arguments)
         case "generate":
-            import lorasub.cli.scenes
+            import lorasub.cli.generation
 
-            lorasub.cli.scenes.run(arguments)
+            lorasub.cli.generation.run(arguments)
         case "audit":
             import lorasub.cli.audit
 

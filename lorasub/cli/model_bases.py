@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import argparse
 import logging
-import sys
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from lorasub.adapters.layer_pass import target_layers
 from lorasub.adapters.model_bases import Part, curvature_moments, model_basis
-from lorasub.cli.arguments import check_out
+from lorasub.cli.arguments import check_out, progress
 from lorasub.errors import ConfigError
 from lorasub.structures import SceneBatch
 from lorasub.subspaces import SideMoments, SubspaceBasis, random_basis
@@ -135,7 +133,7 @@ def _check_used(own: argparse.Namespace) -> None:
 def _losses(task: SceneTask, settings: Sequence[str], attribute: str, own: argparse.Namespace) -> Iterator[Tensor]:
     """The losses on the scenes of an attribute's partitions, or on the configured ones."""
     plane = ["--model.backbone", "lorasub.ConstantGeometry"]
-    bar = tqdm(unit="batch", desc=attribute or "scenes", leave=False, disable=not sys.stderr.isatty())
+    bar = progress(unit="batch", desc=attribute or "scenes")
     for partition in range(own.partitions or 4) if attribute else (None,):
         which = ["--data.attribute", attribute, "--data.partition", str(partition)] if attribute else []
         batches = _first(_batches(_prepared(settings, [*plane, *which]).data, task.device), own.scenes or 16)

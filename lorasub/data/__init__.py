@@ -1,13 +1,11 @@
 """LightningDataModules for synthetic and real scenes, and the loader pieces they share."""
 
 from lorasub.data.base import SceneDataModule
-from lorasub.data.curriculum import Stage
-from lorasub.data.mixed import MixedScenes
+from lorasub.data.combined import MixedScenes, SceneBank
+from lorasub.data.curriculum import SceneKind, Stage
 from lorasub.data.photos import Photos
 from lorasub.data.pretraining import PretrainingScenes
 from lorasub.data.real import PosedRGBD
-from lorasub.data.scene_bank import SceneBank
-from lorasub.data.scene_mixture import SceneKind
 from lorasub.data.synthetic import SyntheticScenes
 
 __all__ = [

@@ -58,7 +58,7 @@ class Augmentation:
                 raise ConfigError(f"augmentation: {name} is a standard deviation, got {getattr(self, name)}")
 
     def augment(self, batch: SceneBatch, seeds: Sequence[int]) -> SceneBatch:
-        """The same scenes with other images.
+        """Returns the scenes with augmented images.
 
         Args:
             batch: B scenes.

@@ -70,12 +70,12 @@ class ScenesOfMembers(SceneDataModule):
 
     @property
     def images_change(self) -> bool:
-        """Whether those of some member do."""
+        """Whether the images of any member change."""
         return any(described(member).images_change for member in self.members)
 
     @property
     def identity(self) -> str:
-        """That of all members; empty as soon as one does not tell its own."""
+        """Name made of the members' identities; empty if one of them has none."""
         own = self.member_identities()
         return f"{type(self).__name__}({'; '.join(own)})" if all(own) else ""
 

@@ -105,11 +105,11 @@ class ResumableLoader(DataLoader[Any]):
     """
 
     def state_dict(self) -> dict[str, Any]:
-        """Nothing."""
+        """Returns an empty state: the sampler knows the position."""
         return {}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Nothing to do."""
+        """Does nothing: there is no state."""
 
 
 def training_loader(

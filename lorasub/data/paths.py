@@ -151,5 +151,5 @@ def _names(folder: Path, changed: int) -> dict[str, str]:
 
 
 def _plain(name: str) -> str:
-    """As file systems of other makers compare names: without case, accents composed."""
+    """Returns a name without case and with composed accents, as other file systems compare names."""
     return unicodedata.normalize("NFC", name).casefold()

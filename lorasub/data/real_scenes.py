@@ -10,12 +10,11 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from lorasub.data.candidates import Candidates
 from lorasub.data.decoding import Crop, View, ViewCache, load_view
 from lorasub.data.frames import Capture, Frame
 from lorasub.data.loading import EpochSampler
 from lorasub.data.splits import References
-from lorasub.data.view_sampling import ViewSampling
+from lorasub.data.view_sampling import Candidates, ViewSampling
 from lorasub.errors import ConfigError, DataError
 from lorasub.rng import generator
 from lorasub.structures import SceneBatch
@@ -118,7 +117,7 @@ class CaptureScenes(Dataset[SceneBatch]):
         raise DataError(f"{self.captures[capture_index].root}: none of its {total} frames is readable")
 
     def _view_or_none(self, capture_index: int, frame_index: int) -> View | None:
-        """None for a damaged frame, if such are skipped. Which ones are does not depend on who asks or when."""
+        """Returns a decoded frame; None where it is damaged and such frames are skipped, whoever asks and whenever."""
         if (capture_index, frame_index) in self._damaged:
             return None
         try:

@@ -40,7 +40,7 @@ class Window:
     height: float
 
     def scaled(self, factor_x: float, factor_y: float) -> Window:
-        """The same rectangle in an image of another resolution."""
+        """Returns the rectangle in the pixels of an image of another resolution."""
         return Window(self.left * factor_x, self.top * factor_y, self.width * factor_x, self.height * factor_y)
 
 

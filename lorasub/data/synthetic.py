@@ -183,25 +183,7 @@ class SyntheticScenes(SceneDataModule):
         )
 
     def val_dataloader(self) -> DataLoader[Any]:
-        """Held-out scenes, always the same."""
-        return self._held_out()
-
-    def test_dataloader(self) -> DataLoader[Any]:
-        """The held-out scenes."""
-        return self._held_out()
-
-    def predict_dataloader(self) -> DataLoader[Any]:
-        """The held-out scenes."""
-        return self._held_out()
-
-    def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> SceneBatch:
-        """Render the described scenes on the device where they have arrived."""
-        if isinstance(batch, SceneDescription):
-            seen = scene_batch(batch, self.renderer.render(batch))
-            return seen if self.sensor is None else self.sensor.apply(seen, self.seed)
-        return batch  # type: ignore[no-any-return]
-
-    def _held_out(self) -> DataLoader[Any]:
+        """Returns the held-out scenes, always the same, for validation, test and prediction."""
         return evaluation_loader(
             SceneDescriptions(self.val_sampler, self.val_scenes),
             batch_size=self.batch_size,
@@ -209,3 +191,12 @@ class SyntheticScenes(SceneDataModule):
             num_workers=self.num_workers,
             collate_fn=SceneDescription.concatenate,
         )
+
+    test_dataloader = predict_dataloader = val_dataloader
+
+    def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> SceneBatch:
+        """Render the described scenes on the device where they have arrived."""
+        if isinstance(batch, SceneDescription):
+            seen = scene_batch(batch, self.renderer.render(batch))
+            return seen if self.sensor is None else self.sensor.apply(seen, self.seed)
+        return batch  # type: ignore[no-any-return]

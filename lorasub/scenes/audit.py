@@ -21,7 +21,6 @@ import dataclasses
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -29,6 +28,7 @@ import torch
 from torch import Tensor
 
 from lorasub.errors import ConfigError
+from lorasub.geometry import camera_centers, rotation_angle
 from lorasub.scenes.description import Cameras, SceneDescription
 from lorasub.scenes.pictures import scene_images
 from lorasub.scenes.presets import ATTRIBUTES, Preset, SceneSampler, Spreads
@@ -65,19 +65,6 @@ class Audit:
         """The attribute's variation over the largest of the others', in the images."""
         others = max(value for name, value in self.images.items() if name != attribute)
         return self.images[attribute] / max(others, 1e-9)
-
-    def rows(self) -> list[dict[str, Any]]:
-        """One row per attribute, for tables and CSV files."""
-        return [
-            {
-                "preset": self.preset,
-                "attribute": name,
-                "image variation": self.images[name],
-                "parameter variation": self.parameters[name],
-                "scenes": self.scenes,
-            }
-            for name in ATTRIBUTES
-        ]
 
 
 def audit(sampler: SceneSampler, *, num_scenes: int = 16, image_size: tuple[int, int] = (56, 56)) -> Audit:
@@ -138,9 +125,8 @@ def _layer_change(attribute: Attribute, one: Layers, two: Layers) -> float:
 
 def _camera_change(one: Cameras, two: Cameras) -> float:
     pose_a, pose_b = one.cam_from_world.double(), two.cam_from_world.double()
-    trace = torch.einsum("bsij,bsij->bs", pose_a[..., :3], pose_b[..., :3])
-    angle = torch.acos(((trace - 1.0) / 2.0).clamp(-1.0, 1.0))
-    centre_a, centre_b = (-(pose[..., :3].mT @ pose[..., 3:])[..., 0] for pose in (pose_a, pose_b))
+    angle = rotation_angle(pose_a[..., :3], pose_b[..., :3])
+    centre_a, centre_b = camera_centers(pose_a), camera_centers(pose_b)
     distance = (centre_a - centre_b).norm(dim=-1) / (0.5 * (centre_a.norm(dim=-1) + centre_b.norm(dim=-1)))
     return float((angle + distance + (one.fov - two.fov).abs()).mean())
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import numpy as np
-import torch
 
 from lorasub.errors import ConfigError
 from lorasub.scenes.description import Cameras
@@ -79,10 +78,7 @@ def draw_cameras(draws: Draws, ranges: CameraRanges, num_views: int) -> Cameras:
         + by_path(micro=0.2 * tremor, otherwise=tremor) * noise[..., 3]
     )
     tilt = roll + by_path(micro=0.2 * tremor, otherwise=tremor) * noise[..., 4]
-    return Cameras(
-        cam_from_world=torch.as_tensor(look_at(position, aim, yaw, tilt), dtype=torch.float32),
-        fov=torch.as_tensor(fov + still, dtype=torch.float32),
-    )
+    return Cameras.of(cam_from_world=look_at(position, aim, yaw, tilt), fov=fov + still)
 
 
 def look_at(position: Array, target: Array, yaw: Array, roll: Array) -> Array:

@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -75,9 +76,22 @@ class LightKind(enum.IntEnum):
     DIRECTIONAL = 2
 
 
+_DTYPES = {**dict.fromkeys(("kind", "surface", "pattern", "image"), torch.int32), "open": torch.bool}
+
+
+def field_tensor(name: str, values: Any) -> Tensor:
+    """Copies an array or a nested list into a tensor of the dtype that the field of this name has."""
+    return torch.as_tensor(np.array(values, order="C"), dtype=_DTYPES.get(name, torch.float32))
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Part:
     """Base of the parts of a description: a dataclass of tensors whose first axis is the scene."""
+
+    @classmethod
+    def of(cls, **arrays: Any) -> Self:
+        """Makes a part from arrays or nested lists, one for each field."""
+        return cls(**{name: field_tensor(name, values) for name, values in arrays.items()})
 
     def to(self, *args: Any, **kwargs: Any) -> Self:
         """Move every tensor, as ``Tensor.to`` to a device."""
@@ -279,7 +293,7 @@ class SceneDescription:
             if not isinstance(found, dict) or set(found) != set(fields):
                 raise ArtefactError(f"a scene description needs '{name}' with exactly the fields {fields}")
             try:
-                parts[name] = kind(**{f: torch.tensor(found[f], dtype=_DTYPES.get(f, torch.float32)) for f in fields})
+                parts[name] = kind.of(**found)
             except (TypeError, ValueError) as error:
                 raise ArtefactError(f"'{name}' of a scene description is no array of numbers: {error}") from error
         labels = None if content.get("labels") is None else torch.tensor(content["labels"])
@@ -291,4 +305,3 @@ class SceneDescription:
 
 
 PARTS: dict[str, type[Part]] = {"geometry": Geometry, "materials": Materials, "lights": Lights, "cameras": Cameras}
-_DTYPES = {**dict.fromkeys(("kind", "surface", "pattern", "image"), torch.int32), "open": torch.bool}

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
-import torch
 
 from lorasub.errors import ConfigError
 from lorasub.scenes.description import FIRST_OBJECT, Geometry, Primitive
@@ -66,21 +67,19 @@ def draw_geometry(draws: Draws, ranges: GeometryRanges) -> Geometry:
     kind = kind.reshape(batch, many * MAX_PIECES)
     front = np.argsort(kind == Primitive.NONE, axis=-1, kind="stable")  # used places first
 
-    def places(values: Array | IntArray) -> torch.Tensor:
-        flat = values.reshape(batch, many * MAX_PIECES, *values.shape[3:])
-        order = front.reshape(*front.shape, *[1] * (flat.ndim - 2))
-        dtype = torch.int32 if values.dtype.kind == "i" else torch.float32
-        return torch.as_tensor(np.take_along_axis(flat, order, axis=1), dtype=dtype)
+    def places(values: Array | IntArray) -> Any:
+        flat: Any = values.reshape(batch, many * MAX_PIECES, *values.shape[3:])
+        return np.take_along_axis(flat, front.reshape(*front.shape, *[1] * (flat.ndim - 2)), axis=1)
 
-    return Geometry(
+    return Geometry.of(
         kind=places(kind.reshape(batch, many, MAX_PIECES)),
         center=places(center),
         rotation=places(rotation),
         size=places(size),
         shape=places(table["shape"]),
         surface=places(surface),
-        room=torch.as_tensor(np.concatenate([walls, height[:, None]], axis=-1), dtype=torch.float32),
-        open=torch.as_tensor(open_air),
+        room=np.concatenate([walls, height[:, None]], axis=-1),
+        open=open_air,
     )
 
 
@@ -110,15 +109,19 @@ def _layout(radius: Array, jitter: Array, spin: Array, present: BoolArray) -> tu
     return spot, np.minimum(fits.min(2), 1.0)
 
 
+def turn_about_z(angle: Array) -> Array:
+    """Rotations ``[..., 3, 3]`` by angles ``[...]`` about the vertical axis."""
+    cos, sin, zero, one = np.cos(angle), np.sin(angle), np.zeros_like(angle), np.ones_like(angle)
+    return np.stack([cos, -sin, zero, sin, cos, zero, zero, zero, one], axis=-1).reshape(*angle.shape, 3, 3)
+
+
 def _rotation(yaw: Array, tilt: Array, axis: Array) -> Array:
     """World-from-object: turn by yaw about z, then by tilt about the horizontal axis at angle ``axis``."""
-    cos, sin, zero, one = np.cos(yaw), np.sin(yaw), np.zeros_like(yaw), np.ones_like(yaw)
-    turn = np.stack([cos, -sin, zero, sin, cos, zero, zero, zero, one], axis=-1).reshape(*yaw.shape, 3, 3)
     # Rodrigues' formula
-    x, y = np.cos(axis), np.sin(axis)
+    x, y, zero = np.cos(axis), np.sin(axis), np.zeros_like(axis)
     cross = np.stack([zero, zero, y, zero, zero, -x, -y, x, zero], axis=-1).reshape(*yaw.shape, 3, 3)
     lean = np.eye(3) + np.sin(tilt)[..., None, None] * cross + (1.0 - np.cos(tilt))[..., None, None] * cross @ cross
-    turned: Array = lean @ turn
+    turned: Array = lean @ turn_about_z(yaw)
     return turned
 
 

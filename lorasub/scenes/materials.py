@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import numpy as np
-import torch
 
 from lorasub.errors import ConfigError
+from lorasub.scenes.color import hsv_to_linear_rgb
 from lorasub.scenes.description import FIRST_OBJECT, Materials, Pattern
 from lorasub.scenes.geometry import MAX_OBJECTS
 from lorasub.scenes.images import list_images
 from lorasub.scenes.ranges import TextureRanges
-from lorasub.scenes.streams import Array, Draws
+from lorasub.scenes.streams import Draws
 
 NUM_SURFACES = FIRST_OBJECT + MAX_OBJECTS
 #: Numbers that :func:`draw_materials` takes from its stream.
@@ -66,27 +66,14 @@ def draw_materials(draws: Draws, ranges: TextureRanges) -> Materials:
     scale[:, :FIRST_OBJECT] *= 1.8  # floors and walls are seen from farther away
     specular[:, FIRST_OBJECT - 2 : FIRST_OBJECT] *= 0.2
 
-    def tensor(values: Array) -> torch.Tensor:
-        return torch.as_tensor(values, dtype=torch.float32)
-
-    return Materials(
-        pattern=torch.as_tensor(pattern, dtype=torch.int32),
-        colors=tensor(hsv_to_linear_rgb(hue, saturation, value)),
-        scale=tensor(scale),
-        warp=tensor(warp),
-        phase=tensor(phase),
-        image=torch.as_tensor(np.where(shows, image, 0), dtype=torch.int32),
-        roughness=tensor(roughness),
-        specular=tensor(specular),
-        refraction=tensor(np.where(clear, index, 0.0)),
+    return Materials.of(
+        pattern=pattern,
+        colors=hsv_to_linear_rgb(hue, saturation, value),
+        scale=scale,
+        warp=warp,
+        phase=phase,
+        image=np.where(shows, image, 0),
+        roughness=roughness,
+        specular=specular,
+        refraction=np.where(clear, index, 0.0),
     )
-
-
-def hsv_to_linear_rgb(hue: Array, saturation: Array, value: Array) -> Array:
-    """``[..., 3]`` linear RGB of sRGB colours given as hue (in turns, any), saturation and value."""
-    # the usual six-sector formula in closed form, https://en.wikipedia.org/wiki/HSL_and_HSV#HSV_to_RGB_alternative
-    sector = (np.array([5.0, 3.0, 1.0]) + 6.0 * (hue % 1.0)[..., None]) % 6.0
-    ramp = np.clip(np.minimum(sector, 4.0 - sector), 0.0, 1.0)
-    encoded = value[..., None] * (1.0 - saturation[..., None] * ramp)
-    linear: Array = np.where(encoded <= 0.04045, encoded / 12.92, ((encoded + 0.055) / 1.055) ** 2.4)
-    return linear

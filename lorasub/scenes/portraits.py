@@ -14,9 +14,10 @@ import torch
 from torch import Tensor
 
 from lorasub.errors import ConfigError
-from lorasub.scenes.description import FIRST_OBJECT, Geometry, Materials, Pattern, Primitive
+from lorasub.scenes.color import hsv_to_linear_rgb
+from lorasub.scenes.description import FIRST_OBJECT, Geometry, Materials, Pattern, Primitive, field_tensor
 from lorasub.scenes.geometry import draw_geometry
-from lorasub.scenes.materials import NUM_SURFACES, draw_materials, hsv_to_linear_rgb
+from lorasub.scenes.materials import NUM_SURFACES, draw_materials
 from lorasub.scenes.ranges import PortraitRanges, Range, SceneRanges
 from lorasub.scenes.streams import Array, BoolArray, Draws, IntArray
 
@@ -117,7 +118,7 @@ def draw_portrait_materials(draws: Draws, ranges: SceneRanges) -> Materials:
         (Part.HAIR, hair, Pattern.MARBLE, 0.05, 0.15),
         (Part.LIPS, lips, Pattern.NOISE, 0.04, 0.12),
     ):
-        colors[:, at(part)], pattern[:, at(part)] = _tensor(shades), int(look)
+        colors[:, at(part)], pattern[:, at(part)] = field_tensor("colors", shades), int(look)
         scale[:, at(part)], specular[:, at(part)] = size, shine
     for part, grey, shine in ((Part.EYEBALL, 0.75, 0.3), (Part.IRIS, None, 0.4), (Part.STAND, 0.1, 0.1)):
         pattern[:, at(part)], specular[:, at(part)] = int(Pattern.PLAIN), shine
@@ -160,14 +161,15 @@ def _draw_cards(draws: Draws, ranges: PortraitRanges) -> dict[str, Tensor]:
 
 def _solids(kind: IntArray, parts: IntArray, center: Array, rotation: Array, size: Array) -> dict[str, Tensor]:
     batch, many = center.shape[:2]
-    return {
-        "kind": torch.as_tensor(kind, dtype=torch.int32).repeat(batch, 1),
-        "center": _tensor(center),
-        "rotation": _tensor(np.broadcast_to(rotation, (batch, many, 3, 3))),
-        "size": _tensor(size),
-        "shape": torch.zeros(batch, many, 4),
-        "surface": torch.as_tensor(FIRST_OBJECT + parts, dtype=torch.int32).repeat(batch, 1),
+    fields = {
+        "kind": np.broadcast_to(kind, (batch, many)),
+        "center": center,
+        "rotation": np.broadcast_to(rotation, (batch, many, 3, 3)),
+        "size": size,
+        "shape": np.zeros((batch, many, 4)),
+        "surface": np.broadcast_to(FIRST_OBJECT + parts, (batch, many)),
     }
+    return {name: field_tensor(name, values) for name, values in fields.items()}
 
 
 def _draw_rotation(draws: Draws, yaw: Range, pitch: Range, roll: Range) -> Array:
@@ -190,7 +192,3 @@ def _shades(place: Array, hue: Range, saturation: Range, value: Range, jitter: A
     step = 0.08 * np.array([0.0, -1.0, 1.0]) + 0.03 * jitter
     hues, saturations, values = (low + (high - low) * place for low, high in (hue, saturation, value))
     return hsv_to_linear_rgb(hues + 0.1 * step, np.clip(saturations + step, 0, 1), np.clip(values * (1 - step), 0, 1))
-
-
-def _tensor(values: Array) -> Tensor:
-    return torch.tensor(np.ascontiguousarray(values), dtype=torch.float32)

@@ -52,7 +52,6 @@ class Shape:
 
 
 _BOX = (0.7, 0.7, 1.0)  # its corners on the unit circle
-_LEG = (0.1, 0.1, 0.44)
 
 RECIPES: dict[str, tuple[Piece, ...]] = {
     "sphere": (Piece(Primitive.SPHERE),),

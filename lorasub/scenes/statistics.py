@@ -10,6 +10,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from lorasub.geometry import camera_centers, rotation_angle
 from lorasub.scenes.description import FIRST_OBJECT, LightKind, Pattern, Primitive, SceneDescription
 from lorasub.scenes.ranges import Attribute
 
@@ -125,11 +126,9 @@ def _texture(scenes: SceneDescription) -> Tensor:
 
 def _camera(scenes: SceneDescription) -> Tensor:
     pose = scenes.cameras.cam_from_world
-    center = -(pose[..., :3].mT @ pose[..., 3:])[..., 0]
+    center = camera_centers(pose)
     right, forward = pose[..., 0, :3], pose[..., 2, :3]
-    relative = pose[:, 1:, :, :3] @ pose[:, :-1, :, :3].mT
-    trace = relative.diagonal(dim1=-2, dim2=-1).sum(-1)
-    turn = ((trace - 1.0) / 2.0).clamp(-1.0, 1.0).acos()
+    turn = rotation_angle(pose[:, 1:, :, :3], pose[:, :-1, :, :3])
     step = (center[:, 1:] - center[:, :-1]).norm(dim=-1)
     still = torch.zeros(len(scenes))
     columns = [

@@ -116,7 +116,7 @@ class GroupForEachAdapter(OneGroup):
 
     @property
     def starts(self) -> list[dict[str, str]]:
-        """Those of each adapter."""
+        """Hashes of each adapter's starts."""
         return self.bank.starts_of_all
 
     def chosen(self, index: int) -> contextlib.AbstractContextManager[None]:
@@ -143,7 +143,7 @@ class GroupForEachAdapter(OneGroup):
         return True
 
     def check_fit(self, shared: set[str], optimizer: Optimizer, precision: str) -> None:
-        """Nothing but the frozen base may be common to the adapters.
+        """Refuses a fit in which the adapters have more in common than the frozen base.
 
         Raises:
             ConfigError: something else is.

@@ -248,7 +248,7 @@ class SceneTask(LightningModule):
         return optimizer
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
-        """That optimiser, with warm-up and cosine stepped every step.
+        """Returns the optimiser, with warm-up and a cosine that move every step.
 
         Raises:
             ConfigError: nothing is trainable, the fit has no end that a schedule could aim at, or the adapters of a
@@ -280,11 +280,11 @@ class SceneTask(LightningModule):
     # ---------------------------------------------------------------------------------------------------- checkpoints
 
     def on_validation_start(self) -> None:
-        """Nothing is evaluated or kept of a step whose loss was not finite."""
+        """Looks at the last step's loss, so that nothing of a step that was not finite is evaluated."""
         self._losses.settle()
 
     def on_train_end(self) -> None:
-        """Likewise of the last step."""
+        """Looks at the last step's loss, so that nothing of a step that was not finite is kept."""
         self._losses.settle()
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:

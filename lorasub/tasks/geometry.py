@@ -51,7 +51,7 @@ class GeometryTask(SceneTask):
         return VGGTLoss()
 
     def configure_metrics(self) -> MetricCollection:
-        """Those of the protocols."""
+        """Returns the metrics of the protocols."""
         return protocol_metrics(self.protocols)
 
     def compute_loss(self, predictions: Predictions, batch: SceneBatch) -> LossTerms:

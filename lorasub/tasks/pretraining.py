@@ -137,7 +137,7 @@ class PretrainingTask(GeometryTask):
         self.decay_steps = decay_steps
 
     def configure_adapters(self, backbone: Backbone, adapter: AdapterSpec | Sequence[AdapterSpec] | None) -> AdapterSet:
-        """Nothing is wrapped and nothing frozen."""
+        """Trains every layer itself: wraps none and freezes none."""
         return inject_adapters(backbone, FullFineTuning(targets="all"))
 
     def forward(self, images: Tensor) -> Predictions:
@@ -223,7 +223,7 @@ class PretrainingTask(GeometryTask):
         """Every weight comes from the checkpoint, so it does not matter which ones the task was made with."""
 
     def _saved_names(self) -> set[str]:
-        """Everything: weight averaging exchanges whole states."""
+        """Returns all names, since weight averaging exchanges whole states."""
         return set(self.state_dict())
 
 

@@ -90,7 +90,7 @@ def run_callbacks(
         found.append(SavedSettings(parser, saved))
         if verb == "fit":
             found.append(StopOnInterrupt(folder.path / CHECKPOINTS / LAST))
-    return [*_as_list(trainer.callbacks), *found]
+    return [*as_list(trainer.callbacks), *found]
 
 
 def _place(callback: ModelCheckpoint, folder: RunFolder | None) -> None:
@@ -105,8 +105,8 @@ def _place(callback: ModelCheckpoint, folder: RunFolder | None) -> None:
         callback.last_model_path = str(last)  # else the next one would be called last-v1
 
 
-def _as_list(value: Any) -> list[Any]:
-    """A setting that may be one thing, several or none."""
+def as_list(value: Any) -> list[Any]:
+    """Returns a setting that may be one thing, several or none as a list."""
     return [] if value is None else list(value) if isinstance(value, list | tuple) else [value]
 
 
@@ -138,7 +138,7 @@ class StepProgress(TQDMProgressBar):
         """Epochs have no bar of their own."""
 
     def get_metrics(self, trainer: Trainer, pl_module: LightningModule) -> dict[str, Any]:
-        """As Lightning, without the run's number."""
+        """Returns Lightning's metrics without the run's number."""
         metrics = super().get_metrics(trainer, pl_module)
         return {name: value for name, value in metrics.items() if name != "v_num"}
 
@@ -162,7 +162,7 @@ class StopOnInterrupt(Checkpoint):
         self._before: Any = None
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Listen from the first step on."""
+        """Catches Ctrl-C from the first step on."""
         if threading.current_thread() is threading.main_thread():
             self._before = signal.signal(signal.SIGINT, self._ask)
 
@@ -183,11 +183,11 @@ class StopOnInterrupt(Checkpoint):
             raise RunInterruptedError(f"interrupted after step {trainer.global_step}")
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Listen no more."""
+        """Gives Ctrl-C its usual meaning back."""
         self._restore()
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
-        """Listen no more."""
+        """Gives Ctrl-C its usual meaning back."""
         self._restore()
 
     def _ask(self, number: int, frame: FrameType | None) -> None:

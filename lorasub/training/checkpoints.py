@@ -36,11 +36,11 @@ class CheckpointInfo:
     resumable: bool
 
 
-class WholeFiles(TorchCheckpointIO):
+class AtomicCheckpointIO(TorchCheckpointIO):
     """Writes a checkpoint beside its name and renames it, so that a kill leaves the old one or the new one."""
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None) -> None:
-        """Write one."""
+        """Writes a checkpoint under a temporary name, then renames it."""
         with atomic_path(path) as temporary:
             torch.save(checkpoint, temporary)
 
@@ -91,7 +91,7 @@ def find_checkpoint(wanted: str, runs: Path, version: str | None = None) -> Path
 
 
 def _other_kind(path: Path) -> str:
-    """What a file is that is whole, but no checkpoint; empty if it may be one."""
+    """Returns the kind of a whole file that is no checkpoint; empty if it may be one."""
     with path.open("rb") as file:
         head = file.read(9)
     if path.suffix == ".safetensors" or head[8:] == b"{":

@@ -29,8 +29,8 @@ from lorasub.callbacks.before_after import BEFORE_AFTER_FILE
 from lorasub.console import show_log_lines, silence_libraries
 from lorasub.errors import ArtefactError, ConfigError, RunInterruptedError
 from lorasub.tasks import SceneTask
-from lorasub.training.always_on import run_callbacks
-from lorasub.training.checkpoints import CHECKPOINTS, LAST, SETTINGS, CheckpointInfo, WholeFiles
+from lorasub.training.always_on import as_list, run_callbacks
+from lorasub.training.checkpoints import CHECKPOINTS, LAST, SETTINGS, AtomicCheckpointIO, CheckpointInfo
 from lorasub.training.evidence import warn_of_solved_sets
 from lorasub.training.memory import batch_of, estimate_memory
 from lorasub.training.mistakes import SettingsParser
@@ -307,7 +307,7 @@ def _trainer(
     arithmetic.apply()
     rank_zero_only(log.info)("%s", arithmetic)
     options.precision = arithmetic.precision
-    options.plugins = [WholeFiles(), *_as_list(options.plugins)]
+    options.plugins = [AtomicCheckpointIO(), *as_list(options.plugins)]
     options.strategy = choose_strategy(options)
     options.callbacks = run_callbacks(verb, parser, settings, made, folder=folder, compiled=arithmetic.compile)
     return RunTrainer(**options)
@@ -318,10 +318,6 @@ def _logger(folder: RunFolder, step: int | None) -> TensorBoardLogger:
     path = folder.path
     purge = None if step is None else step + 1
     return TensorBoardLogger(path.parent.parent, path.parent.name, path.name, default_hp_metric=False, purge_step=purge)
-
-
-def _as_list(value: Any) -> list[Any]:
-    return [] if value is None else list(value) if isinstance(value, list | tuple) else [value]
 
 
 def mixed_seed(seed: int, data: Any) -> int:

@@ -26,7 +26,7 @@ from lorasub.training.run_settings import RunSettings, Verb
 log = logging.getLogger("lorasub")
 
 #: A value that a config leaves to its user.
-OPEN = "???"
+UNSET = "???"
 _CONFIG = ("--config", "-c")
 
 
@@ -63,7 +63,7 @@ def read_sources(verb: Verb, parser: SettingsParser, words: Sequence[str]) -> So
         parser.parse_args(list(words))
     words = _with_files(words)
     configs = [value for name, value in _options(words) if name in _CONFIG]
-    first = _first_look(configs, words)
+    first = _sections_named(configs, words)
     wanted = first.get("ckpt_path")
     runs = RunSettings(**{**_defaults(verb), **(first.get("run") or {})})
     path = None if wanted is None else find_checkpoint(str(wanted), runs.versions, runs.version)
@@ -76,11 +76,11 @@ def read_sources(verb: Verb, parser: SettingsParser, words: Sequence[str]) -> So
     if verb == "predict" and checkpoint is None and not configs and "model" not in first:
         below["model"] = BASE_MODEL
         log.info("no --ckpt_path and no --model: predicting with the backbone in the box, nano")
-    with _naming(configs, words):
-        settings = _parse_above(parser, below, words)
+    with _config_files_in_errors(configs, words):
+        settings = _parse_over(parser, below, words)
     if not any("image_size" in name for name, _ in _options(words)) and "image_size" not in str(first.get("data")):
         give_image_size(settings)
-    _refuse_open(plain(settings))
+    _refuse_unset(plain(settings))
     named = any(name == "--run" or name.startswith("--run.") for name, _ in _options(words))
     return Sources(settings=settings, checkpoint=checkpoint, named=named)
 
@@ -112,7 +112,7 @@ def _settings_of_run(verb: Verb, checkpoint: CheckpointInfo, *, with_config: boo
 
 
 @contextlib.contextmanager
-def _naming(configs: Sequence[str], words: Sequence[str]) -> Iterator[None]:
+def _config_files_in_errors(configs: Sequence[str], words: Sequence[str]) -> Iterator[None]:
     """Let an error about a setting that is not on the command line say in which files it may stand."""
     try:
         yield
@@ -126,7 +126,7 @@ def _naming(configs: Sequence[str], words: Sequence[str]) -> Iterator[None]:
         raise ConfigError(f"{error} (read: {', '.join(configs)})") from None
 
 
-def _parse_above(parser: SettingsParser, below: Mapping[str, Any], words: Sequence[str]) -> Namespace:
+def _parse_over(parser: SettingsParser, below: Mapping[str, Any], words: Sequence[str]) -> Namespace:
     """Parse words that win over the settings ``below``."""
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "below.yaml"
@@ -137,7 +137,7 @@ def _parse_above(parser: SettingsParser, below: Mapping[str, Any], words: Sequen
 
 
 def _with_files(words: Sequence[str]) -> list[str]:
-    """The same words, with the file of every config that is given by its name."""
+    """Returns the words with the file of every config that is given by its name."""
     found: list[str] = []
     for word in words:
         name, equals, value = word.partition("=")
@@ -149,7 +149,7 @@ def _with_files(words: Sequence[str]) -> list[str]:
     return found
 
 
-def _first_look(configs: Sequence[str], words: Sequence[str]) -> dict[str, Any]:
+def _sections_named(configs: Sequence[str], words: Sequence[str]) -> dict[str, Any]:
     """The run, the checkpoint and the sections that files and words name, before anything is parsed."""
     found: dict[str, Any] = {}
     for config in configs:
@@ -195,20 +195,17 @@ def read_yaml(path: Path) -> dict[str, Any]:
     return content
 
 
-def _refuse_open(settings: Any, name: str = "") -> None:
+def _refuse_unset(settings: Any, name: str = "") -> None:
     """Refuse settings that a config leaves to its user, naming the first."""
-    if settings == OPEN:
+    if settings == UNSET:
         short = name.replace(".init_args", "")
         raise ConfigError(f"{short} has no value yet; give it with --{short} VALUE")
     if isinstance(settings, Mapping):
         for key, value in settings.items():
-            _refuse_open(value, f"{name}.{key}" if name else str(key))
+            _refuse_unset(value, f"{name}.{key}" if name else str(key))
     elif isinstance(settings, list):
         for value in settings:
-            _refuse_open(value, name)
-
-
-log = logging.getLogger("lorasub")
+            _refuse_unset(value, name)
 
 
 def give_image_size(settings: Namespace) -> None:

@@ -98,7 +98,7 @@ class FullyShardedStrategy(ModelParallelStrategy):
         return get_model_state_dict(self.model, options=options)
 
     def load_checkpoint(self, checkpoint_path: Any, weights_only: bool | None = None) -> dict[str, Any]:
-        """As Lightning, which takes the tensors out; the task wants to see that they were all there."""
+        """Loads as Lightning does, and puts the tensors back that it takes out: the task checks that all are there."""
         checkpoint = super().load_checkpoint(checkpoint_path, weights_only)
         stored = torch.load(self.broadcast(checkpoint_path), map_location="cpu", mmap=True, weights_only=True)
         return checkpoint | {"state_dict": stored["state_dict"]}

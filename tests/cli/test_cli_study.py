@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from lorasub.cli.dry_run import dry_run
 from lorasub.cli.main import main
+from lorasub.cli.study import dry_run
 from lorasub.study import plan_study
 from lorasub.study.reading import read_study
 

@@ -12,14 +12,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import lorasub.data.decoding as decoding
-from lorasub.data.candidates import Candidates
 from lorasub.data.decoding import View
 from lorasub.data.frames import Frame
 from lorasub.data.readers.seven_scenes import SevenScenes
 from lorasub.data.real import PosedRGBD
 from lorasub.data.sources import CaptureSource, EvaluationSet
 from lorasub.data.splits import References
-from lorasub.data.view_sampling import OverlapSampling
+from lorasub.data.view_sampling import Candidates, OverlapSampling
 from lorasub.errors import ConfigError, DataError
 
 READER = SevenScenes(color_camera=(60, 58, 31, 25), warp=False)

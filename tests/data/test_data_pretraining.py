@@ -15,9 +15,8 @@ from hypothesis import strategies as st
 
 from lorasub.data import PretrainingScenes, SceneKind, Stage
 from lorasub.data.augmentation import jitter_colors
-from lorasub.data.curriculum import PoolPlan
+from lorasub.data.curriculum import PoolPlan, SceneMixture
 from lorasub.data.pretraining import BlocksOfSteps, StepLoader, StepScenes
-from lorasub.data.scene_mixture import SceneMixture
 from lorasub.errors import ConfigError
 from lorasub.scenes.presets import SceneSampler
 from lorasub.scenes.ranges import CameraRanges, SceneRanges

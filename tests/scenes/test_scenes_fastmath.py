@@ -6,7 +6,7 @@ import numpy as np
 import warp as wp
 
 from lorasub.scenes.rendering.kernels.fastmath import fast_exp2, fast_log2, fast_pow, fast_sin_turns
-from lorasub.scenes.rendering.launch import start_warp
+from lorasub.scenes.rendering.renderer import start_warp
 
 
 @wp.kernel(enable_backward=False)

@@ -10,11 +10,10 @@ import warp as wp
 
 from lorasub.scenes.description import Pattern, SceneDescription
 from lorasub.scenes.images import ImageAtlas
-from lorasub.scenes.rendering.kernels.lighting import direct_light
+from lorasub.scenes.rendering.kernels.shading import direct_light, fresnel, intersect, refract_through
 from lorasub.scenes.rendering.kernels.structs import BodyList, Scene
 from lorasub.scenes.rendering.kernels.textures import image_color, pattern_weights
-from lorasub.scenes.rendering.kernels.tracing import fresnel, intersect, refract_through
-from lorasub.scenes.rendering.launch import start_warp
+from lorasub.scenes.rendering.renderer import start_warp
 from lorasub.scenes.rendering.upload import upload
 
 wp.set_module_options({"enable_backward": False})

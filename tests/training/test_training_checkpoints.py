@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from lorasub.errors import ArtefactError
-from lorasub.training.checkpoints import WholeFiles, find_checkpoint, read_checkpoint, run_of
+from lorasub.training.checkpoints import AtomicCheckpointIO, find_checkpoint, read_checkpoint, run_of
 
 
 @pytest.fixture
@@ -23,7 +23,7 @@ def checkpoint(tmp_path: Path) -> Path:
         "loops": {},
         "hyper_parameters": {"_class_path": "lorasub.GeometryTask", "warmup": 0.1, "_instantiator": "x"},
     }
-    WholeFiles().save_checkpoint(content, path)
+    AtomicCheckpointIO().save_checkpoint(content, path)
     (path.parents[1] / "config.yaml").write_text("model: {}")
     return path
 
@@ -63,7 +63,7 @@ def test_what_is_no_checkpoint_is_told(tmp_path: Path, content: Any) -> None:
 def test_a_failed_write_leaves_the_old_file(checkpoint: Path) -> None:
     before = checkpoint.read_bytes()
     with pytest.raises(Exception, match="pickle"):
-        WholeFiles().save_checkpoint({"state_dict": lambda: 0}, checkpoint)
+        AtomicCheckpointIO().save_checkpoint({"state_dict": lambda: 0}, checkpoint)
     assert checkpoint.read_bytes() == before
     assert [path.name for path in checkpoint.parent.iterdir()] == ["last.ckpt"]
 

@@ -67,5 +67,5 @@ class Findings:
         return next(finding for finding in self.items if finding.claim == claim)
 
     def with_verdict(self, verdict: Verdict) -> list[Finding]:
-        """Those that came out so."""
+        """Returns the findings with this verdict."""
         return [finding for finding in self.items if finding.verdict == verdict]

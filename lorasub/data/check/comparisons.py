@@ -146,7 +146,7 @@ class Comparator:
 
 
 def _compare_overlaps(read: Tensor, other: Tensor) -> PairEvidence:
-    """As :func:`compare_residuals` where both see depth.
+    """Compares residuals where both interpretations see depth, as :func:`compare_residuals` does.
 
     A pair that overlaps under one of them only counts against the other one.
     """

@@ -36,7 +36,7 @@ class Matches:
         return len(self.a)
 
     def where(self, kept: Tensor) -> Matches:
-        """Those of a mask or at indices."""
+        """Returns the matches of a mask, or at indices."""
         return Matches(self.a[kept], self.b[kept])
 
     @property

@@ -176,7 +176,7 @@ class MatchedPairs:
         return torch.cat([_distance(there, self.b), _distance(back, self.a)], dim=1)
 
     def with_depth_of(self, camera: DepthCamera, views: Sequence[View]) -> MatchedPairs:
-        """The same points with the depth that they have if another camera took it."""
+        """Returns the points with the depth that they have if another camera took it."""
         depths: list[list[Tensor]] = [[], []]
         for p, pair in enumerate(self.views.tolist()):
             for side, (points, depth) in enumerate(((self.a[p], self.depth_a[p]), (self.b[p], self.depth_b[p]))):

@@ -73,7 +73,7 @@ class Weighed:
         return self.ruled_out > 0 and not self.unresolved and not self.preferred and fine_enough
 
     def without_preference(self) -> Weighed:
-        """As if what fits better fitted as well."""
+        """Returns a copy in which interpretations that fit better count as fitting equally well."""
         plain = tuple(other for other in self.preferred if not other.scale)
         return replace(self, preferred=(), unresolved=(*self.unresolved, *plain))
 

@@ -39,23 +39,46 @@ _OTHER_LENS = re.compile(
 )
 
 
+#: fx, fy, cx, cy.
+CameraNumbers = tuple[float, float, float, float]
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Calibration:
-    """A camera as a file states it.
+    """A camera as a file states it, or an option, or as it is usual for a layout.
 
     Attributes:
-        path: the file.
+        path: the file; None if no file states it.
         intrinsics: ``[3, 3]``, pixel centres at half integers.
         distortion: OpenCV's k1, k2, p1, p2, k3; empty for none.
         size: (width, height) of the images it is for; None where the file does not say.
         depth_unit: world units per stored unit of depth; None where the file does not say.
+        assumed: whether nothing states it, so that it is the one that is usual for the layout.
     """
 
-    path: Path
+    path: Path | None
     intrinsics: Tensor
     distortion: tuple[float, ...] = ()
     size: tuple[int, int] | None = None
     depth_unit: float | None = None
+    assumed: bool = False
+
+    @classmethod
+    def of_folder(
+        cls, root: Path, given: CameraNumbers | None, usual: CameraNumbers, size: tuple[int, int]
+    ) -> Calibration:
+        """Returns the camera that an option gives, or else a file in the folder, or else the layout's usual one.
+
+        Args:
+            root: the folder.
+            given: fx, fy, cx, cy, counting pixel centres from 0; None if the option is not set.
+            usual: likewise.
+            size: (width, height) of the images that the usual one is for.
+        """
+        if given is not None:
+            return cls(None, pinhole(*given, centres=0.0))
+        stated = find_calibration(root)
+        return cls(None, pinhole(*usual, centres=0.0), size=size, assumed=True) if stated is None else stated
 
 
 def registered_depth(path: Path, camera: Calibration | None, *, unit: float | None, usual_unit: float) -> DepthSource:
@@ -76,7 +99,7 @@ def registered_depth(path: Path, camera: Calibration | None, *, unit: float | No
 
 def depth_unit_note(camera: Calibration | None, unit: float | None) -> tuple[str, ...]:
     """The note about a unit of depth that was taken from a calibration file; none if it was not."""
-    if camera is None or camera.depth_unit is None or unit is not None:
+    if camera is None or camera.path is None or camera.depth_unit is None or unit is not None:
         return ()
     return (f"the depth unit is {camera.depth_unit:g}, from {camera.path.name}",)
 

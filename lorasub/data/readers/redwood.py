@@ -13,11 +13,11 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from lorasub.data.frames import Capture, Frame, pinhole
+from lorasub.data.frames import Capture, Frame
 from lorasub.data.images import IMAGE_SUFFIXES
 from lorasub.data.paths import files_in, inside, numbered
 from lorasub.data.readers.base import Reader, pose_from_camera_to_world, read_rows, to_float
-from lorasub.data.readers.calibration import depth_unit_note, find_calibration, registered_depth
+from lorasub.data.readers.calibration import Calibration, depth_unit_note, registered_depth
 from lorasub.errors import DataError
 
 COLOR_FOLDERS = ("color", "rgb", "image")
@@ -65,24 +65,22 @@ class Redwood(Reader):
                 f"{root}: {len(poses)} poses in {log.name}, {len(images)} images in {folder}/ and {len(depths)} in "
                 "depth/ go together in order, so their numbers must be equal"
             )
-        stated = find_calibration(root) if self.camera is None else None
-        assumed = self.camera is None and stated is None
-        intrinsics = pinhole(*(self.camera or CAMERA), centres=0.0) if stated is None else stated.intrinsics
+        camera = Calibration.of_folder(root, self.camera, CAMERA, SIZE)
         frames = tuple(
             Frame(
                 name=image.stem,
                 image=image,
-                intrinsics=intrinsics,
+                intrinsics=camera.intrinsics,
                 cam_from_world=pose_from_camera_to_world(pose, log),
-                depth=registered_depth(depth, stated, unit=self.depth_unit, usual_unit=0.001),
-                distortion=() if stated is None else stated.distortion,
-                camera_size=SIZE if assumed else None if stated is None else stated.size,
-                camera_assumed=assumed,
+                depth=registered_depth(depth, camera, unit=self.depth_unit, usual_unit=0.001),
+                distortion=camera.distortion,
+                camera_size=camera.size,
+                camera_assumed=camera.assumed,
             )
             for image, depth, pose in zip(images, depths, poses, strict=True)
         )
-        notes = depth_unit_note(stated, self.depth_unit)
-        if assumed:
+        notes = depth_unit_note(camera, self.depth_unit)
+        if camera.assumed:
             notes += (f"assumed camera: no file states it; took PrimeSense's fx, fy, cx, cy = {CAMERA}",)
         return Capture(name=root.name, root=root, frames=frames, metric=True, format=self.format, notes=notes)
 

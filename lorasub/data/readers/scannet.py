@@ -77,7 +77,7 @@ def _camera_file(root: Path) -> Path | None:
 
 
 def _number(path: Path) -> str:
-    """What a frame is called in each of the folders: its number, however many zeros stand before it."""
+    """Returns a frame's number, by which it is called in each folder, without zeros before it."""
     return path.stem.lstrip("0") or "0"
 
 

@@ -15,7 +15,7 @@ from typing import ClassVar
 import numpy as np
 import numpy.typing as npt
 
-from lorasub.data.frames import Capture, Frame, pinhole
+from lorasub.data.frames import Capture, Frame
 from lorasub.data.images import IMAGE_SUFFIXES
 from lorasub.data.paths import find_file
 from lorasub.data.readers.base import (
@@ -27,7 +27,7 @@ from lorasub.data.readers.base import (
     read_rows,
     to_float,
 )
-from lorasub.data.readers.calibration import depth_unit_note, find_calibration, registered_depth
+from lorasub.data.readers.calibration import Calibration, depth_unit_note, registered_depth
 from lorasub.data.text import visible
 from lorasub.errors import DataError
 
@@ -66,9 +66,7 @@ class TumRgbd(Reader):
         depths = _timed_files(root / "depth.txt") if (root / "depth.txt").is_file() else []
         poses = _timed_poses(root / "groundtruth.txt")
         depth_times, pose_times = np.array([t for t, _ in depths]), np.array([t for t, _ in poses])
-        stated = find_calibration(root) if self.camera is None else None
-        assumed = self.camera is None and stated is None
-        intrinsics = pinhole(*(self.camera or CAMERA), centres=0.0) if stated is None else stated.intrinsics
+        camera = Calibration.of_folder(root, self.camera, CAMERA, SIZE)
         frames, missing, no_depth = [], [], []
         for time, file in images:
             image = find_file(root, file, IMAGE_SUFFIXES)
@@ -84,23 +82,23 @@ class TumRgbd(Reader):
                 Frame(
                     name=image.stem,
                     image=image,
-                    intrinsics=intrinsics,
+                    intrinsics=camera.intrinsics,
                     cam_from_world=None
                     if pose is None
                     else pose_from_quaternion(poses[pose][1][:3], poses[pose][1][3:], root / "groundtruth.txt"),
                     depth=None
                     if depth_path is None
-                    else registered_depth(depth_path, stated, unit=self.depth_unit, usual_unit=DEPTH_UNIT),
-                    distortion=() if stated is None else stated.distortion,
-                    camera_size=SIZE if assumed else None if stated is None else stated.size,
-                    camera_assumed=assumed,
+                    else registered_depth(depth_path, camera, unit=self.depth_unit, usual_unit=DEPTH_UNIT),
+                    distortion=camera.distortion,
+                    camera_size=camera.size,
+                    camera_assumed=camera.assumed,
                 )
             )
         notes = [*missing_images(missing, len(images)), *missing_depth(no_depth)]
-        if assumed:
+        if camera.assumed:
             notes.append(f"assumed camera: no file states it; took TUM's usual fx, fy, cx, cy = {CAMERA}")
-        elif stated is not None:
-            notes += [f"camera from {stated.path.name}", *depth_unit_note(stated, self.depth_unit)]
+        elif camera.path is not None:
+            notes += [f"camera from {camera.path.name}", *depth_unit_note(camera, self.depth_unit)]
         for what, count in (
             ("depth", sum(self._nearest(depth_times, time) is None for time, _ in images)),
             ("pose", sum(self._nearest(pose_times, time) is None for time, _ in images)),

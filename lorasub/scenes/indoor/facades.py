@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from lorasub.scenes.indoor.catalogue import CATALOGUE
-from lorasub.scenes.indoor.interior import LARGE, Objects
+from lorasub.scenes.indoor.interior import CATALOGUE, LARGE, Objects
 from lorasub.scenes.indoor.masonry import BAYS
 from lorasub.scenes.streams import Array, Draws
 

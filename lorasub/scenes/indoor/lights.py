@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import numpy as np
-import torch
 
+from lorasub.scenes.color import blackbody_rgb
 from lorasub.scenes.description import LightKind, Lights
-from lorasub.scenes.indoor.catalogue import CATALOGUE
-from lorasub.scenes.indoor.interior import HANGING_SLOTS, Interior
-from lorasub.scenes.lights import blackbody_rgb
-from lorasub.scenes.streams import Array, Draws
+from lorasub.scenes.indoor.interior import CATALOGUE, HANGING_SLOTS, Interior
+from lorasub.scenes.streams import Draws
 
 LAMPS, WINDOWS = 2, 2
 LIGHT_DRAWS = 32
@@ -59,15 +57,12 @@ def draw_indoor_lights(draws: Draws, interior: Interior) -> Lights:
     kind_of[outdoors, 0] = int(LightKind.DIRECTIONAL)
     color = np.concatenate([warm, cold], axis=1) * (strength * on)[..., None]
 
-    def tensor(values: Array) -> torch.Tensor:
-        return torch.as_tensor(values, dtype=torch.float32)
-
-    return Lights(
-        kind=torch.as_tensor(np.where(on, kind_of, int(LightKind.NONE)), dtype=torch.int32),
-        position=tensor(np.concatenate([lamp, place], axis=1)),
-        color=tensor(color),
-        radius=tensor(np.concatenate([radius, np.minimum(0.2 * half[..., 0], 0.1)], axis=1)),
-        zenith=tensor(zenith * ambient),
-        horizon=tensor(horizon * ambient),
-        exposure=tensor(exposure),
+    return Lights.of(
+        kind=np.where(on, kind_of, int(LightKind.NONE)),
+        position=np.concatenate([lamp, place], axis=1),
+        color=color,
+        radius=np.concatenate([radius, np.minimum(0.2 * half[..., 0], 0.1)], axis=1),
+        zenith=zenith * ambient,
+        horizon=horizon * ambient,
+        exposure=exposure,
     )

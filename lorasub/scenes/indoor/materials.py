@@ -7,13 +7,11 @@ leaves of all sizes, most colours are greyish or brown, and a third of the rooms
 from __future__ import annotations
 
 import numpy as np
-import torch
 
+from lorasub.scenes.color import hsv_to_linear_rgb
 from lorasub.scenes.description import FIRST_OBJECT, FLOOR, WALLS, Materials, Pattern
-from lorasub.scenes.indoor.catalogue import CATALOGUE
-from lorasub.scenes.indoor.interior import SURFACES, Interior
+from lorasub.scenes.indoor.interior import CATALOGUE, SURFACES, Interior
 from lorasub.scenes.indoor.pieces import Role
-from lorasub.scenes.materials import hsv_to_linear_rgb
 from lorasub.scenes.streams import Array, Draws, IntArray
 
 MATERIAL_DRAWS = 26 * SURFACES
@@ -101,20 +99,17 @@ def draw_indoor_materials(draws: Draws, interior: Interior) -> Materials:
     scale, warp, roughness, specular = (value[rows, source] for value in (scale, warp, roughness, specular))
     specular[:, walls] *= 0.1
 
-    def tensor(values: Array) -> torch.Tensor:
-        return torch.as_tensor(values, dtype=torch.float32)
-
-    batch = len(pattern)
-    return Materials(
-        pattern=torch.as_tensor(pattern, dtype=torch.int32),
-        colors=tensor(colors),
-        scale=tensor(scale),
-        warp=tensor(warp),
-        phase=tensor(phase),
-        image=torch.zeros(batch, many, dtype=torch.int32),
-        roughness=tensor(roughness),
-        specular=tensor(specular),
-        refraction=torch.zeros(batch, many),
+    nothing = np.zeros_like(scale)
+    return Materials.of(
+        pattern=pattern,
+        colors=colors,
+        scale=scale,
+        warp=warp,
+        phase=phase,
+        image=nothing,
+        roughness=roughness,
+        specular=specular,
+        refraction=nothing,
     )
 
 

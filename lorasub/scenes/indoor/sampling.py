@@ -5,19 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-import torch
 
 from lorasub.scenes.description import FIRST_OBJECT, Geometry, Primitive, SceneDescription
+from lorasub.scenes.geometry import turn_about_z
 from lorasub.scenes.indoor.cameras import CAMERA_DRAWS, draw_indoor_cameras
-from lorasub.scenes.indoor.catalogue import CATALOGUE
-from lorasub.scenes.indoor.centre import draw_centre
 from lorasub.scenes.indoor.facades import draw_facade
-from lorasub.scenes.indoor.interior import CENTRE_SLOTS, MAX_SOLIDS, Interior, Objects
+from lorasub.scenes.indoor.interior import CATALOGUE, CENTRE_SLOTS, MAX_SOLIDS, Interior, Objects
+from lorasub.scenes.indoor.layout import draw_centre, draw_small, draw_walls, supports_of
 from lorasub.scenes.indoor.lights import LIGHT_DRAWS, draw_indoor_lights
 from lorasub.scenes.indoor.materials import MATERIAL_DRAWS, draw_indoor_materials
 from lorasub.scenes.indoor.ranges import IndoorRanges
-from lorasub.scenes.indoor.tabletops import draw_small, supports_of
-from lorasub.scenes.indoor.walls import draw_walls
 from lorasub.scenes.streams import Array, BoolArray, Draws
 
 #: Numbers that a room takes from its stream at most.
@@ -89,25 +86,21 @@ def _solids_of(objects: Objects, half: Array, height: Array, outdoors: BoolArray
     size = CATALOGUE.size_a[what, piece] * wide + CATALOGUE.size_b[what, piece]
     up = CATALOGUE.up[what, piece]
     size = np.maximum((np.abs(up).swapaxes(-1, -2) @ size[..., None])[..., 0], 5e-4)  # along the primitive's axes
-    cos, sin, zero = np.cos(yaw), np.sin(yaw), np.zeros_like(yaw)
-    turn = np.stack([cos, -sin, zero, sin, cos, zero, zero, zero, zero + 1.0], -1).reshape(*yaw.shape, 3, 3)
+    turn = turn_about_z(yaw)
     center = objects.center[rows, owner] + (turn @ inside[..., None])[..., 0]
     rotation = turn @ up
     extent = (np.abs(rotation) @ size[..., None])[..., 0]
     used = (kind != int(Primitive.NONE))[..., None]
     low, high = np.where(used, center - extent, 1e3), np.where(used, center + extent, -1e3)
 
-    def tensor(values: Array) -> torch.Tensor:
-        return torch.as_tensor(values, dtype=torch.float32)
-
-    geometry = Geometry(
-        kind=torch.as_tensor(kind, dtype=torch.int32),
-        center=tensor(center),
-        rotation=tensor(rotation),
-        size=tensor(size),
-        shape=tensor(CATALOGUE.shape[what, piece]),
-        surface=torch.as_tensor(FIRST_OBJECT + 2 * owner + CATALOGUE.accent[what, piece], dtype=torch.int32),
-        room=tensor(np.concatenate([half, height[:, None]], axis=-1)),
-        open=torch.as_tensor(outdoors),
+    geometry = Geometry.of(
+        kind=kind,
+        center=center,
+        rotation=rotation,
+        size=size,
+        shape=CATALOGUE.shape[what, piece],
+        surface=FIRST_OBJECT + 2 * owner + CATALOGUE.accent[what, piece],
+        room=np.concatenate([half, height[:, None]], axis=-1),
+        open=outdoors,
     )
     return geometry, low, high

@@ -1,1 +1,1 @@
-"""A batched ray caster in torch: a view of a scene description, exact in depth and points."""
+"""A batched ray caster: a view of a scene description, exact in depth and points."""

@@ -10,6 +10,7 @@ import warp as wp
 from torch import Tensor
 
 from lorasub.errors import ConfigError
+from lorasub.geometry import invert_pose
 from lorasub.scenes.description import LightKind, Pattern, Primitive, SceneDescription
 from lorasub.scenes.images import ImageAtlas
 from lorasub.scenes.rendering.kernels.structs import Body, Camera, Environment, Light, Material, Scene
@@ -71,10 +72,9 @@ def upload(scenes: SceneDescription, image_size: tuple[int, int], images: ImageA
     scene.lights = records.array(
         Light, lights.position[:, :lit], lights.color[:, :lit], lights.radius[:, :lit], lights.kind[:, :lit]
     )
-    world_from_cam = scenes.cameras.cam_from_world[..., :3].mT
-    center = -(world_from_cam @ scenes.cameras.cam_from_world[..., 3:])[..., 0]
+    world_from_cam = invert_pose(scenes.cameras.cam_from_world)
     pixel = 1.0 / scenes.cameras.intrinsics(image_size)[..., 0, 0]
-    scene.cameras = records.array(Camera, world_from_cam, center, pixel)
+    scene.cameras = records.array(Camera, world_from_cam[..., :3], world_from_cam[..., 3], pixel)
     texels = _texels(scenes, images)
     scene.texels = records.floats(geometry.room.new_zeros(3, 1, 1) if texels is None else texels)
     bodies, casters = _numbers(present[:, :count]), _numbers((present & opaque)[:, :count])

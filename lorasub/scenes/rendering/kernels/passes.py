@@ -8,18 +8,20 @@ the end pixels at edges get more colour samples (:func:`antialias_edges`).
 
 import warp as wp
 
-from lorasub.scenes.rendering.kernels.lighting import ambient, direct_light, sky_color
-from lorasub.scenes.rendering.kernels.structs import DIRECTIONAL, HORIZON, SUN_DISTANCE, BodyList, Scene
-from lorasub.scenes.rendering.kernels.textures import GLOW
-from lorasub.scenes.rendering.kernels.tracing import (
+from lorasub.scenes.rendering.kernels.shading import (
     RayHit,
     SurfaceColor,
+    ambient,
+    direct_light,
     hit_albedo,
     intersect,
     shade_hit,
+    sky_color,
     tone_curve,
     trace_refraction,
 )
+from lorasub.scenes.rendering.kernels.structs import DIRECTIONAL, HORIZON, SUN_DISTANCE, BodyList, Scene
+from lorasub.scenes.rendering.kernels.textures import GLOW
 
 # Clang joins no product and sum without being told, and shuffles more than it saves where it joins neighbours (SLP).
 # No result here is, or depends on, infinity or NaN; Warp's own headers mention both, which Clang would warn of.

@@ -1,17 +1,156 @@
-"""Planar or real, told from predicted geometry: how flat is what a camera sees?"""
+"""Tasks that a fine-tuned model is for: rooms, transparent objects, and flat pictures against real faces.
+
+Each is also an example: of another batch before the model learns from it (``prepare_batch``), of other measurements
+(``configure_metrics``), and of a state of its own that is kept in checkpoints and is equal on all processes.
+"""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
+from torchmetrics import MetricCollection
 from torchmetrics.functional.classification import binary_auroc
 from torchmetrics.utilities import dim_zero_cat
 
+from lorasub.errors import ConfigError
 from lorasub.geometry import decode_pose, full_precision, unproject_depth
-from lorasub.metrics.base import SceneMetric
+from lorasub.losses import LossTerms
+from lorasub.metrics import DepthAccuracy, PointMapError, SceneMetric
+from lorasub.metrics.protocols import protocol_metrics
 from lorasub.structures import Predictions, SceneBatch
+from lorasub.tasks.geometry import GeometryTask
+
+
+class IndoorTask(GeometryTask):
+    """Geometry from sensor depth, which is trusted only as far as the sensor reaches.
+
+    The error of structured light and stereo grows with the square of the distance, and what is far beyond the range is
+    often made up. Depth of metric scenes beyond ``max_depth`` counts as unknown, in training and in evaluation.
+
+    Args:
+        max_depth: in metres; scenes whose unit is not the metre keep all their depth.
+        protocols: see :class:`~lorasub.tasks.GeometryTask`; by default also camera paths, and clouds with normals.
+        arguments: the other arguments of :class:`~lorasub.tasks.GeometryTask`.
+    """
+
+    def __init__(
+        self,
+        max_depth: float = 5.0,
+        protocols: Sequence[str | SceneMetric] = ("default", "evo_sim3", "recons_eval_points"),
+        **arguments: Any,
+    ) -> None:
+        if not max_depth > 0:
+            raise ConfigError(f"max_depth must be above 0 metres, not {max_depth}")
+        super().__init__(protocols=protocols, **arguments)
+        self.max_depth = max_depth
+
+    def prepare_batch(self, batch: SceneBatch) -> SceneBatch:
+        """Forget depth out of reach, then normalise."""
+        metres = batch.depth * batch.scale[:, None, None, None]
+        trusted = (metres <= self.max_depth) | ~batch.metric[:, None, None, None]
+        valid = batch.valid & trusted
+        return super().prepare_batch(
+            batch.replace(
+                valid=valid,
+                depth=torch.where(valid, batch.depth, 0.0),
+                world_points=torch.where(valid[..., None], batch.world_points, 0.0),
+            )
+        )
+
+
+class TransparentObjectsTask(GeometryTask):
+    """Geometry, scored inside the object masks beside the scores of the whole image.
+
+    Depth is aligned by its median over the whole scene and then scored inside and outside of the objects apart, with
+    the ratios 1.05, 1.10 and 1.25 of ClearGrasp (Sajjan et al., ICRA 2020). A model that looks through the glass has a
+    good background and a bad object. True depth on the glass has to come from a painted twin or a mesh: a depth camera
+    is wrong just there.
+
+    Takes the arguments of :class:`~lorasub.tasks.GeometryTask`. Batches need ``object_masks``; scenes without them
+    count for the whole image only.
+    """
+
+    def configure_metrics(self) -> MetricCollection:
+        """Returns the metrics of the protocols, and those of depth in and outside of objects and of points in them."""
+        metrics = protocol_metrics(self.protocols)
+        metrics.add_metrics(
+            {
+                "objects": DepthAccuracy(region="objects", thresholds=(1.05, 1.1, 1.25)),
+                "background": DepthAccuracy(region="background"),
+                "object_points": PointMapError(region="objects"),
+            }
+        )
+        return metrics
+
+
+class PlanarOrRealTask(GeometryTask):
+    """Geometry under a micro-baseline, and from it: planar (label 0) or real (label 1).
+
+    The score of a scene is its relief: how far predicted surface points lie from their best plane, relative to their
+    extent (:func:`~lorasub.tasks.downstream.relief`). The model learns geometry only; the labels choose the threshold,
+    the one with the best balanced accuracy on the latest training scenes. So nothing learns to tell print from skin by
+    its texture.
+
+    Args:
+        window: how many of the latest training scenes with a label choose the threshold.
+        arguments: those of :class:`~lorasub.tasks.GeometryTask`.
+    """
+
+    recent: Tensor
+
+    def __init__(self, window: int = 512, **arguments: Any) -> None:
+        if window < 2:
+            raise ConfigError(f"the threshold needs a window of at least 2 scenes, not {window}")
+        super().__init__(**arguments)
+        # relief and label of the latest training scenes, the newest last; a buffer, so that checkpoints have it
+        self.register_buffer("recent", torch.full((window, 2), torch.nan))
+
+    @property
+    def threshold(self) -> float:
+        """Relief above which a scene is called real; NaN until training has seen both kinds."""
+        known = self.recent[~self.recent.isnan().any(dim=1)]
+        return float(best_threshold(known[:, 0], known[:, 1]))
+
+    def configure_metrics(self) -> MetricCollection:
+        """Returns the metrics of the protocols, and AUROC and accuracy."""
+        metrics = protocol_metrics(self.protocols)
+        metrics.add_metrics({"planar_or_real": PlanarOrReal(self.threshold)})
+        return metrics
+
+    def compute_loss(self, predictions: Predictions, batch: SceneBatch) -> LossTerms:
+        """VGGT's losses; in training the scenes' relief is remembered for the threshold."""
+        if self.training and batch.labels is not None and predictions.depth is not None:
+            self._remember(relief(predictions, batch).detach(), batch.labels)
+        return super().compute_loss(predictions, batch)
+
+    def on_validation_epoch_start(self) -> None:
+        """Gives the metrics the threshold as it is now."""
+        self._set_thresholds()
+
+    def on_test_epoch_start(self) -> None:
+        """Gives the metrics the checkpoint's threshold."""
+        self._set_thresholds()
+
+    def _set_thresholds(self) -> None:
+        for metrics in self.metrics.values():
+            assert isinstance(metrics, MetricCollection)
+            metric = metrics["planar_or_real"]
+            assert isinstance(metric, PlanarOrReal)
+            metric.threshold = self.threshold
+
+    def _remember(self, scores: Tensor, labels: Tensor) -> None:
+        """Push the scenes of all processes into the window, on every process the same."""
+        fresh = torch.stack([scores.float(), torch.where(labels >= 0, labels.float(), torch.nan)], dim=1)
+        if self._trainer is not None and self.trainer.world_size > 1:
+            gathered = self.all_gather(fresh)
+            assert isinstance(gathered, Tensor)
+            fresh = gathered.flatten(0, 1)
+        fresh = fresh[~fresh.isnan().any(dim=1)]
+        self.recent = torch.cat([self.recent, fresh])[-len(self.recent) :]
 
 
 @full_precision
