@@ -24,6 +24,7 @@ def test_configs_are_listed_and_copied(
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) == 1 + len(config_names())
     assert any(line.startswith("geometry ") and "LoRA adapter" in line for line in lines)
+    assert all(line.endswith((".", "?", '"')) for line in lines[1:])  # whole sentences
     assert main(["configs", "geometry"]) == 0
     assert main(["configs", "real_samples"]) == 0
     assert {path.name for path in (tmp_path / "configs").iterdir()} == {

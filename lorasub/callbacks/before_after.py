@@ -89,5 +89,8 @@ class BeforeAfter(Callback):
 
     def table(self, names: list[str]) -> str:
         """Returns the comparison as text, one metric a line."""
-        rows = [{"metric": name, "before": self.before[name], "after": self.after[name]} for name in names]
-        return f"before the first step, and after {self.after_step} steps\n{text_table(rows)}"
+        measured = [name for name in names if not (math.isnan(self.before[name]) and math.isnan(self.after[name]))]
+        rows = [{"metric": name, "before": self.before[name], "after": self.after[name]} for name in measured]
+        text = f"before the first step, and after {self.after_step} steps\n{text_table(rows)}"
+        rest = [name for name in names if name not in measured]
+        return f"{text}\nnothing to measure: {', '.join(rest)}" if rest else text

@@ -63,8 +63,15 @@ def describe(path: Path) -> dict[str, Any]:
             "hash": basis.hash(),
         }
     if path.suffix == ".ckpt":
-        recipe = read_checkpoint(path).recipe or {}
-        return {"kind": "checkpoint", "task": recipe.get("class_path"), "settings": recipe.get("init_args")}
+        checkpoint = read_checkpoint(path)
+        recipe = checkpoint.recipe or {}
+        return {
+            "kind": "checkpoint",
+            "step": checkpoint.step,
+            "can_be_resumed": checkpoint.resumable,
+            "task": recipe.get("class_path"),
+            "settings": recipe.get("init_args"),
+        }
     if path.suffix == ".safetensors":
         return {"kind": "weights", **read_metadata(path)}
     if (path / "model.safetensors").is_file():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -22,7 +23,7 @@ def run(verb: str, arguments: Sequence[str]) -> None:
     parser.add_argument("--out", type=str, default=None, help="the copy's file; configs/NAME.yaml by default")
     parsed = parser.parse_args(list(arguments))
     if parsed.name is None:
-        rows = [{"config": name, "what it does": _first_line(name)} for name in config_names()]
+        rows = [{"config": name, "what it does": _first_sentence(name)} for name in config_names()]
         show({"configs": rows}, text_table(rows), as_json=parsed.json)
         return
     written = copy_config(parsed.name, parsed.out)
@@ -57,6 +58,8 @@ def copy_config(name: str, out: str | None = None) -> list[Path]:
     return list(copies.values())
 
 
-def _first_line(name: str) -> str:
-    line = find_config(name).read_text(encoding="utf-8").partition("\n")[0]
-    return line.lstrip("# ")
+def _first_sentence(name: str) -> str:
+    lines = find_config(name).read_text(encoding="utf-8").splitlines()
+    words = " ".join(line.lstrip("# ") for line in itertools.takewhile(lambda line: line.strip("# "), lines)).split()
+    end = next((number for number, word in enumerate(words, 1) if word[-1] in ".?"), len(words))
+    return " ".join(words[:end])

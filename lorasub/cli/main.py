@@ -6,10 +6,12 @@ Exit codes: 0 done, 1 failed, 2 wrong usage, 130 interrupted.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 import traceback
-from collections.abc import Sequence
+import warnings
+from collections.abc import Iterator, Sequence
 
 from lorasub._version import __version__
 from lorasub.errors import ConfigError, LorasubError, RunInterruptedError
@@ -76,17 +78,36 @@ def main(arguments: Sequence[str] | None = None) -> int:
     # a user's own task or data module lives in a file beside the config, not in site-packages
     if os.getcwd() not in sys.path:  # noqa: PTH109
         sys.path.append(os.getcwd())  # noqa: PTH109
-    try:
-        run_verb(given[0], given[1:])
-    except SystemExit as stop:
-        return stop.code if isinstance(stop.code, int) else 1
-    except KeyboardInterrupt:
-        return _fail("interrupted", 130)
-    except Exception as error:
-        if debug:
-            traceback.print_exc()
-        return _explain(error)
+    with _short_warnings(debug):
+        try:
+            run_verb(given[0], given[1:])
+        except SystemExit as stop:
+            return stop.code if isinstance(stop.code, int) else 1
+        except KeyboardInterrupt:
+            return _fail("interrupted", 130)
+        except Exception as error:
+            if debug:
+                traceback.print_exc()
+            return _explain(error)
     return 0
+
+
+@contextlib.contextmanager
+def _short_warnings(debug: bool) -> Iterator[None]:
+    """Let warnings be one line of words, without a place in the code, unless everything is to be seen."""
+    usual = warnings.formatwarning
+    if not debug:
+        warnings.formatwarning = _in_one_line
+    try:
+        yield
+    finally:
+        warnings.formatwarning = usual
+
+
+def _in_one_line(
+    message: Warning | str, category: type[Warning], filename: str, lineno: int, line: str | None = None
+) -> str:
+    return f"warning: {' '.join(str(message).split())}\n"
 
 
 def run_verb(verb: str, arguments: Sequence[str]) -> None:

@@ -74,6 +74,8 @@ class Photos(SceneDataModule):
             log.warning(
                 "%s: photos alone are read, not %s: --data PosedRGBD reads captures", folder, ", ".join(names[:4])
             )
+        for note in dict.fromkeys(note for capture in captures for note in capture.notes):
+            log.warning("%s: %s", folder, note)
         scenes: ConcatDataset[SceneBatch] = ConcatDataset([self._scenes(capture) for capture in captures])
         return evaluation_loader(
             scenes,

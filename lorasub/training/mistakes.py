@@ -28,6 +28,8 @@ _REQUIRED = re.compile(r"arguments are required: (.+)")
 _NOT_THERE = re.compile(r"module '([^']+)' has no attribute '([^']+)'")
 #: Where the classes are that settings name.
 _PARTS = (tasks, backbones, adapters, data, callbacks, losses, torch.optim)
+#: Base classes of sections, which stand in messages where the command line names no class.
+_SECTIONS = {"LightningDataModule": "data", "SceneTask": "model"}
 #: Beginnings of lines that only say where in jsonargparse's trials a line stands.
 _FRAME = (
     "Parser key",
@@ -74,6 +76,9 @@ def explain(message: str, parser: ArgumentParser) -> str:
         name = classes[-1].rpartition(".")[2] if classes else "it"
         names = _parameters(classes[-1]) if classes else []
         where = f" (at {'.'.join(dict.fromkeys(keys))})" if keys else ""
+        if name in _SECTIONS:
+            section = _SECTIONS[name]
+            return f"--{section}.{found[1]} changes settings of no class yet; name one with --{section} CLASS"
         return f"{name} has no option '{found[1]}'{_meant(found[1], names, show=True)}{where}"
     if found := _UNKNOWN_CLASS.search(message):
         word = found[1].strip()

@@ -78,7 +78,8 @@ def read_sources(verb: Verb, parser: SettingsParser, words: Sequence[str]) -> So
         log.info("no --ckpt_path and no --model: predicting with the backbone in the box, nano")
     with _config_files_in_errors(configs, words):
         settings = _parse_over(parser, below, words)
-    if not any("image_size" in name for name, _ in _options(words)) and "image_size" not in str(first.get("data")):
+    chosen = (*(name for name, _ in _options(words)), str(first.get("data")), str(below.get("data")))
+    if not any("image_size" in text for text in chosen):
         give_image_size(settings)
     _refuse_unset(plain(settings))
     named = any(name == "--run" or name.startswith("--run.") for name, _ in _options(words))
@@ -92,7 +93,8 @@ _NOTHING: dict[Verb, str] = {
         "--config FILE for the model without fine-tuning"
         for verb in ("validate", "test")
     },
-    "predict": "predict needs images: give --data PosedRGBD --data.root FOLDER, or --ckpt_path RUN",
+    "predict": "predict needs images: give --data Photos --data.root FOLDER, or --data PosedRGBD --data.root FOLDER "
+    "for a capture, or --ckpt_path RUN",
 }
 
 
@@ -162,8 +164,8 @@ def _sections_named(configs: Sequence[str], words: Sequence[str]) -> dict[str, A
             found["run"] = {**(found.get("run") or {}), rest: value}
         elif name == "--ckpt_path":
             found["ckpt_path"] = None if value in ("null", "") else value
-        elif section in ("model", "data"):
-            found.setdefault(section, value)
+        elif section in ("model", "data") and rest in ("", "class_path"):
+            found.setdefault(section, value)  # other settings change what is there: they name no class
     return found
 
 

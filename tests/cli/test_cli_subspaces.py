@@ -266,6 +266,8 @@ def test_combined_basis_is_fitted_in_and_exported(
     assert told["basis_hashes"] == both.hash()
     assert told["parameters"] == 32 * 4 * 4  # what was trained, M, not what the same update takes as a plain LoRA
     assert run(["inspect", tmp_path / "both"], capsys)["hash"] == both.hash()
+    told = run(["inspect", run_folder / "checkpoints" / "last.ckpt"], capsys)
+    assert (told["kind"], told["step"], told["can_be_resumed"]) == ("checkpoint", 2, True)
 
     run(["merge", run_folder, f"--base={tiny_weights}", f"--out={tmp_path / 'merged'}"], capsys)
     adapted = VGGT.from_pretrained(tiny_weights).eval()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +42,19 @@ def test_unknown_verb(capsys: pytest.CaptureFixture[str]) -> None:
     told = capsys.readouterr().err
     assert "'fti'" in told
     assert "fit" in told
+
+
+def test_warnings_are_one_line_without_a_place_in_the_code(monkeypatch: pytest.MonkeyPatch) -> None:
+    told = []
+
+    def warn(verb: str, arguments: object) -> None:
+        told.append(warnings.formatwarning(UserWarning("skipping\n  a frame"), UserWarning, "reader.py", 168))
+
+    monkeypatch.setattr("lorasub.cli.main.run_verb", warn)
+    assert main(["configs"]) == main(["configs", "--debug"]) == 0
+    assert told[0] == "warning: skipping a frame\n"
+    assert "reader.py:168" in told[1]
+    assert warnings.formatwarning(UserWarning("x"), UserWarning, "reader.py", 168).startswith("reader.py:168")
 
 
 @pytest.fixture

@@ -36,6 +36,13 @@ def test_all_photos_are_one_scene_in_the_order_that_people_count(tmp_path: Path)
     assert not batch.pose_valid.any()
 
 
+def test_a_database_beside_photos_is_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    photo(tmp_path / "images" / "a.png", 400, 300)
+    (tmp_path / "database.db").write_bytes(b"SQLite format 3\0")
+    list(Photos(str(tmp_path)).predict_dataloader())
+    assert "not read: database.db" in caplog.text
+
+
 @pytest.mark.parametrize(
     ("width", "height", "longest", "expected"),
     [

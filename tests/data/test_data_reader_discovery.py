@@ -75,6 +75,22 @@ def test_folders_of_photos_are_photos(tmp_path: Path, names: list[str]) -> None:
     assert {capture.format for capture in find_captures(tmp_path)} == {"images"}
 
 
+@pytest.mark.parametrize("format", ["auto", "images"])
+@pytest.mark.parametrize("where", ["a.jpg", "images/a.jpg"])
+def test_a_database_beside_photos_is_noted_by_name(tmp_path: Path, where: str, format: str) -> None:
+    images((tmp_path / where).parent, "a.jpg")
+    (tmp_path / "database.db").write_bytes(b"SQLite format 3\0")
+    (note,) = one(tmp_path, format).notes
+    assert "not read: database.db" in note
+    assert "no poses" in note
+
+
+def test_a_database_above_the_named_folder_is_not_looked_for(tmp_path: Path) -> None:
+    images(tmp_path / "images", "a.jpg")
+    (tmp_path / "database.db").write_bytes(b"SQLite format 3\0")
+    assert one(tmp_path / "images").notes == ()
+
+
 def test_images_alone_can_be_asked_for(tmp_path: Path) -> None:
     images(tmp_path, "a.jpg")
     tables(tmp_path, "poses.txt")

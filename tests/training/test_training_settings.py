@@ -5,9 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import torch
+import yaml
 
 from lorasub.cli.main import main
-from lorasub.training.parser import training_parser
+from lorasub.training.parser import plain, training_parser
+from lorasub.training.run_settings import Verb
 from lorasub.training.sources import read_sources
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
@@ -45,7 +48,7 @@ def test_a_mistake_is_told_in_one_line_with_what_was_meant(
     [
         (["fit"], "give --config FILE"),
         (["test"], "give --ckpt_path RUN"),
-        (["predict"], "give --data PosedRGBD"),
+        (["predict"], "give --data Photos"),
         (["fit", f"--config={CONFIGS / 'real_rgbd.yaml'}"], "give it with --data.root VALUE"),
         (["fit", "--config=no.yaml"], "there is no config no.yaml"),
     ],
@@ -118,3 +121,39 @@ def test_a_wrong_config_is_told_in_one_line(
 def test_a_preset_brings_its_image_size_unless_one_is_given(words: list[str], size: int) -> None:
     settings = read_sources("fit", training_parser("fit"), [GEOMETRY, *words]).settings
     assert settings.data.init_args.image_size == size
+
+
+def run_of_other_size(folder: Path) -> Path:
+    """A run whose data has settings of its own, as `fit` leaves them; returns its last checkpoint."""
+    settings = read_sources("fit", training_parser("fit"), [GEOMETRY, "--data.image_size=56"]).settings
+    checkpoint = folder / "checkpoints" / "last.ckpt"
+    checkpoint.parent.mkdir(parents=True)
+    (folder / "config.yaml").write_text(yaml.safe_dump(plain(settings)))
+    torch.save({"state_dict": {}, "global_step": 1, "pytorch-lightning_version": "2.6.0"}, checkpoint)
+    return folder
+
+
+@pytest.mark.parametrize("verb", ["fit", "test"])
+def test_data_of_a_run_keep_their_size_and_take_single_settings(tmp_path: Path, verb: Verb) -> None:
+    run = run_of_other_size(tmp_path / "runs" / "geometry" / "0")
+    words = ["--model", "GeometryTask", "--model.backbone=lorasub.VGGT.from_preset", "--model.backbone.name=nano"]
+    sources = read_sources(verb, training_parser(verb), [f"--ckpt_path={run}", *words, "--data.val_scenes=2"])
+    data = sources.settings.data
+    assert data.class_path.endswith("SyntheticScenes")
+    assert data.init_args.attribute == "geometry"
+    assert (data.init_args.image_size, data.init_args.val_scenes) == (56, 2)
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["predict", "--data.root=Holiday"], "give --data Photos"),
+        (["predict", "--data.root=Holiday", "--model=GeometryTask"], "name one with --data CLASS"),
+    ],
+)
+def test_settings_of_data_without_a_class_ask_for_one(
+    capsys: pytest.CaptureFixture[str], words: list[str], says: str
+) -> None:
+    assert main(words) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert says in line

@@ -23,7 +23,12 @@ from lorasub.data.readers.seven_scenes import SevenScenes
 from lorasub.data.readers.sizes import notes_on_sizes
 from lorasub.data.readers.three_d_match import ThreeDMatch
 from lorasub.data.readers.tum import TumRgbd
-from lorasub.data.readers.unrecognised import describe_unrecognised, other_files, signs_of_geometry
+from lorasub.data.readers.unrecognised import (
+    describe_unrecognised,
+    notes_on_databases,
+    other_files,
+    signs_of_geometry,
+)
 from lorasub.errors import ConfigError, DataError
 
 log = logging.getLogger(__name__)
@@ -123,7 +128,7 @@ def _search(
         claimed[folder] = None
         name = (Path(root.resolve().name) / folder.relative_to(root)).as_posix()
         try:
-            captures.append(_finish(dataclasses.replace(reader.read(folder), name=name)))
+            captures.append(_finish(dataclasses.replace(reader.read(folder), name=name), root))
         except DataError as error:
             if on_error is None:
                 raise
@@ -131,9 +136,11 @@ def _search(
     return captures, list(claimed)
 
 
-def _finish(capture: Capture) -> Capture:
+def _finish(capture: Capture, root: Path) -> Capture:
     """Add what is worth knowing about any capture, whatever its reader."""
     notes = capture.notes
+    if capture.format == ImageFolder.format:
+        notes += notes_on_databases(capture.root, root)
     lost = sum(frame.cam_from_world is None for frame in capture.frames)
     if lost and capture.has_poses:
         notes += (f"{lost} frame{' has' if lost == 1 else 's have'} no pose",)

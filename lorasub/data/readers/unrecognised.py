@@ -9,7 +9,7 @@ from pathlib import Path
 
 from lorasub.data.depth import DEPTH_SUFFIXES
 from lorasub.data.images import IMAGE_SUFFIXES
-from lorasub.data.paths import is_hidden, natural_order
+from lorasub.data.paths import files_in, is_hidden, natural_order
 from lorasub.data.readers.base import Reader
 
 #: Names of each kind are listed up to so many.
@@ -31,6 +31,7 @@ _WORDS = {
     "masks": r"masks?|segm?|segmentations?|labels?|semantics?|instances?|mattes?|normals",
 }
 _KINDS = {kind: re.compile(rf"(^|[^a-z])({words})([^a-z]|$)") for kind, words in _WORDS.items()}
+_DATABASES = (".db", ".sqlite", ".sqlite3")
 #: What people call folders of photos, too.
 _OF_PHOTOS = {"images", "cameras", "camera", "cams", "cam"}
 
@@ -82,6 +83,22 @@ def other_files(folder: Path) -> str:
             count = sum(suffix in kinds for suffix in suffixes)
             return f"It holds {what} ({count} files {', '.join(found)}): {advice}. "
     return ""
+
+
+def notes_on_databases(folder: Path, root: Path) -> tuple[str, ...]:
+    """Notes on databases, as COLMAP leaves them, beside photos or in a folder above; none if there are none.
+
+    Args:
+        folder: of the photos.
+        root: the folder above beyond which nothing is looked for.
+    """
+    above = [place for place in folder.parents if place.is_relative_to(root)]
+    return tuple(
+        f"not read: {path.name}; COLMAP keeps features, matches and guessed cameras in such a file, but no poses: they "
+        "are in the model (cameras, images) that `colmap mapper` makes of it"
+        for place in (folder, *above)
+        for path in files_in(place, _DATABASES)
+    )
 
 
 def signs_of_geometry(folder: Path) -> dict[str, list[str]]:
