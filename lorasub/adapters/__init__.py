@@ -2,16 +2,14 @@
 
 from lorasub.adapters.adapter_bank import AdapterBank
 from lorasub.adapters.adapter_set import AdapterSet, attached_adapters
-from lorasub.adapters.bitfit import BitFit
-from lorasub.adapters.carried import bases_of_checkpoint, parts_of
-from lorasub.adapters.config import PSV, AdapterSpec, FullFineTuning, LayerSpec, LoRA, ProjectedLoRA, RandomBasis
-from lorasub.adapters.eva import EVA
+from lorasub.adapters.bases import bases_of_checkpoint, parts_of
+from lorasub.adapters.config import AdapterSpec, BitFit, FullFineTuning, LayerSpec
 from lorasub.adapters.folder import AdapterInfo, load_adapter_updates
-from lorasub.adapters.frozen import cast_frozen_weights
+from lorasub.adapters.fused import cast_frozen_weights
 from lorasub.adapters.inject import inject_adapters, load_adapters
 from lorasub.adapters.layer import AdapterLayer
+from lorasub.adapters.lora import EVA, LoRA
 from lorasub.adapters.lora_bank import LoRABank
-from lorasub.adapters.lora_xs import LoRAXS
 from lorasub.adapters.mean_adapter import MeanAdapter
 from lorasub.adapters.model_bases import (
     GradientShare,
@@ -24,6 +22,7 @@ from lorasub.adapters.model_bases import (
     weight_moments,
 )
 from lorasub.adapters.peft_layer import PEFT
+from lorasub.adapters.projected import PSV, LoRAXS, ProjectedLoRA, RandomBasis
 from lorasub.adapters.table import ParameterTable, count_parameters
 from lorasub.adapters.truncated import TruncatedFineTuning
 from lorasub.adapters.vera import VeRA

@@ -17,8 +17,7 @@ from lorasub.adapters.lora import LoRALinear
 from lorasub.adapters.projected import ProjectedLinear
 from lorasub.adapters.saving import load_into, save_adapters
 from lorasub.adapters.table import ParameterTable, count_parameters
-from lorasub.adapters.targets import base_modules, base_parameters, shorten
-from lorasub.adapters.wrappers import unwrapped
+from lorasub.adapters.targets import base_modules, base_parameters, shorten, unwrapped
 from lorasub.contracts import NamedModel
 from lorasub.errors import ArtefactError, ConfigError, NumericalError
 from lorasub.subspaces.basis import SubspaceBasis

@@ -19,7 +19,7 @@ from typing import Any
 from torch import Tensor
 
 from lorasub.adapters.peft_format import CONFIG_FILE, WEIGHTS_FILE, read_peft
-from lorasub.adapters.wrappers import plain_names
+from lorasub.adapters.targets import plain_names
 from lorasub.artefacts import ArtefactFormat, Writer, json_writer, tensors_writer
 from lorasub.errors import ArtefactError
 from lorasub.files import hash_file, read_tensors

@@ -14,14 +14,24 @@ from torch import Tensor, nn
 from lorasub.adapters.adapter_bank import AdapterBank
 from lorasub.adapters.adapter_set import AdapterSet, attached_adapters
 from lorasub.adapters.attention import in_projection, is_fused_attention, put_adapter
-from lorasub.adapters.config import AdapterSpec, LayerSpec, LoRA, ParameterSpec, ProjectedLoRA, as_tuple
+from lorasub.adapters.config import AdapterSpec, LayerSpec, ParameterSpec, as_tuple
 from lorasub.adapters.folder import AdapterInfo, load_adapter_updates, read_info, read_native
 from lorasub.adapters.layer import AdapterLayer
+from lorasub.adapters.lora import LoRA
 from lorasub.adapters.lora_bank import LoRABank
 from lorasub.adapters.peft_format import common_and_patterns, lora_state
+from lorasub.adapters.projected import ProjectedLoRA
 from lorasub.adapters.saving import adapter_info
-from lorasub.adapters.targets import base_modules, base_parameters, resolve, select, shorten
-from lorasub.adapters.wrappers import own_prefix, unwrapped, without_private_parts
+from lorasub.adapters.targets import (
+    base_modules,
+    base_parameters,
+    own_prefix,
+    resolve,
+    select,
+    shorten,
+    unwrapped,
+    without_private_parts,
+)
 from lorasub.artefacts import check_same
 from lorasub.contracts import HashedModel
 from lorasub.errors import ArtefactError, ConfigError, LorasubError

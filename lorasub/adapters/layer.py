@@ -7,6 +7,7 @@ from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F  # noqa: N812
 
 from lorasub.errors import ConfigError, NumericalError
 from lorasub.subspaces.updates import LowRankUpdate
@@ -225,3 +226,16 @@ def add_product(result: Tensor, hidden: Tensor, weight: Tensor, scale: float) ->
     flat = result.reshape(-1, result.shape[-1])
     hidden = hidden.reshape(-1, hidden.shape[-1])
     return torch.addmm(flat, hidden, weight.to(hidden.dtype).T, alpha=scale).reshape(result.shape)
+
+
+class UpdateLayer(AdapterLayer):
+    """Base of adapters whose output follows from :meth:`live_update`, on Linear and on Conv2d."""
+
+    def add_update(self, x: Tensor, result: Tensor) -> Tensor:
+        """See :meth:`AdapterLayer.add_update`."""
+        update = self.live_update()
+        if isinstance(self.base_layer, nn.Conv2d):
+            kernels = update.A.view(-1, *self.base_layer.weight.shape[1:])  # (16, 2304) -> (16, 256, 3, 3)
+            hidden = conv_with(self.base_layer, x, kernels)
+            return result + F.conv2d(hidden, (update.B * update.scale).to(hidden.dtype)[:, :, None, None])
+        return add_product(result, F.linear(x, update.A.to(x.dtype)), update.B, update.scale)

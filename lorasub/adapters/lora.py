@@ -9,14 +9,20 @@ weights, the first step is exactly the base model, also in half precision, and d
 from __future__ import annotations
 
 import math
-from typing import Any, ClassVar, Literal
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Literal, get_args
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
+from lorasub.adapters.bases import BasisSpec
+from lorasub.adapters.config import LayerSpec
 from lorasub.adapters.fused import Factors, can_fuse, linear_with_update
 from lorasub.adapters.layer import AdapterLayer, adapter_dtype, add_product, conv_with, leading_components
+from lorasub.adapters.peft_format import match_pattern
+from lorasub.errors import ConfigError
 from lorasub.files import hash_tensors
 from lorasub.rng import torch_generator
 from lorasub.subspaces.updates import LowRankUpdate
@@ -198,3 +204,101 @@ def lora_layer(
     """Wrap a Linear or Conv2d in the LoRA layer for it."""
     wrapper = LoRAConv2d if isinstance(base_layer, nn.Conv2d) else LoRALinear
     return wrapper(base_layer, r=r, lora_alpha=lora_alpha, dropout=dropout, init=init)
+
+
+@dataclass(frozen=True, kw_only=True)
+class LoRA(LayerSpec):
+    """Low-rank adaptation: ``W + lora_alpha / r * B A`` with A (r, in) and B (out, r) trained.
+
+    Attributes:
+        r: rank, at least 1.
+        lora_alpha: scale times rank; None means 2 r, in every layer (also where ``rank_pattern`` changes r).
+        dropout: probability in [0, 1) of dropping an input feature on the way into A.
+        init: ``"default"``: A random, B zero, so that nothing changes at first. ``"pissa"``: the weight's own leading
+            r components.
+        rank_pattern: other ranks for some layers, as in PEFT: regular expressions for the end of a module path.
+        alpha_pattern: other values of ``lora_alpha``, likewise.
+    """
+
+    r: int = 16
+    lora_alpha: float | None = None
+    dropout: float = 0.0
+    init: Init = "default"
+    rank_pattern: Mapping[str, int] = field(default_factory=dict)
+    alpha_pattern: Mapping[str, float] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name, r in (("r", self.r), *self.rank_pattern.items()):
+            if not isinstance(r, int) or r < 1:
+                raise ConfigError(f"LoRA: the rank must be a whole number of at least 1, not {name}={r!r}")
+        for name, alpha in (("lora_alpha", self.lora_alpha), *self.alpha_pattern.items()):
+            if alpha is not None and not alpha > 0:
+                raise ConfigError(f"LoRA: lora_alpha must be above 0, not {name}={alpha!r}")
+        self._check_dropout(self.dropout)
+        if self.init not in get_args(Init):
+            raise ConfigError(f"LoRA: init={self.init!r}; it can be {', '.join(get_args(Init))}")
+
+    def check_layers(self, paths: list[str], base_model_hash: str | None) -> None:
+        """Every pattern must mean some layer.
+
+        Raises:
+            ConfigError: one does not.
+        """
+        for pattern in (*self.rank_pattern, *self.alpha_pattern):
+            if not any(match_pattern((pattern,), path) for path in paths):
+                raise ConfigError(
+                    f"LoRA: the rank or alpha pattern '{pattern}' matches none of the {len(paths)} layers"
+                )
+
+    def wrap(self, path: str, base_layer: nn.Linear | nn.Conv2d) -> AdapterLayer:
+        """See :meth:`LayerSpec.wrap`.
+
+        Raises:
+            ConfigError: a PiSSA start of a rank above that of the weight.
+        """
+        r, alpha = self.rank_and_alpha(path)
+        return lora_layer(base_layer, r=r, lora_alpha=alpha, dropout=self.dropout, init=self.init)
+
+    def rank_and_alpha(self, path: str) -> tuple[int, float]:
+        """Rank and lora_alpha of the layer at ``path``, the patterns taken into account."""
+        r = self.rank_pattern.get(match_pattern(self.rank_pattern, path) or "", self.r)
+        alpha = self.alpha_pattern.get(match_pattern(self.alpha_pattern, path) or "", self.lora_alpha or 2.0 * r)
+        return r, alpha
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class EVA(BasisSpec, LoRA):
+    """LoRA whose A starts as the first r input directions of a basis; B is zero, so that the first step is the base.
+
+    With a basis from activations (``lorasub mine --from activations``) this is EVA without its sharing out of ranks
+    between layers (``rho=1`` in PEFT). With one from gradients A starts where the loss pulls.
+
+    Attributes:
+        basis: the basis or the folder of one; every layer needs at least r input directions.
+        arguments: those of :class:`LoRA`; ``init`` is ``default`` only.
+    """
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.init != "default":
+            raise ConfigError(f"EVA: init={self.init!r}; the basis is the start here")
+
+    def check_layers(self, paths: list[str], base_model_hash: str | None) -> None:
+        """See :meth:`LoRA.check_layers` and :meth:`BasisSpec.check_layers`."""
+        LoRA.check_layers(self, paths, base_model_hash)
+        BasisSpec.check_layers(self, paths, base_model_hash)
+
+    def wrap(self, path: str, base_layer: nn.Linear | nn.Conv2d) -> AdapterLayer:
+        """See :meth:`LayerSpec.wrap`.
+
+        Raises:
+            ConfigError: the basis has fewer input directions than the rank.
+        """
+        layer = super().wrap(path, base_layer)
+        assert isinstance(layer, LoRALayer)
+        V = self.loaded_basis.layers[path].V
+        if V.shape[1] < layer.r:
+            raise ConfigError(f"the basis has {V.shape[1]} input directions here, fewer than the rank {layer.r}")
+        layer.start_from(V[:, : layer.r].T)
+        return layer

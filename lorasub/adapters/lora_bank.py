@@ -20,9 +20,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
-from lorasub.adapters.config import LoRA
 from lorasub.adapters.layer import AdapterLayer, adapter_dtype, add_product
-from lorasub.adapters.lora import drawn_start, start_hash
+from lorasub.adapters.lora import LoRA, drawn_start, start_hash
 from lorasub.errors import ConfigError
 from lorasub.subspaces.updates import LowRankUpdate
 

@@ -4,18 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 
-from lorasub.adapters.config import BasisSpec, Targets
-from lorasub.adapters.factored import UpdateLayer
-from lorasub.adapters.layer import adapter_dtype
+from lorasub.adapters.bases import BasisSpec
+from lorasub.adapters.layer import UpdateLayer, adapter_dtype
 from lorasub.errors import ArtefactError
 from lorasub.files import hash_tensors
-from lorasub.subspaces.basis import SubspaceBasis
 from lorasub.subspaces.updates import LowRankUpdate
 
 
@@ -60,16 +57,7 @@ class MeanAdapter(BasisSpec):
     Attributes:
         basis: L as U S V^T: a basis that was mined from adapters, or the folder of one. With ``alpha=2`` and
             ``dim="energy:1"``, mining gives the plain mean in full; with other options a robust one, of lower rank.
-        targets: what to adapt.
-        exclude: what to leave out.
     """
-
-    basis: SubspaceBasis | str | Path
-    targets: Targets = "blocks"
-    exclude: Targets = ()
-
-    def __post_init__(self) -> None:
-        self._check_targets()
 
     @cached_property
     def basis_hash(self) -> str:

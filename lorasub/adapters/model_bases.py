@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from lorasub.adapters.layer_pass import target_layers, visit_layers
-from lorasub.adapters.wrappers import unwrapped
+from lorasub.adapters.targets import unwrapped
 from lorasub.contracts import HashedModel, NamedModel
 from lorasub.errors import ConfigError
 from lorasub.subspaces.basis import SubspaceBasis

@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 from torch import Tensor
 
-from lorasub.adapters.wrappers import plain_names, without_private_parts
+from lorasub.adapters.targets import plain_names, without_private_parts
 from lorasub.errors import ArtefactError
 from lorasub.files import read_json, read_tensors
 from lorasub.subspaces.updates import LowRankUpdate

@@ -16,7 +16,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from lorasub.adapters.config import LayerSpec, Targets
+from lorasub.adapters.config import LayerSpec
 from lorasub.adapters.layer import AdapterLayer
 from lorasub.errors import ConfigError
 from lorasub.subspaces.updates import LowRankUpdate
@@ -96,16 +96,12 @@ class PEFT(LayerSpec):
             "use_dora": True}`` is DoRA (Liu et al. 2024, arXiv 2402.09353), ``{"peft_type": "OFT", "oft_block_size":
             32}`` is OFT (Qiu et al. 2023, arXiv 2306.07280). ``{"peft_type": "ADALORA", "init_r": 24, "target_r": 16,
             "lora_alpha": 32, "tinit": 20, "tfinal": 40}`` is AdaLoRA; the fit knows ``total_step``.
-        targets: what to adapt.
-        exclude: what to leave out.
     """
 
     config: Mapping[str, Any]
-    targets: Targets = "blocks"
-    exclude: Targets = ()
 
     def __post_init__(self) -> None:
-        self._check_targets()
+        super().__post_init__()
         kind = self.config.get("peft_type")
         if kind not in SUPPORTED:
             raise ConfigError(

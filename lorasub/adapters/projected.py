@@ -7,17 +7,27 @@ with ``Q_out`` (out, D_out), ``Q_in`` (in, D_in) and ``M`` (D_out, D_in), zero a
 
 from __future__ import annotations
 
+from abc import abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
 from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
+from lorasub.adapters.bases import BasisSpec, basis_at_hand, read_basis
+from lorasub.adapters.config import LayerSpec
+from lorasub.adapters.folder import load_adapter_updates
 from lorasub.adapters.fused import Factors, can_fuse, factors_for, linear_with_update
-from lorasub.adapters.layer import AdapterLayer, adapter_dtype, add_product, conv_with
+from lorasub.adapters.layer import AdapterLayer, adapter_dtype, add_product, conv_with, leading_components
+from lorasub.artefacts import check_same
 from lorasub.errors import ArtefactError, ConfigError
 from lorasub.precision import compute_dtype
-from lorasub.subspaces.basis import LayerSubspace
+from lorasub.subspaces.baseline_bases import random_basis
+from lorasub.subspaces.basis import LayerSubspace, SubspaceBasis, is_basis_folder
 from lorasub.subspaces.updates import LowRankUpdate
 
 
@@ -142,3 +152,159 @@ def projected_layer(
     """Wrap a Linear or Conv2d in the projected layer for it."""
     wrapper = ProjectedConv2d if isinstance(base_layer, nn.Conv2d) else ProjectedLinear
     return wrapper(base_layer, subspace, scale=scale, dropout=dropout, basis_hash=basis_hash)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class ProjectedSpec(LayerSpec):
+    """Base of the kinds that train only M between two frozen bases; they differ in where the bases come from.
+
+    Attributes:
+        scale: factor of the update; 2 is what LoRA has with lora_alpha = 2 r.
+        dropout: probability in [0, 1) of dropping an input feature.
+    """
+
+    scale: float = 2.0
+    dropout: float = 0.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not self.scale > 0:
+            raise ConfigError(f"{type(self).__name__}: scale must be above 0, not {self.scale!r}")
+        self._check_dropout(self.dropout)
+
+    @abstractmethod
+    def subspace(self, path: str, base_layer: nn.Linear | nn.Conv2d) -> LayerSubspace:
+        """The frozen bases for the layer at ``path``."""
+
+    def wrap(self, path: str, base_layer: nn.Linear | nn.Conv2d) -> ProjectedLayer:
+        """See :meth:`LayerSpec.wrap`."""
+        subspace = self.subspace(path, base_layer)
+        return projected_layer(base_layer, subspace, scale=self.scale, dropout=self.dropout)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class ProjectedLoRA(ProjectedSpec, BasisSpec):
+    """Train only M in ``W + scale * Q_out M Q_in^T``, with the columns of a mined or combined basis as Q.
+
+    Attributes:
+        basis: the basis, the folder of one, or a space file of the paper's released code. It must have every layer
+            that is asked for.
+        init_from: updates, the folder of a LoRA adapter (of lorasub or PEFT), or that of a basis with singular values,
+            such as the mean of the adapters that ``basis`` was mined from; they are projected into the subspace for
+            the first M. None: M is zero, so that the first step is the base model.
+    """
+
+    init_from: Mapping[str, LowRankUpdate] | str | Path | None = None
+
+    @cached_property
+    def _start(self) -> tuple[Mapping[str, LowRankUpdate] | None, str | None]:
+        """The updates to start from and the hash of the base model that they were fitted on."""
+        if not isinstance(self.init_from, str | Path):
+            return self.init_from, None
+        if basis_at_hand(str(self.init_from)) is not None or is_basis_folder(self.init_from):
+            basis = read_basis(self.init_from)
+            return basis.updates(), basis.base_model_hash
+        updates, info = load_adapter_updates(self.init_from)
+        return updates, info.base_model_hash
+
+    def carried_bases(self) -> dict[str, SubspaceBasis]:
+        """See :meth:`LayerSpec.carried_bases`."""
+        carried = super().carried_bases()
+        if isinstance(self.init_from, str | Path) and is_basis_folder(self.init_from):
+            carried[str(self.init_from)] = read_basis(self.init_from)
+        return carried
+
+    def check_layers(self, paths: list[str], base_model_hash: str | None) -> None:
+        """See :meth:`BasisSpec.check_layers`; likewise ``init_from``."""
+        super().check_layers(paths, base_model_hash)
+        start, start_hash = self._start
+        check_same(f"the start {self.init_from}", "base model", start_hash, base_model_hash)
+        if start is not None:
+            self._check_has("init_from", start, paths)
+
+    def subspace(self, path: str, base_layer: nn.Linear | nn.Conv2d) -> LayerSubspace:
+        """See :meth:`ProjectedSpec.subspace`."""
+        return self.loaded_basis.layers[path]
+
+    def wrap(self, path: str, base_layer: nn.Linear | nn.Conv2d) -> ProjectedLayer:
+        """See :meth:`LayerSpec.wrap`."""
+        layer = projected_layer(
+            base_layer,
+            self.subspace(path, base_layer),
+            scale=self.scale,
+            dropout=self.dropout,
+            basis_hash=self.basis_hash,
+        )
+        if (start := self._start[0]) is not None:
+            layer.project(start[path])
+        return layer
+
+
+@dataclass(frozen=True, kw_only=True)
+class PSV(ProjectedSpec):
+    """Projected-subspace LoRA on the weight's own leading singular vectors (the baseline of LoRA-XS and the paper).
+
+    Attributes:
+        dim: how many singular vectors, on each side.
+    """
+
+    dim: int = 16
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _check_dim(type(self).__name__, self.dim)
+
+    def subspace(self, path: str, base_layer: nn.Linear | nn.Conv2d) -> LayerSubspace:
+        """See :meth:`ProjectedSpec.subspace`."""
+        U, S, V = leading_components(base_layer, self.dim)
+        return LayerSubspace(U=U.contiguous(), V=V.contiguous(), S=S)
+
+
+@dataclass(frozen=True, kw_only=True)
+class RandomBasis(ProjectedSpec):
+    """Projected-subspace LoRA on random orthonormal columns: the control that any mined basis has to beat.
+
+    Attributes:
+        dim: how many columns, on each side.
+        seed: with the layer's path it determines the columns, on every machine and in any order of layers.
+    """
+
+    dim: int = 16
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _check_dim("RandomBasis", self.dim)
+
+    def subspace(self, path: str, base_layer: nn.Linear | nn.Conv2d) -> LayerSubspace:
+        """See :meth:`ProjectedSpec.subspace`.
+
+        Raises:
+            ConfigError: more columns than the layer has features.
+        """
+        weight = base_layer.weight
+        shape = (weight.shape[0], weight[0].numel())
+        return random_basis({path: shape}, self.dim, seed=self.seed).layers[path]
+
+
+@dataclass(frozen=True, kw_only=True)
+class LoRAXS(PSV):
+    """Train only R (dim, dim) in ``W + scale * U S R V^T``, with the weight's leading singular triplets U, S, V.
+
+    As in the paper the output side carries the singular values; :class:`PSV` is the same without them. R starts at
+    zero instead of the paper's N(0, 1e-5 ** 2), so that the first step is the base model exactly.
+
+    Attributes:
+        dim: rank of the frozen factors, r in the paper.
+        scale: factor of the update, ``lora_alpha / r`` in the paper.
+    """
+
+    def subspace(self, path: str, base_layer: nn.Linear | nn.Conv2d) -> LayerSubspace:
+        """See :meth:`ProjectedSpec.subspace`."""
+        U, S, V = leading_components(base_layer, self.dim)
+        return LayerSubspace(U=U * S, V=V.contiguous(), S=S)
+
+
+def _check_dim(name: str, dim: int) -> None:
+    if not isinstance(dim, int) or dim < 1:
+        raise ConfigError(f"{name}: dim must be a whole number of at least 1, not {dim!r}")

@@ -10,19 +10,20 @@ from typing import TYPE_CHECKING
 
 from torch import nn
 
-from lorasub.adapters.card import adapter_card
 from lorasub.adapters.folder import AdapterInfo, LayerInfo, load_adapter_updates, read_info, read_native, write_folder
 from lorasub.adapters.lora import LoRALayer
 from lorasub.adapters.lora_bank import LoRABankLinear
 from lorasub.adapters.peft_format import WEIGHTS_FILE, lora_state, peft_config, peft_tensors
-from lorasub.adapters.targets import base_modules, shorten
-from lorasub.adapters.wrappers import own_prefix, unwrapped
+from lorasub.adapters.targets import base_modules, own_prefix, shorten, unwrapped
 from lorasub.artefacts import check_same
 from lorasub.contracts import LicensedModel
 from lorasub.errors import ArtefactError
 
 if TYPE_CHECKING:
     from lorasub.adapters.adapter_set import AdapterSet
+import json
+
+from lorasub.adapters.table import ParameterTable
 
 
 def adapter_info(adapters: AdapterSet) -> AdapterInfo:
@@ -129,3 +130,56 @@ def _warn_of_convolutions(adapters: AdapterSet) -> None:
             f"other outputs, at {shorten(unlike)}; in lorasub it is right",
             stacklevel=4,
         )
+
+
+def adapter_card(
+    info: AdapterInfo, table: ParameterTable, *, for_peft: bool, weights_license: str | None = None
+) -> str:
+    """Markdown with the front matter of model cards.
+
+    Args:
+        info: what the adapter is.
+        table: its parameter counts.
+        for_peft: whether PEFT can load the folder.
+        weights_license: licence of the base model's weights; None if it is not known.
+    """
+    front = ["---", "library_name: peft" if for_peft else "library_name: lorasub", "pipeline_tag: image-to-3d"]
+    if info.base_model_id:
+        front.append(f"base_model: {json.dumps(info.base_model_id)}")
+    front += ["tags:", "- lorasub", *(["- lora"] if for_peft else []), "---"]
+    load = ["import lorasub", "", 'adapters = lorasub.load_adapters(model, "THIS_FOLDER")']
+    if for_peft:
+        load += [
+            "",
+            "# or, with PEFT:",
+            "from peft import PeftModel",
+            "",
+            'model = PeftModel.from_pretrained(model, "THIS_FOLDER")',
+        ]
+    facts = [
+        f"- base model: {info.base_model_id or 'unnamed'}, weights hash `{info.base_model_hash or 'unknown'}`",
+        *([f"- licence of the base model's weights: {weights_license}"] if weights_license else []),
+        *(f"- frozen matrices that are not in this folder: hash `{basis}`" for basis in sorted(info.basis_hashes)),
+        f"- adapted layers: {len(info.layers)}; fully fine-tuned parameters: {len(info.full_parameters)}",
+    ]
+    return "\n".join(
+        [
+            *front,
+            "",
+            "# Adapter",
+            "",
+            *facts,
+            "",
+            "The adapter works on these very weights of the base model, whose own licence also covers what is derived",
+            "from them.",
+            "",
+            "```",
+            str(table),
+            "```",
+            "",
+            "```python",
+            *load,
+            "```",
+            "",
+        ]
+    )

@@ -9,8 +9,7 @@ from typing import Any
 
 from torch import nn
 
-from lorasub.adapters.targets import base_parameters, model_groups, select
-from lorasub.adapters.wrappers import adapter_layers, unwrapped
+from lorasub.adapters.targets import adapter_layers, base_parameters, model_groups, select, unwrapped
 
 #: Kind of parameters that are fine-tuned themselves.
 FULL = "full"

@@ -9,9 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
-from lorasub.adapters.config import LayerSpec, Targets
-from lorasub.adapters.factored import UpdateLayer
-from lorasub.adapters.layer import AdapterLayer, adapter_dtype, conv_with
+from lorasub.adapters.config import LayerSpec
+from lorasub.adapters.layer import AdapterLayer, UpdateLayer, adapter_dtype, conv_with
 from lorasub.errors import ConfigError
 from lorasub.subspaces.updates import LowRankUpdate
 
@@ -75,16 +74,12 @@ class TruncatedFineTuning(LayerSpec):
 
     Attributes:
         r: rank that is kept.
-        targets: what to adapt.
-        exclude: what to leave out.
     """
 
     r: int = 16
-    targets: Targets = "blocks"
-    exclude: Targets = ()
 
     def __post_init__(self) -> None:
-        self._check_targets()
+        super().__post_init__()
         if not isinstance(self.r, int) or self.r < 1:
             raise ConfigError(f"TruncatedFineTuning: the rank must be a whole number of at least 1, not r={self.r!r}")
 

@@ -10,9 +10,8 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from lorasub.adapters.config import LayerSpec, Targets
-from lorasub.adapters.factored import UpdateLayer
-from lorasub.adapters.layer import AdapterLayer, adapter_dtype
+from lorasub.adapters.config import LayerSpec
+from lorasub.adapters.layer import AdapterLayer, UpdateLayer, adapter_dtype
 from lorasub.errors import ConfigError
 from lorasub.files import hash_tensors
 from lorasub.subspaces.updates import LowRankUpdate
@@ -86,20 +85,16 @@ class VeRA(LayerSpec):
         r: rank of the frozen matrices.
         seed: draws A and B, those that PEFT draws with it as ``projection_prng_key``.
         d_initial: first value of d. b starts at zero, so that the first step is the base model.
-        targets: what to adapt.
-        exclude: what to leave out.
         dropout: probability in [0, 1) of dropping an input feature.
     """
 
     r: int = 256
     seed: int = 0
     d_initial: float = 0.1
-    targets: Targets = "blocks"
-    exclude: Targets = ()
     dropout: float = 0.0
 
     def __post_init__(self) -> None:
-        self._check_targets()
+        super().__post_init__()
         self._check_dropout(self.dropout)
         if not isinstance(self.r, int) or self.r < 1:
             raise ConfigError(f"VeRA: the rank must be a whole number of at least 1, not r={self.r!r}")
