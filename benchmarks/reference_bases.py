@@ -24,7 +24,7 @@ from lorasub.backbones import VGGT
 from lorasub.data import SyntheticScenes
 from lorasub.scenes.presets import ATTRIBUTES, Attribute, Preset
 from lorasub.subspaces import LayerGradients, SubspaceBasis, joined_moments, moment_basis, subspace_overlap
-from lorasub.subspaces.shipped import SHIPPED_BASES, SHIPPED_PLACEBOS
+from lorasub.subspaces.baseline_bases import SHIPPED_BASES, SHIPPED_PLACEBOS
 from lorasub.tasks import GeometryTask, visit_gradients
 from lorasub.training.evidence import rendered_scenes
 

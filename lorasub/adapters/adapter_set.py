@@ -21,7 +21,7 @@ from lorasub.adapters.targets import base_modules, base_parameters, shorten, unw
 from lorasub.contracts import NamedModel
 from lorasub.errors import ArtefactError, ConfigError, NumericalError
 from lorasub.subspaces.basis import SubspaceBasis
-from lorasub.subspaces.updates import LowRankUpdate
+from lorasub.subspaces.layers import LowRankUpdate
 
 #: Attribute of the adapted module under which its set is kept.
 _ATTRIBUTE = "_lorasub_adapters"

@@ -23,7 +23,7 @@ from lorasub.adapters.targets import plain_names
 from lorasub.artefacts import ArtefactFormat, Writer, json_writer, tensors_writer
 from lorasub.errors import ArtefactError
 from lorasub.files import hash_file, read_tensors
-from lorasub.subspaces.updates import LowRankUpdate
+from lorasub.subspaces.layers import LowRankUpdate
 
 INFO_FILE, NATIVE_FILE = "lorasub.json", "lorasub.safetensors"
 FORMAT = ArtefactFormat(name="lorasub-adapter", noun="adapter", version=1, description=INFO_FILE)

@@ -37,7 +37,7 @@ from lorasub.contracts import HashedModel
 from lorasub.errors import ArtefactError, ConfigError, LorasubError
 from lorasub.files import hash_tensors
 from lorasub.subspaces.basis import SubspaceBasis
-from lorasub.subspaces.updates import LowRankUpdate
+from lorasub.subspaces.layers import LowRankUpdate
 
 logger = logging.getLogger(__name__)
 

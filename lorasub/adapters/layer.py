@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
 from lorasub.errors import ConfigError, NumericalError
-from lorasub.subspaces.updates import LowRankUpdate
+from lorasub.subspaces.layers import LowRankUpdate
 
 
 def adapter_dtype(base_layer: nn.Linear | nn.Conv2d) -> torch.dtype:

@@ -25,7 +25,7 @@ from lorasub.adapters.peft_format import match_pattern
 from lorasub.errors import ConfigError
 from lorasub.files import hash_tensors
 from lorasub.rng import torch_generator
-from lorasub.subspaces.updates import LowRankUpdate
+from lorasub.subspaces.layers import LowRankUpdate
 
 Init = Literal["default", "pissa"]
 

@@ -23,7 +23,7 @@ from torch.nn import functional as F  # noqa: N812
 from lorasub.adapters.layer import AdapterLayer, adapter_dtype, add_product
 from lorasub.adapters.lora import LoRA, drawn_start, start_hash
 from lorasub.errors import ConfigError
-from lorasub.subspaces.updates import LowRankUpdate
+from lorasub.subspaces.layers import LowRankUpdate
 
 
 class LoRABankLinear(AdapterLayer):

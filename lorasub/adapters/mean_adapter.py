@@ -13,7 +13,7 @@ from lorasub.adapters.bases import BasisSpec
 from lorasub.adapters.layer import UpdateLayer, adapter_dtype
 from lorasub.errors import ArtefactError
 from lorasub.files import hash_tensors
-from lorasub.subspaces.updates import LowRankUpdate
+from lorasub.subspaces.layers import LowRankUpdate
 
 
 class MeanAdapterLayer(UpdateLayer):

@@ -6,7 +6,6 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-import torch
 from torch import Tensor, nn
 
 from lorasub.adapters.layer_pass import target_layers, visit_layers
@@ -16,6 +15,7 @@ from lorasub.errors import ConfigError
 from lorasub.subspaces.basis import SubspaceBasis
 from lorasub.subspaces.combine import combine_subspaces
 from lorasub.subspaces.gradients import LayerGradients
+from lorasub.subspaces.linear_algebra import orthonormal
 from lorasub.subspaces.moment_basis import Columns, moment_basis
 from lorasub.subspaces.moments import RowMoments, SideMoments, specific_moments
 
@@ -216,7 +216,7 @@ def model_basis(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GradientShare:
-    """How much of the gradients of some losses a basis holds.
+    """Share of the gradients of some losses that a basis holds.
 
     Attributes:
         layers: layer to the mean share over the losses, in [0, 1].
@@ -258,7 +258,9 @@ def gradient_share(
         ['random']
     """
     spans = {
-        name: {path: (_orthonormal(layer.U), _orthonormal(layer.V)) for path, layer in basis.layers.items()}
+        name: {
+            path: (orthonormal(layer.U).float(), orthonormal(layer.V).float()) for path, layer in basis.layers.items()
+        }
         for name, basis in bases.items()
     }
     energies: list[float] = []
@@ -285,12 +287,6 @@ def _share(paths: Sequence[str], held: Sequence[float], energies: Sequence[float
         layers={path: sum(each) / len(each) for path, each in layers.items()},
         whole=sum(held) / sum(energies) if sum(energies) else 0.0,
     )
-
-
-def _orthonormal(columns: Tensor) -> Tensor:
-    """Of the same span."""
-    Q: Tensor = torch.linalg.qr(columns.double()).Q
-    return Q.float()
 
 
 def _in_turn(groups: Iterable[Iterable[Tensor]]) -> Iterator[Tensor]:

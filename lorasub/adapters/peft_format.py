@@ -15,7 +15,7 @@ from torch import Tensor
 from lorasub.adapters.targets import plain_names, without_private_parts
 from lorasub.errors import ArtefactError
 from lorasub.files import read_json, read_tensors
-from lorasub.subspaces.updates import LowRankUpdate
+from lorasub.subspaces.layers import LowRankUpdate
 
 WEIGHTS_FILE, CONFIG_FILE = "adapter_model.safetensors", "adapter_config.json"
 Value = TypeVar("Value", int, float)

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from lorasub.adapters.config import LayerSpec
 from lorasub.adapters.layer import AdapterLayer
 from lorasub.errors import ConfigError
-from lorasub.subspaces.updates import LowRankUpdate
+from lorasub.subspaces.layers import LowRankUpdate
 
 #: Kinds of PEFT whose layers stand on their own, and AdaLoRA.
 SUPPORTED = ("LORA", "LOHA", "LOKR", "OFT", "ADALORA")

@@ -28,7 +28,7 @@ from lorasub.errors import ArtefactError, ConfigError
 from lorasub.precision import compute_dtype
 from lorasub.subspaces.baseline_bases import random_basis
 from lorasub.subspaces.basis import LayerSubspace, SubspaceBasis, is_basis_folder
-from lorasub.subspaces.updates import LowRankUpdate
+from lorasub.subspaces.layers import LowRankUpdate
 
 
 class ProjectedLayer(AdapterLayer):

@@ -12,7 +12,7 @@ from torch.nn import functional as F  # noqa: N812
 from lorasub.adapters.config import LayerSpec
 from lorasub.adapters.layer import AdapterLayer, UpdateLayer, adapter_dtype, conv_with
 from lorasub.errors import ConfigError
-from lorasub.subspaces.updates import LowRankUpdate
+from lorasub.subspaces.layers import LowRankUpdate
 
 
 class TruncatedLayer(UpdateLayer):

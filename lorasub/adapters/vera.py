@@ -14,7 +14,7 @@ from lorasub.adapters.config import LayerSpec
 from lorasub.adapters.layer import AdapterLayer, UpdateLayer, adapter_dtype
 from lorasub.errors import ConfigError
 from lorasub.files import hash_tensors
-from lorasub.subspaces.updates import LowRankUpdate
+from lorasub.subspaces.layers import LowRankUpdate
 
 
 class VeRAProjections(nn.Module):

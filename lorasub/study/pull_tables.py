@@ -14,7 +14,7 @@ from lorasub.study.evidence import LEVEL, holm
 from lorasub.study.gradient_specs import PLACEBO, WHOLE
 from lorasub.study.steps.pulls import COSINES_FILE
 from lorasub.study.table import Finished
-from lorasub.subspaces.pulls import label_test
+from lorasub.subspaces.gradients import label_test
 
 OWN, NOT_OWN = "own direction", "not told apart"
 #: What a row's sets are held against -> the column of its p-value before correction.
@@ -35,7 +35,7 @@ def pull_rows(sets: Sequence[Mapping[str, Any]], cosines: npt.NDArray[np.float64
 
     Args:
         sets: of each set ``label``, ``attribute``, ``shift`` and ``dose``.
-        cosines: ``[sets, sets]``, see :func:`lorasub.subspaces.pulls.pull_cosines`.
+        cosines: ``[sets, sets]``, see :func:`lorasub.subspaces.gradients.pull_cosines`.
 
     Returns:
         Columns ``sets`` (label), ``attribute``, ``shift``, ``dose``, ``number`` (of sets), ``halves``, ``own`` and

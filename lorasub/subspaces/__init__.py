@@ -1,7 +1,14 @@
 """Subspaces of weight updates: mining, measuring, combining. Pure tensors; works with plain torch."""
 
-from lorasub.subspaces.angles import overlap_measures, principal_angles
-from lorasub.subspaces.baseline_bases import principal_basis, random_basis
+from lorasub.subspaces.angles import (
+    Measurement,
+    energy_null,
+    overlap_measures,
+    phi_null,
+    principal_angles,
+    random_angles,
+)
+from lorasub.subspaces.baseline_bases import principal_basis, random_basis, shipped_bases, shipped_placebos
 from lorasub.subspaces.basis import AdapterSource, LayerSubspace, MiningRecord, SubspaceBasis
 from lorasub.subspaces.combine import LayerSurvival, attribute_survival, combine_subspaces, survival_rows
 from lorasub.subspaces.compare import OverlapMatrix, attribute_overlaps, overlap_matrix
@@ -27,11 +34,10 @@ from lorasub.subspaces.joint import (
     split_common_specific,
 )
 from lorasub.subspaces.label_null import Placebo, SeedPlacebo, seed_alone, shuffled_labels
-from lorasub.subspaces.layers import LayerKind, layer_kind
+from lorasub.subspaces.layers import AdapterUpdates, LayerKind, LowRankUpdate, Progress, layer_kind
 from lorasub.subspaces.mining import adapter_subspace, mine_updates
 from lorasub.subspaces.moment_basis import moment_basis
 from lorasub.subspaces.moments import RowMoments, SideMoments, joined_moments, specific_moments
-from lorasub.subspaces.null import Measurement, energy_null, phi_null, random_angles
 from lorasub.subspaces.overlap import (
     LayerOverlap,
     OverlapReport,
@@ -44,8 +50,6 @@ from lorasub.subspaces.overlap import (
 from lorasub.subspaces.paper_format import read_paper_format, write_paper_format
 from lorasub.subspaces.projection import ExplainedFraction, ProjectedOut, explained_fraction, project_out
 from lorasub.subspaces.separation import Separation, attribute_separation
-from lorasub.subspaces.shipped import shipped_bases, shipped_placebos
-from lorasub.subspaces.updates import AdapterUpdates, LowRankUpdate, Progress
 from lorasub.subspaces.whitening import mine_whitened
 
 __all__ = [

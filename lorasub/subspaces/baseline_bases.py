@@ -1,18 +1,19 @@
-"""Bases that no adapter was needed for: controls that a mined basis has to beat."""
+"""Bases that need no adapters: controls that a mined basis has to beat, and the ones that come with the package."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from lorasub.errors import ArtefactError, ConfigError
 from lorasub.rng import subspace_generator
-from lorasub.subspaces.basis import LayerSubspace, SubspaceBasis
-from lorasub.subspaces.haar import orthonormalised
-from lorasub.subspaces.threads import one_thread
-from lorasub.subspaces.updates import Progress
+from lorasub.subspaces.angles import orthonormalised
+from lorasub.subspaces.basis import DESCRIPTION_FILE, LayerSubspace, SubspaceBasis
+from lorasub.subspaces.layers import Progress
+from lorasub.subspaces.linear_algebra import one_thread
 
 
 def random_basis(
@@ -102,3 +103,43 @@ def principal_basis(
 def _check_dim(path: str, dim: int, shape: tuple[int, int]) -> None:
     if not 1 <= dim <= min(shape):
         raise ConfigError(f"layer '{path}' of shape {shape} cannot have a basis of {dim} dimensions")
+
+
+#: One folder for each attribute.
+SHIPPED_BASES = Path(__file__).parent / "shipped"
+#: One folder for each basis that was made as these, of scenes that differ in nothing but their seed.
+SHIPPED_PLACEBOS = Path(__file__).parent / "shipped_placebos"
+
+
+def shipped_bases(base_model_hash: str | None) -> dict[str, SubspaceBasis]:
+    """The packaged bases that were mined on certain weights.
+
+    Args:
+        base_model_hash: of the weights of the model whose subspaces are wanted.
+
+    Returns:
+        Attribute -> its basis; empty for weights that the package has no bases for, such as a user's own.
+
+    Example:
+        >>> shipped_bases(None)  # weights whose hash nobody knows
+        {}
+    """
+    return _of_model(SHIPPED_BASES, base_model_hash)
+
+
+def shipped_placebos(base_model_hash: str | None) -> dict[str, SubspaceBasis]:
+    """The packaged bases of scenes that differ in nothing but their seed, made as :func:`shipped_bases` were.
+
+    Args:
+        base_model_hash: of the weights of the model whose subspaces are wanted.
+
+    Returns:
+        Number -> basis; empty for weights that the package has none for.
+    """
+    return _of_model(SHIPPED_PLACEBOS, base_model_hash)
+
+
+def _of_model(parent: Path, base_model_hash: str | None) -> dict[str, SubspaceBasis]:
+    folders = sorted(path.parent for path in parent.glob(f"*/{DESCRIPTION_FILE}"))
+    bases = {folder.name: SubspaceBasis.load(folder) for folder in folders} if base_model_hash else {}
+    return {name: basis for name, basis in bases.items() if basis.base_model_hash == base_model_hash}

@@ -16,7 +16,8 @@ from lorasub.errors import ArtefactError, ConfigError
 from lorasub.files import hash_tensors, read_tensors
 from lorasub.structures import shapes_of
 from lorasub.subspaces.card import basis_card
-from lorasub.subspaces.updates import LowRankUpdate
+from lorasub.subspaces.layers import LowRankUpdate
+from lorasub.subspaces.linear_algebra import orthonormality_error
 
 TENSORS_FILE, DESCRIPTION_FILE = "basis.safetensors", "basis.json"
 FORMAT = ArtefactFormat(name="lorasub-basis", noun="basis", version=1, description=DESCRIPTION_FILE)
@@ -356,9 +357,7 @@ def _layer_from_dict(path: str, content: Mapping[str, Any], tensors: dict[str, T
 
 def _check_orthonormal(path: str, layer: LayerSubspace, file: str) -> None:
     for side, columns in (("U", layer.U), ("V", layer.V)):
-        wide = columns.double()
-        error = (wide.T @ wide - torch.eye(wide.shape[1], dtype=wide.dtype)).abs()
-        if error.numel() and error.max() > _ORTHONORMAL_TOLERANCE:
+        if (error := orthonormality_error(columns)) > _ORTHONORMAL_TOLERANCE:
             raise ArtefactError(
-                f"{file}: the columns of {side} of layer '{path}' are not orthonormal (off by {error.max():.1e})"
+                f"{file}: the columns of {side} of layer '{path}' are not orthonormal (off by {error:.1e})"
             )

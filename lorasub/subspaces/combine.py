@@ -11,10 +11,9 @@ from torch import Tensor
 
 from lorasub.errors import ConfigError
 from lorasub.subspaces.basis import LayerSubspace, SubspaceBasis
-from lorasub.subspaces.layers import common_layers
+from lorasub.subspaces.layers import Progress, common_layers
+from lorasub.subspaces.linear_algebra import one_thread, orthonormal
 from lorasub.subspaces.overlap import base_of
-from lorasub.subspaces.threads import one_thread
-from lorasub.subspaces.updates import Progress
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -186,7 +185,7 @@ def _joined(sides: Mapping[str, Tensor], tolerance: float) -> tuple[Tensor, tupl
     # the first direction of every attribute, then the second of every attribute, and so on
     ranked = sorted((rank, place, name) for place, name in enumerate(sides) for rank in range(sides[name].shape[1]))
     dtype = next(iter(sides.values())).dtype
-    spans = {name: torch.linalg.qr(side.detach().to("cpu", torch.float64)).Q for name, side in sides.items()}
+    spans = {name: orthonormal(side) for name, side in sides.items()}
     if not ranked:
         return next(iter(sides.values()))[:, :0], ()
     stacked = torch.stack([spans[name][:, rank] for rank, _, name in ranked], dim=1)
@@ -215,5 +214,5 @@ def _side_by_side(path: str, layers: Mapping[str, LayerSubspace]) -> LayerSubspa
 def _mean_squared_cosine(part: Tensor, whole: Tensor) -> float:
     if not part.shape[1]:
         return 1.0
-    P, W = (torch.linalg.qr(columns.detach().to("cpu", torch.float64)).Q for columns in (part, whole))
+    P, W = map(orthonormal, (part, whole))
     return float((W.T @ P).square().sum() / P.shape[1])

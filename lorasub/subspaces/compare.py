@@ -14,12 +14,12 @@ from torch import Tensor
 
 from lorasub.errors import ConfigError
 from lorasub.rng import subspace_generator
+from lorasub.subspaces.angles import Measurement
 from lorasub.subspaces.basis import SubspaceBasis
 from lorasub.subspaces.joint import split_common_specific
+from lorasub.subspaces.layers import AdapterUpdates, Progress
 from lorasub.subspaces.mining import adapter_subspace, mine_updates
-from lorasub.subspaces.null import Measurement
 from lorasub.subspaces.overlap import Grouping, LayerOverlap, OverlapReport, Side, SideOverlap, subspace_overlap
-from lorasub.subspaces.updates import AdapterUpdates, Progress
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

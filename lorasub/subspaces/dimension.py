@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from lorasub.errors import ConfigError
-from lorasub.subspaces.haar import haar_frames
+from lorasub.subspaces.angles import haar_frames
 from lorasub.subspaces.irls import RobustLowRank, UpdateCores
 
 #: Rows of a null: the band between the outer two holds 90% of what chance gives.

@@ -12,10 +12,9 @@ from typing import Any, Literal
 from lorasub.errors import ConfigError
 from lorasub.subspaces.basis import SubspaceBasis
 from lorasub.subspaces.joint import split_common_specific
-from lorasub.subspaces.layers import layer_kind
+from lorasub.subspaces.layers import AdapterUpdates, Progress, layer_kind
 from lorasub.subspaces.mining import mine_updates
 from lorasub.subspaces.projection import LayerExplained, ProjectedOut, explained_fraction
-from lorasub.subspaces.updates import AdapterUpdates, Progress
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from lorasub.errors import ConfigError
-from lorasub.subspaces.updates import LowRankUpdate
+from lorasub.subspaces.layers import LowRankUpdate
 
 
 @dataclass(frozen=True, slots=True)

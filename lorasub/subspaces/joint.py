@@ -23,14 +23,13 @@ from torch import Tensor
 
 from lorasub.errors import ConfigError
 from lorasub.rng import subspace_generator
+from lorasub.subspaces.angles import haar_frames
 from lorasub.subspaces.basis import AdapterSource, LayerSubspace, SubspaceBasis
-from lorasub.subspaces.haar import haar_frames
-from lorasub.subspaces.layers import common_layers
+from lorasub.subspaces.layers import AdapterUpdates, Progress, common_layers
+from lorasub.subspaces.linear_algebra import one_thread, orthonormal
 from lorasub.subspaces.mining import mine_updates
 from lorasub.subspaces.overlap import base_of
 from lorasub.subspaces.projection import ProjectedOut
-from lorasub.subspaces.threads import one_thread
-from lorasub.subspaces.updates import AdapterUpdates, Progress
 
 #: Keeps the harmonic mean finite where a direction is entirely absent from an attribute.
 _ABSENT = 1e-9
@@ -228,7 +227,7 @@ def common_directions(frames: Sequence[Tensor], *, draws: int = 200, seed: int =
         ``(n, c)`` orthonormal float64 columns, and the test that chose them.
     """
     n = frames[0].shape[0]
-    spans = [torch.linalg.qr(frame.detach().to("cpu", torch.float64)).Q for frame in frames]
+    spans = [orthonormal(frame) for frame in frames]
     widths = tuple(sorted(span.shape[1] for span in spans))
     if widths[0] == 0:
         none = torch.zeros(0, dtype=torch.float64)

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from lorasub.rng import generator
 from lorasub.subspaces.basis import SubspaceBasis
-from lorasub.subspaces.threads import one_thread
+from lorasub.subspaces.linear_algebra import one_thread
 
 
 @dataclass(frozen=True, slots=True)

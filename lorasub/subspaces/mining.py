@@ -14,8 +14,8 @@ from lorasub.rng import subspace_generator
 from lorasub.subspaces.basis import AdapterSource, LayerSubspace, MiningRecord, SubspaceBasis
 from lorasub.subspaces.dimension import DimensionRule, null_spectrum, numerical_rank, pooled_spectrum
 from lorasub.subspaces.irls import LowRankFit, RobustLowRank, UpdateCores
-from lorasub.subspaces.threads import one_thread
-from lorasub.subspaces.updates import AdapterUpdates, LowRankUpdate, Progress
+from lorasub.subspaces.layers import AdapterUpdates, LowRankUpdate, Progress
+from lorasub.subspaces.linear_algebra import one_thread
 
 #: Draws of a null when a rule needs one and none were asked for.
 _DEFAULT_NULL_DRAWS = 40

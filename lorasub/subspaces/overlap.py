@@ -11,12 +11,18 @@ from torch import Tensor
 
 from lorasub.artefacts import common_base
 from lorasub.errors import ConfigError
-from lorasub.subspaces.angles import ANGLE_MEASURES, overlap_measures, principal_angles
+from lorasub.subspaces.angles import (
+    ANGLE_MEASURES,
+    Measurement,
+    angle_nulls,
+    energy_null,
+    mean_measurement,
+    overlap_measures,
+    principal_angles,
+)
 from lorasub.subspaces.basis import LayerSubspace, SubspaceBasis
-from lorasub.subspaces.layers import common_layers, layer_kind
-from lorasub.subspaces.null import Measurement, angle_nulls, energy_null, mean_measurement
-from lorasub.subspaces.threads import one_thread
-from lorasub.subspaces.updates import Progress
+from lorasub.subspaces.layers import Progress, common_layers, layer_kind
+from lorasub.subspaces.linear_algebra import one_thread, orthonormal
 
 #: ``output`` and ``input`` compare U and V; ``both`` is the two-sided energy.
 Side: TypeAlias = Literal["output", "input", "both"]
@@ -47,7 +53,7 @@ class SideOverlap:
         """Compare the spans of ``first`` (n, d1) and ``second`` (n, d2); None if either has no columns."""
         if not first.shape[1] or not second.shape[1]:
             return None
-        Q1, Q2 = (torch.linalg.qr(columns.detach().to("cpu", torch.float64)).Q for columns in (first, second))
+        Q1, Q2 = map(orthonormal, (first, second))
         angles = principal_angles(Q1, Q2)
         n, d1, d2 = Q1.shape[0], Q1.shape[1], Q2.shape[1]
         nulls = angle_nulls(n, d1, d2, draws, seed)

@@ -10,12 +10,12 @@ from __future__ import annotations
 import os
 import re
 
-import torch
 from torch import Tensor
 
 from lorasub.errors import ArtefactError, ConfigError
 from lorasub.files import read_tensors, write_tensors
 from lorasub.subspaces.basis import LayerSubspace, SubspaceBasis
+from lorasub.subspaces.linear_algebra import orthonormality_error
 
 _KEY = re.compile(r"(?P<block>\w+)\.(?P<module>\w+)\.(?P<weight>\w+)\.(?P<index>\d+)")
 _PATH = re.compile(r"(?P<block>\w+)\.(?P<index>\d+)\.(?P<module>\w+)\.(?P<weight>\w+)")
@@ -60,7 +60,11 @@ def read_paper_format(path: str | os.PathLike[str], *, prefix: str = "aggregator
         )
     if not layers or tensors:
         raise ArtefactError(f"{path} is no space file: {sorted(tensors)[:4] if tensors else 'it is empty'}")
-    scaled = not all(_is_orthonormal(columns) for layer in layers.values() for columns in (layer.U, layer.V))
+    scaled = any(
+        orthonormality_error(columns) > _ORTHONORMAL_TOLERANCE
+        for layer in layers.values()
+        for columns in (layer.U, layer.V)
+    )
     return SubspaceBasis(layers=layers, method="imported", scaled=scaled, options={"space_file": os.fspath(path)})
 
 
@@ -97,9 +101,3 @@ def write_paper_format(basis: SubspaceBasis, path: str | os.PathLike[str], *, pr
         key = f"{match['block']}.{match['module']}.{match['weight']}.{match['index']}"
         tensors[f"{key}.A"], tensors[f"{key}.B"] = layer.V.T, layer.U
     write_tensors(path, tensors)
-
-
-def _is_orthonormal(columns: Tensor) -> bool:
-    wide = columns.double()
-    error = (wide.T @ wide - torch.eye(wide.shape[1], dtype=wide.dtype)).abs()
-    return bool((error <= _ORTHONORMAL_TOLERANCE).all())

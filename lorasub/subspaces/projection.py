@@ -7,13 +7,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from lorasub.errors import ConfigError
 from lorasub.subspaces.basis import LayerSubspace, SubspaceBasis
 from lorasub.subspaces.irls import UpdateCores
-from lorasub.subspaces.threads import one_thread
-from lorasub.subspaces.updates import AdapterUpdates, LowRankUpdate, Progress
+from lorasub.subspaces.layers import AdapterUpdates, LowRankUpdate, Progress
+from lorasub.subspaces.linear_algebra import one_thread, orthonormal
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -107,7 +106,7 @@ def project_out(update: LowRankUpdate, subspace: LayerSubspace) -> LowRankUpdate
         A float64 update on the CPU.
     """
     B, A = (tensor.detach().to("cpu", torch.float64) for tensor in (update.B, update.A))
-    U, V = _orthonormal(subspace.U), _orthonormal(subspace.V)
+    U, V = orthonormal(subspace.U), orthonormal(subspace.V)
     return LowRankUpdate(B - U @ (U.T @ B), A - (A @ V) @ V.T, update.scale)
 
 
@@ -139,8 +138,9 @@ class ProjectedOut(Mapping[str, LowRankUpdate]):
 def _layer_explained(path: str, layer: LayerSubspace, updates: AdapterUpdates) -> LayerExplained:
     cores = UpdateCores.of([_update_of(updates, path, layer)])
     core, energy = cores.cores[0], float(cores.cores.square().sum())
-    left = cores.output.coordinates(_orthonormal(layer.U)).T
-    right = cores.input.coordinates(_orthonormal(layer.V))
+    # float32 columns are orthonormal to 1e-7 only, and scaled ones not at all
+    left = cores.output.coordinates(orthonormal(layer.U)).T
+    right = cores.input.coordinates(orthonormal(layer.V))
     inside = {"output": left @ core, "input": core @ right, "both": left @ core @ right}
     return LayerExplained(
         path=path,
@@ -148,12 +148,6 @@ def _layer_explained(path: str, layer: LayerSubspace, updates: AdapterUpdates) -
         chance=layer.d_out / layer.shape[0] * layer.d_in / layer.shape[1],
         **{name: float(part.square().sum()) / energy if energy else 0.0 for name, part in inside.items()},
     )
-
-
-def _orthonormal(columns: Tensor) -> Tensor:
-    # float32 columns are orthonormal to 1e-7 only, and scaled ones not at all
-    Q: Tensor = torch.linalg.qr(columns.detach().to("cpu", torch.float64)).Q
-    return Q
 
 
 def _update_of(updates: AdapterUpdates, path: str, layer: LayerSubspace) -> LowRankUpdate:

@@ -25,11 +25,10 @@ from torch import Tensor
 
 from lorasub.errors import ConfigError
 from lorasub.subspaces.basis import LayerSubspace
-from lorasub.subspaces.layers import layer_kind
+from lorasub.subspaces.layers import AdapterUpdates, Progress, layer_kind
+from lorasub.subspaces.linear_algebra import one_thread
 from lorasub.subspaces.mining import adapter_subspace
 from lorasub.subspaces.overlap import Side
-from lorasub.subspaces.threads import one_thread
-from lorasub.subspaces.updates import AdapterUpdates, Progress
 
 Array = npt.NDArray[np.float64]
 Labels = npt.NDArray[np.signedinteger[Any]]

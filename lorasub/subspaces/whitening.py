@@ -11,9 +11,10 @@ from torch import Tensor
 
 from lorasub.errors import ConfigError
 from lorasub.subspaces.basis import LayerSubspace, SubspaceBasis
+from lorasub.subspaces.layers import AdapterUpdates, LowRankUpdate
+from lorasub.subspaces.linear_algebra import orthonormal
 from lorasub.subspaces.mining import mine_updates
 from lorasub.subspaces.moments import SideMoments
-from lorasub.subspaces.updates import AdapterUpdates, LowRankUpdate
 
 
 def mine_whitened(
@@ -51,8 +52,8 @@ def mine_whitened(
     for path, layer in mined.layers.items():
         output, inputs = roots[path]
         layers[path] = LayerSubspace(
-            U=_orthonormal(output.inverse @ layer.U.double()).to(layer.U),
-            V=_orthonormal(inputs.inverse @ layer.V.double()).to(layer.V),
+            U=orthonormal(output.inverse @ layer.U.double()).contiguous().to(layer.U),
+            V=orthonormal(inputs.inverse @ layer.V.double()).contiguous().to(layer.V),
             record=layer.record,
         )
     return replace(mined, layers=layers, options={**mined.options, "whitened": True, "damping": damping})
@@ -111,8 +112,3 @@ class _Whitened(Mapping[str, LowRankUpdate]):
 
     def __len__(self) -> int:
         return len(self._adapter)
-
-
-def _orthonormal(columns: Tensor) -> Tensor:
-    Q: Tensor = torch.linalg.qr(columns).Q
-    return Q.contiguous()

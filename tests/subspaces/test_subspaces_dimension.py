@@ -9,7 +9,7 @@ from planted import frame, planted, random_update
 
 from lorasub.rng import subspace_generator
 from lorasub.subspaces import DimensionRule, LowRankUpdate, RobustLowRank, UpdateCores, mine_updates, null_spectrum
-from lorasub.subspaces.haar import haar_frames
+from lorasub.subspaces.angles import haar_frames
 
 SHARED = [1.0, 0.9, 0.8, 0.7]
 

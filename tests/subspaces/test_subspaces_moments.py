@@ -12,7 +12,7 @@ from torch import Tensor
 
 from lorasub.errors import ConfigError, NumericalError
 from lorasub.subspaces import LayerGradients, RowMoments, SideMoments, joined_moments, moment_basis, specific_moments
-from lorasub.subspaces.budget import dimensions_within
+from lorasub.subspaces.moment_basis import dimensions_within
 
 
 def normal(*shape: int, seed: int = 0) -> Tensor:

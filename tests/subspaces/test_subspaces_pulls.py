@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from lorasub.errors import ConfigError
-from lorasub.subspaces.pulls import Halves, label_test, pull_cosines
+from lorasub.subspaces.gradients import Halves, label_test, pull_cosines
 
 SHAPES = {"a": (6, 4), "b": (3, 5)}
 

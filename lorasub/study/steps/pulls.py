@@ -12,8 +12,7 @@ from lorasub.study.artefacts import Output, Workplace
 from lorasub.study.gradient_specs import ShiftedSets
 from lorasub.study.specs import ClassSettings, with_arguments
 from lorasub.study.steps.gradients import batches_of, prepared
-from lorasub.subspaces.gradients import LayerGradients, StoredGradients
-from lorasub.subspaces.pulls import Halves, pull_cosines
+from lorasub.subspaces.gradients import Halves, LayerGradients, StoredGradients, pull_cosines
 from lorasub.tasks.gradients import visit_gradients
 
 #: File of the comparison: labels of the sets and their cosines.
