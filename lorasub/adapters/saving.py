@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import warnings
 from dataclasses import replace
@@ -14,6 +15,7 @@ from lorasub.adapters.folder import AdapterInfo, LayerInfo, load_adapter_updates
 from lorasub.adapters.lora import LoRALayer
 from lorasub.adapters.lora_bank import LoRABankLinear
 from lorasub.adapters.peft_format import WEIGHTS_FILE, lora_state, peft_config, peft_tensors
+from lorasub.adapters.table import ParameterTable
 from lorasub.adapters.targets import base_modules, own_prefix, shorten, unwrapped
 from lorasub.artefacts import check_same
 from lorasub.contracts import LicensedModel
@@ -21,9 +23,6 @@ from lorasub.errors import ArtefactError
 
 if TYPE_CHECKING:
     from lorasub.adapters.adapter_set import AdapterSet
-import json
-
-from lorasub.adapters.table import ParameterTable
 
 
 def adapter_info(adapters: AdapterSet) -> AdapterInfo:

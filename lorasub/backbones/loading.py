@@ -160,7 +160,7 @@ def _refused(error: pickle.UnpicklingError) -> str:
 
 
 def _first_line(error: Exception) -> str:
-    """What other libraries spread over many lines, in one."""
+    """Returns the first line of a message that other libraries spread over many."""
     return next(iter(str(error).strip().splitlines()), type(error).__name__)
 
 

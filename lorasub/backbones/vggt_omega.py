@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from lorasub.backbones.base import Backbone
 from lorasub.backbones.loading import assign_weights, find_weights, read_weights
-from lorasub.backbones.stored import without_weights
+from lorasub.backbones.stored import preset_of, without_weights
 from lorasub.errors import ArtefactError, ConfigError
 from lorasub.files import write_tensors
 from lorasub.precision import without_autocast
@@ -90,16 +90,15 @@ class VGGTOmega(Backbone):
             ConfigError: unknown name, the package is missing, or no weights were passed or found.
             ArtefactError: weights that are damaged or of something else.
         """
-        if name not in PRESETS:
-            raise ConfigError(f"unknown VGGT-Omega preset '{name}'; there are {', '.join(PRESETS)}")
+        preset = preset_of(PRESETS, name, "VGGT-Omega")
         if without_weights():
             return cls(_package()(), model_id=name)
         if weights is None:
             raise ConfigError(
                 f"the weights of '{name}' do not come with lorasub: they are under the {LICENSE}. Ask for access at "
-                f"the hub repository facebook/VGGT-Omega, download {PRESETS[name].file} and pass weights=<file>"
+                f"the hub repository facebook/VGGT-Omega, download {preset.file} and pass weights=<file>"
             )
-        beside = Path(weights) / PRESETS[name].file
+        beside = Path(weights) / preset.file
         model = cls.from_pretrained(beside if beside.is_file() else weights)
         model.model_id = name
         return model

@@ -18,7 +18,7 @@ from lorasub.adapters import LoRA, attached_adapters, inject_adapters
 from lorasub.callbacks import SubspaceOverlap
 from lorasub.errors import ArtefactError
 from lorasub.files import read_json
-from lorasub.subspaces import LayerSubspace, SubspaceBasis, shipped, shipped_bases
+from lorasub.subspaces import LayerSubspace, SubspaceBasis, baseline_bases, shipped_bases
 
 WIDTH, RANK = 24, 4
 
@@ -89,7 +89,7 @@ def test_a_planted_subspace_is_told_from_a_stranger(tmp_path: Path) -> None:
 
 
 def test_shipped_bases_are_taken_for_their_own_model_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(shipped, "SHIPPED_BASES", tmp_path / "shipped")
+    monkeypatch.setattr(baseline_bases, "SHIPPED_BASES", tmp_path / "shipped")
     update, _ = planted_basis(0)
     module = Regression(update)
     assert shipped_bases(base_hash(module)) == {}

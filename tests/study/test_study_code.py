@@ -119,7 +119,7 @@ def test_a_fit_depends_on_what_computes_it() -> None:
 
 def test_what_compares_bases_does_not_count_for_a_basis() -> None:
     mined = closure(PACKAGE, "study/steps/subspaces.py")
-    assert {"subspaces/mining.py", "subspaces/irls.py", "subspaces/haar.py", "adapters/folder.py"} <= mined
+    assert {"subspaces/mining.py", "subspaces/irls.py", "subspaces/angles.py", "adapters/folder.py"} <= mined
     assert not {"subspaces/compare.py", "subspaces/held_out.py", "subspaces/separation.py"} & mined
     assert not any(name.startswith(("tasks", "data", "training")) for name in mined)
     assert "subspaces/compare.py" in closure(PACKAGE, "study/steps/comparison.py")

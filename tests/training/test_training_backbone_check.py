@@ -101,7 +101,7 @@ class Absolute(Sound):
 
 
 def inverse_pose(predictions: ls.Predictions) -> ls.Predictions:
-    from lorasub.backbones.depth_anything3.camera import inverted_pose_encoding
+    from lorasub.backbones.depth_anything3.model import inverted_pose_encoding
 
     return predictions.replace(pose_encodings=(inverted_pose_encoding(predictions.pose_encoding),))
 

@@ -11,27 +11,23 @@ from typing import Any, Self
 import torch
 from torch import Tensor, nn
 
-from lorasub.backbones.base import Backbone
-from lorasub.backbones.depth_anything3.camera import CameraDecoder, inverted_pose_encoding
 from lorasub.backbones.depth_anything3.config import (
     ALL_HEADS,
     PRESETS,
     DepthAnything3Config,
     Head,
     PresetName,
-    find_preset,
 )
 from lorasub.backbones.depth_anything3.transformer import MultiViewTransformer
 from lorasub.backbones.loading import assign_weights, find_weights, read_weights
-from lorasub.backbones.stored import stored_config, without_weights, write_pretrained
+from lorasub.backbones.stored import StoredBackbone, preset_of, stored_config, without_weights
 from lorasub.backbones.token_cache import TokenCache, attached_cache
 from lorasub.backbones.vggt.dense_head import DenseHead
 from lorasub.errors import ArtefactError, ConfigError
+from lorasub.geometry import quaternion_to_matrix
 from lorasub.precision import without_autocast
 from lorasub.structures import Predictions
 
-#: Key of the architecture in a safetensors file's metadata.
-CONFIG_KEY = "lorasub_depth_anything_3_config"
 #: What stands before every name in a published file; the first in files of a nested model, whose any-view part counts.
 _PREFIXES = ("model.da3.", "model.")
 #: Parts of published models that are not built here: rays, Gaussians, given cameras, the metric part of nested ones.
@@ -46,7 +42,7 @@ class Transformer(nn.Module):
         self.pretrained = MultiViewTransformer(config)
 
 
-class DepthAnything3(Backbone):
+class DepthAnything3(StoredBackbone):
     """Depth Anything 3: cameras and depth of any number of views.
 
     Make one with :meth:`from_preset` or :meth:`from_pretrained`; the constructor gives random weights. Under
@@ -63,6 +59,9 @@ class DepthAnything3(Backbone):
             backward pass. May be changed at any time.
         frames_per_chunk: views that the depth head works on at once, as in :class:`lorasub.VGGT`.
     """
+
+    config: DepthAnything3Config
+    config_key = "lorasub_depth_anything_3_config"
 
     def __init__(
         self,
@@ -171,7 +170,7 @@ class DepthAnything3(Backbone):
             ConfigError: unknown name, or weights that were not passed or cannot be found.
             ArtefactError: weights that are damaged or of another size.
         """
-        preset = find_preset(name)
+        preset = preset_of(PRESETS, name, "Depth Anything 3")
         options: dict[str, Any] = {
             "gradient_checkpointing": gradient_checkpointing,
             "frames_per_chunk": frames_per_chunk,
@@ -216,17 +215,13 @@ class DepthAnything3(Backbone):
             ArtefactError: the file is damaged or does not fit its own size.
         """
         path = find_weights(source)
-        config = stored_config(path, CONFIG_KEY, DepthAnything3Config.from_dict)
+        config = stored_config(path, cls.config_key, DepthAnything3Config.from_dict)
         if config is None:
             raise ConfigError(
                 f"{source} does not say of which size it is; use DepthAnything3.from_preset with the name of a "
                 f"published one ({', '.join(PRESETS)})"
             )
-        if heads is not None:
-            absent = [head for head in heads if head not in config.heads]
-            if absent:
-                raise ConfigError(f"{source} was saved without the head(s) {absent}; it has {list(config.heads)}")
-            config = config.replace(heads=heads)
+        config = config.with_heads(heads, source)
         options: dict[str, Any] = {
             "gradient_checkpointing": gradient_checkpointing,
             "frames_per_chunk": frames_per_chunk,
@@ -235,26 +230,6 @@ class DepthAnything3(Backbone):
         local = Path(source).expanduser()
         model.model_id = local.resolve().name if local.exists() else str(source)
         return model
-
-    def save_pretrained(self, folder: str | os.PathLike[str], dtype: torch.dtype | None = None) -> Path:
-        """Write ``model.safetensors`` and ``config.json`` into ``folder``, for :meth:`from_pretrained`.
-
-        Args:
-            folder: made if missing.
-            dtype: of the tensors in the file; their own by default.
-
-        Returns:
-            The safetensors file.
-
-        Raises:
-            ConfigError: layers are wrapped by adapters, so that names are no longer the model's own.
-        """
-        with torch.device("meta"):
-            expected = type(self)(self.config).state_dict()
-        config = self.config.to_dict()
-        return write_pretrained(
-            folder, self.state_dict(), expected=expected, key=CONFIG_KEY, config=config, dtype=dtype
-        )
 
     @classmethod
     def _load(cls, path: Path, config: DepthAnything3Config, options: dict[str, Any]) -> Self:
@@ -286,3 +261,34 @@ def _groups(config: DepthAnything3Config) -> Mapping[str, tuple[str, ...]]:
         "depth_head": ("head.*",),
         "heads": ("cam_dec.*", "head.*"),
     }
+
+
+class CameraDecoder(nn.Module):
+    """Predicts each view's camera from its camera token. Names are the published checkpoints'.
+
+    Args:
+        dim: width of the tokens.
+    """
+
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+        self.backbone = nn.Sequential(nn.Linear(dim, dim), nn.ReLU(), nn.Linear(dim, dim), nn.ReLU())
+        self.fc_t = nn.Linear(dim, 3)
+        self.fc_qvec = nn.Linear(dim, 4)
+        self.fc_fov = nn.Sequential(nn.Linear(dim, 2), nn.ReLU())
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """``[B, S, dim]`` to ``[B, S, 9]``: translation and quaternion xyzw of world-from-camera, fields of view."""
+        features = self.backbone(tokens.to(self.fc_t.weight.dtype))
+        return torch.cat((self.fc_t(features), self.fc_qvec(features), self.fc_fov(features)), dim=-1)
+
+
+def inverted_pose_encoding(encoding: Tensor) -> Tensor:
+    """Turn the encoding of world-from-camera into that of camera-from-world, or back; ``[..., 9]``.
+
+    The quaternion keeps its length, which is the network's own.
+    """
+    translation, quaternion, fov = torch.split(encoding, [3, 4, 2], dim=-1)
+    conjugate = torch.cat((-quaternion[..., :3], quaternion[..., 3:]), dim=-1)
+    moved = -(quaternion_to_matrix(conjugate) @ translation[..., None])[..., 0]
+    return torch.cat((moved, conjugate, fov), dim=-1)

@@ -81,7 +81,7 @@ class Attention(nn.Module):
         return self.proj(attended.transpose(1, 2).flatten(2))  # type: ignore[no-any-return]
 
     def queries_keys_values(self, x: Tensor, rope: RotaryTable | None = None) -> tuple[Tensor, Tensor, Tensor]:
-        """What attention is computed from, ``[B, heads, N, dim / heads]`` each, normalised and rotated."""
+        """Query, key and value of attention, ``[B, heads, N, dim / heads]`` each, normalised and rotated."""
         qkv = self.qkv(x).unflatten(-1, (3, self.num_heads, -1))  # [B, N, 3, heads, head_dim]
         if rope is not None and isinstance(self.q_norm, nn.LayerNorm) and isinstance(self.k_norm, nn.LayerNorm):
             return rotated_queries_keys(qkv, self.q_norm, self.k_norm, rope)

@@ -13,9 +13,8 @@ from typing import Any, Self
 import torch
 from torch import Tensor, nn
 
-from lorasub.backbones.base import Backbone
 from lorasub.backbones.loading import assign_weights, find_weights, read_weights
-from lorasub.backbones.stored import differences, random_numbers_from, stored_config, without_weights, write_pretrained
+from lorasub.backbones.stored import StoredBackbone, differences, random_numbers_from, stored_config, without_weights
 from lorasub.backbones.token_cache import TokenCache, attached_cache
 from lorasub.backbones.vggt.aggregator import Aggregator
 from lorasub.backbones.vggt.camera_head import CameraHead
@@ -28,11 +27,8 @@ from lorasub.structures import Predictions
 
 logger = logging.getLogger(__name__)
 
-#: Key of the architecture in a safetensors file's metadata.
-CONFIG_KEY = "lorasub_vggt_config"
 
-
-class VGGT(Backbone):
+class VGGT(StoredBackbone):
     """Visual Geometry Grounded Transformer.
 
     Make one with :meth:`from_preset` or :meth:`from_pretrained`; the constructor gives random weights. Under
@@ -52,6 +48,8 @@ class VGGT(Backbone):
             changed at any time.
     """
 
+    config: VGGTConfig
+    config_key = "lorasub_vggt_config"
     groups: Mapping[str, tuple[str, ...]] = {
         "encoder": ("aggregator.patch_embed.*",),
         "blocks": ("aggregator.frame_blocks.*", "aggregator.global_blocks.*"),
@@ -258,39 +256,17 @@ class VGGT(Backbone):
         hub_id = isinstance(source, str) and not Path(source).expanduser().exists()
         skeleton = without_weights()
         path = None if skeleton and hub_id else find_weights(source)
-        config = (stored_config(path, CONFIG_KEY, VGGTConfig.from_dict) if path is not None else None) or VGGTConfig()
-        if heads is not None:
-            absent = [head for head in heads if head not in config.heads]
-            if absent:
-                raise ConfigError(f"{source} was saved without the head(s) {absent}; it has {list(config.heads)}")
-            config = config.replace(heads=heads)
+        config = (
+            stored_config(path, cls.config_key, VGGTConfig.from_dict) if path is not None else None
+        ) or VGGTConfig()
+        config = config.with_heads(heads, source)
         model = cls(config, **options) if skeleton or path is None else cls._load(path, config, options)
         model.model_id = str(source) if hub_id else Path(source).resolve().name
         return model
 
-    def save_pretrained(self, folder: str | os.PathLike[str], dtype: torch.dtype | None = None) -> Path:
-        """Write ``model.safetensors`` and ``config.json`` into ``folder``, for :meth:`from_pretrained`.
-
-        Args:
-            folder: made if missing.
-            dtype: of the tensors in the file, such as ``torch.float16`` for half the size; their own by default.
-
-        Returns:
-            The safetensors file. It carries the architecture in its metadata, so it is enough on its own.
-
-        Raises:
-            ConfigError: layers are wrapped by adapters, so that names are no longer the model's own.
-        """
-        with torch.device("meta"):
-            expected = type(self)(self.config).state_dict()
-        config = self.config.to_dict()
-        return write_pretrained(
-            folder, self.state_dict(), expected=expected, key=CONFIG_KEY, config=config, dtype=dtype
-        )
-
     @classmethod
     def _load(cls, path: Path, config: VGGTConfig, options: dict[str, Any]) -> Self:
-        stored = stored_config(path, CONFIG_KEY, VGGTConfig.from_dict)
+        stored = stored_config(path, cls.config_key, VGGTConfig.from_dict)
         if stored is not None and stored.replace(heads=config.heads) != config:
             raise ArtefactError(
                 f"{path} holds a VGGT of another size: {differences(stored.to_dict(), config.to_dict())}"

@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from lorasub.backbones.stored import preset_of
 from lorasub.backbones.vggt.config import VGGTConfig
-from lorasub.errors import ArtefactError, ConfigError
+from lorasub.errors import ArtefactError
 from lorasub.files import hash_file
 
 PresetName = Literal["nano", "vggt-1b"]
@@ -86,6 +87,4 @@ def find_preset(name: str) -> Preset:
     Raises:
         ConfigError: there is none.
     """
-    if name not in PRESETS:
-        raise ConfigError(f"unknown VGGT preset '{name}'; there are {', '.join(PRESETS)}")
-    return PRESETS[name]
+    return preset_of(PRESETS, name, "VGGT")
