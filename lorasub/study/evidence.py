@@ -12,7 +12,7 @@ import pandas as pd
 from lorasub.errors import ConfigError
 from lorasub.metrics.bootstrap import CrossedDifference, crossed_difference
 from lorasub.study.specs import Primary, Study
-from lorasub.study.table import NO_LOOK, at, pooled_rows, summaries
+from lorasub.study.table import NO_LOOK, at, pooled_rows, scene_number, summaries
 
 #: A difference counts if its p-value, corrected where there are several, is below.
 LEVEL = 0.05
@@ -144,14 +144,15 @@ def _is_primary(found: pd.DataFrame, primary: Primary | None) -> pd.Series[bool]
     """Which rows the study was run for: over the pooled places where there are several, else in single ones."""
     if primary is None:
         return pd.Series(data=False, index=found.index, dtype=bool)
-    same = (
-        (found["downstream"] == primary.downstream)
-        & (found["scenes"] == (-1 if primary.scenes is None else primary.scenes))
-        & (found["label"] == primary.method)
-        & (found["reference"] == primary.reference)
-    )
+    same = _at_primary(found, primary) & (found["label"] == primary.method) & (found["reference"] == primary.reference)
     pooled = same & (found["set"] == POOLED)
     return pooled if pooled.any() else same
+
+
+def _at_primary(table: pd.DataFrame, primary: Primary) -> pd.Series[bool]:
+    """Which rows are of the task and the number of training scenes that the study was run for."""
+    same: pd.Series[bool] = table["downstream"] == primary.downstream
+    return same & (table["scenes"] == scene_number(primary.scenes))
 
 
 def primary_verdict(compared: pd.DataFrame, places: pd.DataFrame, study: Study) -> dict[str, Any]:
@@ -163,11 +164,9 @@ def primary_verdict(compared: pd.DataFrame, places: pd.DataFrame, study: Study) 
     """
     primary = study.primary
     assert primary is not None
-    scenes = -1 if primary.scenes is None else primary.scenes
-    own = places[(places["downstream"] == primary.downstream) & (places["scenes"] == scenes) & ~places["validation"]]
-    where = {"downstream": primary.downstream, "scenes": scenes, "label": primary.method}
-    where |= {"reference": primary.reference}
-    found = compared[(compared[list(where)] == pd.Series(where)).all(axis=1)]
+    own = places[_at_primary(places, primary) & ~places["validation"]]
+    here = compared[_at_primary(compared, primary)]
+    found = here[(here["label"] == primary.method) & (here["reference"] == primary.reference)]
     single, clear = found[found["set"] != POOLED], found["clear"].astype(bool)
     better = (found["difference"] > 0) == study.downstream[primary.downstream].larger_is_better
     return {

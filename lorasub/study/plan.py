@@ -291,7 +291,7 @@ class _Planner:
 
     def removals(self) -> Iterator[RemovalTest]:
         """The causal test, if it is wanted."""
-        wanted, draw = self.study.removal, self.study.seeds[0]
+        wanted, draw, seed = self.study.removal, self.study.seeds[0], self.study.adapters.seed
         if wanted is None:
             return
         subspaces = {name: self._mine(name, wanted.dim, draw) for name in self.study.attributes}
@@ -301,8 +301,7 @@ class _Planner:
             without = self._add("test", f"{attribute} without adapter", as_it_is)
             fit = self._fit(attribute, wanted.partition, draw)
             whole = self._add("test", f"{attribute} whole", dataclasses.replace(scoring, checkpoint=fit))
-            spec = Remove(adapter=fit, subspaces=subspaces, seed=self.study.adapters.seed)
-            remove = self._add("remove", f"from {attribute}", spec)
+            remove = self._add("remove", f"from {attribute}", Remove(adapter=fit, subspaces=subspaces, seed=seed))
             rests = {}
             for removed in (*subspaces, RANDOM):
                 rest = dataclasses.replace(scoring, checkpoint=remove, part=removed)

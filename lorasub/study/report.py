@@ -45,7 +45,7 @@ from lorasub.study.subspace_tables import (
     comparison_table,
     removal_table,
 )
-from lorasub.study.table import NO_LOOK, Finished, at, outcomes, pooled_rows, results_table, summaries
+from lorasub.study.table import NO_LOOK, Finished, at, outcomes, pooled_rows, results_table, scene_number, summaries
 from lorasub.subspaces import SubspaceBasis
 
 REPORT_FILE, PAGE_FILE = "report.md", "report.html"
@@ -171,13 +171,13 @@ class _Report:
     def _accuracy(self, pooled: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
         """A table of every task and number of training scenes; the first one of a task has a figure."""
         for name, task in self.study.downstream.items():
-            for first, scenes in zip([True] + [False] * len(task.scenes), _counts(task.scenes), strict=False):
+            for number, scenes in enumerate(map(scene_number, task.scenes)):
                 own = self._of(name, scenes)
-                if own.empty or not (first or (own["kind"] == "method").any()):
+                if own.empty or (number and not (own["kind"] == "method").any()):
                     continue
                 judged = self.places[(self.places["downstream"] == name) & (self.places["scenes"] == scenes)]
                 figure = ""
-                if first:
+                if not number:
                     parts = [each["rows"] for each in pooled if (each["downstream"], each["scenes"]) == (name, scenes)]
                     rows = pd.concat([*parts, own]).to_dict("records")
                     figure = self._figure(parameters_figure(rows, result=task.metric), f"parameters_{name}.png", rows)
@@ -203,7 +203,7 @@ class _Report:
     def _pooled(self) -> Iterator[dict[str, Any]]:
         """Geometric means over the places of each task that are pooled, over all of them and over those that count."""
         for name, task in self.study.downstream.items():
-            for scenes in _counts(task.scenes) if task.pooled else ():
+            for scenes in map(scene_number, task.scenes if task.pooled else ()):
                 here = at(self.own, name, scenes)
                 if not (here["kind"] == "method").any():
                     continue
@@ -248,7 +248,7 @@ class _Report:
             cells = [cell for cell in self.plan.cells if cell.variant and cell.variant.ablation == ablation]
             values = {"": THE_STUDY} | {cell.variant.label: str(cell.variant.value) for cell in cells if cell.variant}
             for name, task in self.study.downstream.items():
-                scenes = _counts(task.scenes)[0]
+                scenes = scene_number(task.scenes[0])
                 parts = [self._of(name, scenes, variant).assign(value=value) for variant, value in values.items()]
                 found = pd.concat(parts)
                 methods = set(found[(found["variant"] != "") & (found["kind"] == "method")]["label"])
@@ -320,11 +320,6 @@ class _Report:
             if (folder := self.finished.folder(output)) is not None:
                 basis = SubspaceBasis.load(folder / BASIS)
                 yield attribute, self._figure(spectra_figure(basis), f"spectra_{attribute}.png", spectra_rows(basis))
-
-
-def _counts(scenes: Sequence[int | None]) -> list[int]:
-    """Numbers of training scenes as in the table of results."""
-    return [-1 if count is None else count for count in scenes]
 
 
 def _by_set(rows: pd.DataFrame, index: list[str], best: Mapping[str, str] | None = None) -> pd.DataFrame:

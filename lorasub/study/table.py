@@ -87,7 +87,7 @@ def _rows_of(cell: Cell, finished: Finished) -> Iterator[dict[str, Any]]:
         "kind": cell.row,
         "method": cell.arm.method if cell.arm else label,
         "label": label,
-        "scenes": 0 if cell.seed is None else -1 if cell.scenes is None else cell.scenes,
+        "scenes": 0 if cell.seed is None else scene_number(cell.scenes),
         "seed": -1 if cell.seed is None else cell.seed,
         "test": cell.test,
         "trainable": int(finished.measured(cell.finetune).get("trainable", 0)),
@@ -108,6 +108,11 @@ def _rows_of(cell: Cell, finished: Finished) -> Iterator[dict[str, Any]]:
                 for scene in found.scenes:
                     weight = scene.weights.get(result, 0.0)
                     yield row | {"scene": scene.scene, "value": scene.values.get(result), "weight": weight}
+
+
+def scene_number(scenes: int | None) -> int:
+    """Returns a number of training scenes as it stands in the table: -1 for all."""
+    return -1 if scenes is None else scenes
 
 
 def outcomes(table: pd.DataFrame, plan: Plan) -> pd.DataFrame:

@@ -162,6 +162,30 @@ def test_a_process_that_fails_tells_why(tmp_path: Path) -> None:
     assert (tmp_path / "diary").read_text().split() == ["a", "a"]
 
 
+def test_a_step_that_the_system_kills_takes_no_other_with_it(tmp_path: Path) -> None:
+    store, graph = Store(tmp_path / "study"), Graph()
+    for name in "ab":
+        graph.add(fake_steps.fake_step(name, tmp_path, waits=True))
+    pids = [store.folder(step) / "pid" for step in graph]
+
+    def kill_the_first() -> None:
+        _until(lambda: all(pid.is_file() and pid.read_text() for pid in pids))
+        os.kill(int(pids[0].read_text()), signal.SIGKILL)
+        (tmp_path / "gate").touch()
+
+    killer = threading.Thread(target=kill_the_first)
+    killer.start()
+    outcome = run_graph(graph, store, fake_steps.workers(2), retries=0)
+    killer.join()
+    (told,) = outcome.failed.values()
+    assert told == f"its process ended with signal 9, as by the system when memory is short (log: {_log(pids[0])})"
+    assert names(graph, outcome.done) == {"b"}
+
+
+def _log(pid: Path) -> Path:
+    return pid.with_name("log.txt")
+
+
 def test_processes_share_the_cores_and_each_writes_its_own_log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     monkeypatch.setattr("os.cpu_count", lambda: 6)
