@@ -31,7 +31,7 @@ from benchmarks import forked
 from benchmarks.damaged_inputs import damage_inputs
 from lorasub.backbones import VGGT, VGGTConfig
 from lorasub.files import hash_file
-from lorasub.training.packaged_configs import config_folder
+from lorasub.packaged_configs import config_folder
 
 #: Sizes of a backbone whose steps take milliseconds.
 TINY: dict[str, Any] = {

@@ -80,7 +80,7 @@ def captures(config: str, folder: str) -> Iterator[tuple[str, PosedRGBD]]:
     parser.add_class_arguments(PosedRGBD, "data")
     for name, options in sets.items():
         arguments: dict[str, Any] = {"num_views": 4, **options, "base_folder": folder, "val_fraction": 1.0}
-        data: PosedRGBD = parser.instantiate_classes(parser.parse_object({"data": arguments})).data
+        data: PosedRGBD = parser.instantiate(parser.parse_object({"data": arguments})).data
         data.setup("validate")
         yield name, data
 

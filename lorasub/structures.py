@@ -381,8 +381,15 @@ class Predictions:
 
     def to(self, *args: Any, **kwargs: Any) -> Self:
         """Move every tensor, as ``Tensor.to``."""
-        changes: dict[str, Any] = {"pose_encodings": tuple(pose.to(*args, **kwargs) for pose in self.pose_encodings)}
-        for name in ("depth", "depth_conf", "world_points", "world_points_conf"):
-            value = getattr(self, name)
-            changes[name] = None if value is None else value.to(*args, **kwargs)
-        return self.replace(**changes)
+        return self.map(lambda tensor: tensor.to(*args, **kwargs))
+
+    def tensors(self) -> dict[str, Tensor]:
+        """The tensors that are there, by name; poses as ``pose_encodings[0]`` and so on."""
+        fields = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        poses = {f"pose_encodings[{index}]": pose for index, pose in enumerate(fields.pop("pose_encodings"))}
+        return {name: tensor for name, tensor in fields.items() if tensor is not None} | poses
+
+    def map(self, function: Callable[[Tensor], Tensor]) -> Self:
+        """A copy with a function applied to every tensor."""
+        changes: dict[str, Any] = {n: function(t) for n, t in self.tensors().items() if not n.startswith("pose")}
+        return self.replace(pose_encodings=tuple(map(function, self.pose_encodings)), **changes)

@@ -21,6 +21,7 @@ GROUND = {
         "errors",
         "files",
         "imports",
+        "packaged_configs",
         "_version",
     )
 }

@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 from lorasub.cli.main import main
-from lorasub.training.packaged_configs import config_folder, config_names
+from lorasub.packaged_configs import config_folder, config_names
+from lorasub.study.reading import read_study
 from tests.training.small_runs import DATA, NO_PICTURES, QUIET
 
 
@@ -34,6 +35,8 @@ def test_configs_are_listed_and_copied(
     (tmp_path / "configs" / "geometry.yaml").write_text("mine")
     assert main(["configs", "geometry"]) == 2
     assert (tmp_path / "configs" / "geometry.yaml").read_text() == "mine"
+    assert main(["configs", "study/nano_ablations"]) == 0
+    assert read_study("configs/study/nano_ablations.yaml") == read_study("study/nano_ablations")
     assert main(["configs", "geometri"]) == 2
     assert "'geometry'" in capsys.readouterr().err
 

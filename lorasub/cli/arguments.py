@@ -13,7 +13,6 @@ from jsonargparse import ArgumentParser, Namespace
 from tqdm import tqdm
 
 from lorasub.errors import ConfigError
-from lorasub.files import plain
 
 
 def verb_parser(verb: str, does: str, example: str) -> ArgumentParser:
@@ -92,4 +91,8 @@ def progress(items: Iterable[Any] | None = None, unit: str = "layer", **options:
 
 def show(result: Any, text: str, *, as_json: bool) -> None:
     """Print a result, as data or as text."""
-    print(json.dumps(plain(result), indent=2, default=str) if as_json else text)  # noqa: T201
+    if as_json:
+        from lorasub.files import plain  # imports torch, a second that a verb without tensors need not wait
+
+        text = json.dumps(plain(result), indent=2, default=str)
+    print(text)  # noqa: T201

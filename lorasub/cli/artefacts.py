@@ -169,7 +169,7 @@ def inspect_backbone(arguments: Sequence[str]) -> None:
     if words and not words[0].startswith("-"):
         words[0] = f"--backbone={words[0]}"
     parsed = parser.parse_args(words)
-    backbone = parser.instantiate_classes(parsed).backbone
+    backbone = parser.instantiate(parsed).backbone
     report = check_backbone(backbone, views=parsed.views, image_size=parsed.image_size)
     result = {"backbone": report.name, "ok": report.ok, "findings": report.findings, "groups": report.groups}
     show(result | report.facts, _text(report), as_json=parsed.json)

@@ -10,7 +10,7 @@ from pathlib import Path
 from lorasub.cli.arguments import show, verb_parser
 from lorasub.console import text_table
 from lorasub.errors import ConfigError
-from lorasub.training.packaged_configs import config_folder, config_names, find_config
+from lorasub.packaged_configs import config_folder, config_names, find_config
 
 _EXAMPLE = "lorasub configs geometry"
 

@@ -26,9 +26,9 @@ from lorasub.data.synthetic import SyntheticScenes
 from lorasub.errors import ArtefactError, ConfigError
 from lorasub.exports.scene_folders import LAYOUTS, Layout, write_scene
 from lorasub.files import hash_file, hash_tensors, plain, read_json, write_json
+from lorasub.packaged_configs import find_config
 from lorasub.scenes.images import ImageAtlas
 from lorasub.scenes.presets import SceneSampler
-from lorasub.training.packaged_configs import find_config
 from lorasub.training.sources import read_yaml
 
 MANIFEST = "manifest.json"

@@ -15,7 +15,7 @@ from lorasub.figures.style import COLORS, MARKERS, NULL_COLOR, new_figure
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class CalibrationCurves:
-    """What :func:`lorasub.metrics.functional.sparsification` and ``error_by_confidence`` found, to draw.
+    """Curves of :func:`lorasub.metrics.functional.sparsification` and ``error_by_confidence``, to draw.
 
     Attributes:
         title: what it is of.

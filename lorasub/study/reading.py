@@ -17,8 +17,8 @@ import yaml
 from pydantic import TypeAdapter, ValidationError
 
 from lorasub.errors import ConfigError
+from lorasub.packaged_configs import find_config
 from lorasub.study.specs import Study
-from lorasub.training.packaged_configs import find_config
 
 #: Names under which a study names the file of another that it starts from.
 _BASE = "base"

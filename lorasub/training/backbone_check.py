@@ -1,10 +1,10 @@
-"""Does a backbone keep its contract? Asked on random images, answered in words."""
+"""Checks on random images that a backbone keeps its contract, and says in words where it does not."""
 
 from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -43,7 +43,7 @@ class Finding:
 
 @dataclass
 class BackboneReport:
-    """What was found about a backbone.
+    """Findings about a backbone.
 
     Attributes:
         name: of its class.
@@ -65,6 +65,14 @@ class BackboneReport:
     def say(self, subject: str, verdict: Verdict, text: str) -> None:
         """Add a finding."""
         self.findings.append(Finding(subject, verdict, text))
+
+    def judge(self, subject: str, problems: list[str], fine: str) -> bool:
+        """Add every problem as wrong, or ``fine`` where there is none; returns whether there is none."""
+        for problem in problems:
+            self.say(subject, "wrong", problem)
+        if not problems:
+            self.say(subject, "ok", fine)
+        return not problems
 
 
 def check_backbone(
@@ -142,11 +150,8 @@ def _attributes(backbone: Backbone, report: BackboneReport) -> bool:
         loose = [name for name, patterns in groups.items() if isinstance(patterns, str)]
         if loose:
             problems.append(f"groups['{loose[0]}'] is one string; put it into a tuple: ('...',)")
-    for problem in problems:
-        report.say("attributes", "wrong", problem)
-    if not problems:
-        report.say("attributes", "ok", f"{identity}, patch size {patch}, groups {', '.join(groups) or '(none)'}")
-    return not problems
+    fine = "" if problems else f"{identity}, patch size {patch}, groups {', '.join(groups) or '(none)'}"
+    return report.judge("attributes", problems, fine)
 
 
 def _groups(backbone: Backbone, report: BackboneReport) -> None:
@@ -194,47 +199,35 @@ def _forward(backbone: Backbone, images: Tensor, report: BackboneReport) -> Pred
 
 def _shapes(predictions: Predictions, images: Tensor, report: BackboneReport) -> bool:
     b, s, _, height, width = images.shape
-    expected: dict[str, tuple[int, ...]] = {
-        "depth": (b, s, height, width),
-        "depth_conf": (b, s, height, width),
-        "world_points": (b, s, height, width, 3),
-        "world_points_conf": (b, s, height, width),
-    }
-    found = {name: getattr(predictions, name) for name in expected if getattr(predictions, name) is not None}
     poses: Any = predictions.pose_encodings
     if not isinstance(poses, tuple):
         report.say("shapes", "wrong", "pose_encodings must be a tuple, one [B, S, 9] for each iteration: (pose,)")
         return False
-    for index, pose in enumerate(predictions.pose_encodings):
-        found[f"pose_encodings[{index}]"] = pose
-        expected[f"pose_encodings[{index}]"] = (b, s, 9)
+    plane = (b, s, height, width)
+    expected: dict[str, tuple[int, ...]] = dict.fromkeys(("depth", "depth_conf", "world_points_conf"), plane)
+    expected |= {"world_points": (*plane, 3)} | {f"pose_encodings[{index}]": (b, s, 9) for index in range(len(poses))}
+    found: dict[str, Any] = dict(predictions.tensors())
     problems = []
     for name, value in found.items():
         if not isinstance(value, Tensor) or not value.is_floating_point():
-            problems.append(
-                f"{name} must be a floating-point tensor, not {getattr(value, 'dtype', type(value).__name__)}"
-            )
+            kind = getattr(value, "dtype", type(value).__name__)
+            problems.append(f"{name} must be a floating-point tensor, not {kind}")
         elif tuple(value.shape) != expected[name]:
-            problems.append(
-                f"{name} is {list(value.shape)}; for images {list(images.shape)} it must be {list(expected[name])}"
-            )
+            wanted = f"for images {list(images.shape)} it must be {list(expected[name])}"
+            problems.append(f"{name} is {list(value.shape)}; {wanted}")
     if not found:
         problems.append("all fields are empty")
     if (predictions.depth_conf is not None) > (predictions.depth is not None):
         problems.append("there is depth_conf without depth")
-    for problem in problems:
-        report.say("shapes", "wrong", problem)
-    if not problems:
-        absent = [n for n in ("depth", "depth_conf", "world_points") if n not in found]
-        absent += [] if predictions.pose_encodings else ["pose_encodings"]
-        rest = f"; not predicted, so that losses and metrics skip them: {', '.join(absent)}" if absent else ""
-        report.say("shapes", "ok", f"{', '.join(found)}{rest}")
-    return not problems
+    absent = [n for n in ("depth", "depth_conf", "world_points") if n not in found]
+    absent += [] if predictions.pose_encodings else ["pose_encodings"]
+    rest = f"; not predicted, so that losses and metrics skip them: {', '.join(absent)}" if absent else ""
+    return report.judge("shapes", problems, f"{', '.join(found)}{rest}")
 
 
 def _values(predictions: Predictions, report: BackboneReport) -> None:
     problems = []
-    for name, value in _tensors(predictions).items():
+    for name, value in predictions.tensors().items():
         if not bool(torch.isfinite(value).all()):
             problems.append(f"{name} holds NaN or infinity")
     depth = predictions.depth
@@ -257,14 +250,8 @@ def _values(predictions: Predictions, report: BackboneReport) -> None:
             problems.append(
                 "fields of view (pose_encodings[..., 7:]) must lie between 0 and pi: radians, vertical first"
             )
-    for problem in problems:
-        report.say("values", "wrong", problem)
-    if not problems:
-        report.say(
-            "values",
-            "ok",
-            "finite; depth positive, confidence at least 1, fields of view in radians, where there are any",
-        )
+    fine = "finite; depth positive, confidence at least 1, fields of view in radians, where there are any"
+    report.judge("values", problems, fine)
 
 
 def _frames(predictions: Predictions, size: tuple[int, int], report: BackboneReport) -> None:
@@ -332,7 +319,7 @@ def _repeats(backbone: Backbone, images: Tensor, first: Predictions, report: Bac
 def _independence(backbone: Backbone, images: Tensor, both: Predictions, report: BackboneReport) -> None:
     with torch.no_grad():
         alone = backbone(images[:1])
-        gap = _gap(_map(both, lambda value: value[:1]), alone)
+        gap = _gap(both.map(lambda value: value[:1]), alone)
         if gap > _ROUNDING:
             text = f"a scene's predictions change by {gap:.2g} with what else is in the batch"
             report.say("batch", "wrong", text)
@@ -372,7 +359,7 @@ def _gradients(backbone: Backbone, images: Tensor, report: BackboneReport) -> No
     backbone.requires_grad_(True)
     start = time.perf_counter()
     try:
-        values = _tensors(backbone(images[:1])).values()
+        values = backbone(images[:1]).tensors().values()
         loss = torch.stack([value.float().square().mean() for value in values]).sum()
         loss.backward()  # type: ignore[no-untyped-call]
     except Exception as error:
@@ -401,27 +388,12 @@ def _has_gradient(module: nn.Module) -> bool:
     return any(gradient is not None and bool((gradient != 0).any()) for gradient in gradients)
 
 
-def _tensors(predictions: Predictions) -> dict[str, Tensor]:
-    names = ("depth", "depth_conf", "world_points", "world_points_conf")
-    found = {name: getattr(predictions, name) for name in names}
-    found |= {f"pose_encodings[{index}]": pose for index, pose in enumerate(predictions.pose_encodings)}
-    return {name: value for name, value in found.items() if value is not None}
-
-
-def _map(predictions: Predictions, function: Callable[[Tensor], Tensor]) -> Predictions:
-    names = ("depth", "depth_conf", "world_points", "world_points_conf")
-    changes: dict[str, Any] = {
-        name: function(value) for name in names if (value := getattr(predictions, name)) is not None
-    }
-    return predictions.replace(pose_encodings=tuple(function(p) for p in predictions.pose_encodings), **changes)
-
-
 def _gap(first: Predictions, second: Predictions) -> float:
     """Largest difference of a field as a share of its largest value."""
-    theirs = _tensors(second)
+    theirs = second.tensors()
     gaps = [
         float((value - theirs[name]).abs().max() / value.abs().max().clamp(min=1e-9))
-        for name, value in _tensors(first).items()
+        for name, value in first.tensors().items()
     ]
     return max(gaps, default=0.0)
 

@@ -17,9 +17,9 @@ from jsonargparse import Namespace
 
 from lorasub.backbones.opening import preset_image_size
 from lorasub.errors import ConfigError
+from lorasub.packaged_configs import find_config
 from lorasub.training.checkpoints import SETTINGS, CheckpointInfo, find_checkpoint, read_checkpoint, run_of
 from lorasub.training.mistakes import SettingsParser
-from lorasub.training.packaged_configs import find_config
 from lorasub.training.parser import BASE_MODEL, plain
 from lorasub.training.run_settings import RunSettings, Verb
 

@@ -18,17 +18,28 @@ from lorasub.cli.main import VERBS, main
 HEAVY = ("torch", "lightning", "jsonargparse", "numpy", "matplotlib")
 
 
-@pytest.mark.parametrize("words", [["--help"], ["--version"], []])
-def test_help_and_version_import_nothing_heavy(words: list[str]) -> None:
+def heavy_imports_of(*words: str) -> subprocess.CompletedProcess[str]:
+    """Runs the command, which in the end prints the heavy packages that it has imported."""
     code = (
         "import sys; from lorasub.cli.main import main; code = main(sys.argv[1:]); "
         f"print('heavy:', [name for name in {HEAVY!r} if name in sys.modules]); sys.exit(code)"
     )
-    done = subprocess.run([sys.executable, "-c", code, *words], capture_output=True, text=True, check=False)
+    return subprocess.run([sys.executable, "-c", code, *words], capture_output=True, text=True, check=False)
+
+
+@pytest.mark.parametrize("words", [["--help"], ["--version"], []])
+def test_help_and_version_import_nothing_heavy(words: list[str]) -> None:
+    done = heavy_imports_of(*words)
     assert done.returncode == (0 if words else 2)
     assert "heavy: []" in done.stdout
     text = done.stdout + done.stderr
     assert (__version__ if words == ["--version"] else "usage: lorasub") in text
+
+
+def test_configs_are_listed_without_torch() -> None:
+    done = heavy_imports_of("configs")
+    assert done.returncode == 0
+    assert "heavy: ['jsonargparse']" in done.stdout
 
 
 def test_help_lists_every_verb(capsys: pytest.CaptureFixture[str]) -> None:

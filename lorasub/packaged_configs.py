@@ -7,7 +7,7 @@ from pathlib import Path
 
 from lorasub.errors import ConfigError
 
-_PACKAGE = Path(__file__).parents[1]
+_PACKAGE = Path(__file__).parent
 
 
 def config_folder() -> Path:
@@ -22,12 +22,6 @@ def config_names() -> list[str]:
     return sorted(path.relative_to(folder).with_suffix("").as_posix() for path in folder.rglob("*.yaml"))
 
 
-def packaged_config(given: str) -> Path | None:
-    """Returns the package's config of a name (``geometry``, ``configs/geometry.yaml``); None if it has none."""
-    name = _name(given)
-    return config_folder() / f"{name}.yaml" if name in config_names() else None
-
-
 def find_config(given: str) -> Path:
     """Returns the file that a value of ``--config`` means: a file of the user's, else one that comes with the package.
 
@@ -40,12 +34,9 @@ def find_config(given: str) -> Path:
     path = Path(given)
     if path.is_file():
         return path
-    if (packaged := packaged_config(given)) is not None:
-        return packaged
-    near = difflib.get_close_matches(_name(given), config_names(), n=1)
+    name, names = given.removeprefix("configs/").removesuffix(".yaml"), config_names()
+    if name in names:
+        return config_folder() / f"{name}.yaml"
+    near = difflib.get_close_matches(name, names, n=1)
     meant = f"; did you mean '{near[0]}'" if near else ""
     raise ConfigError(f"there is no config {given}{meant}; `lorasub configs` lists those that come with the package")
-
-
-def _name(given: str) -> str:
-    return given.removeprefix("configs/").removesuffix(".yaml")
