@@ -64,6 +64,7 @@ class ResultsWriter(Callback):
         name = task.evaluation_name("test", dataloader_idx)
         metrics = _scene_metrics(_metrics_of(task, name))
         found = self._scenes.setdefault(name, [])
+        brightness = scenes.images.float().mean(dim=(2, 3, 4)).tolist()
         for index, (scene, frames) in enumerate(zip(scenes.scene_ids, scenes.frame_ids, strict=True)):
             values: dict[str, float] = {}
             weights: dict[str, float] = {}
@@ -76,7 +77,16 @@ class ResultsWriter(Callback):
                     values[result] = scores.sums[own] / weight if scores and weight else float("nan")
                 if scores and scores.notes:
                     notes[key] = list(scores.notes)
-            found.append(SceneResult(scene=scene, frames=frames, values=values, weights=weights, notes=notes))
+            found.append(
+                SceneResult(
+                    scene=scene,
+                    frames=frames,
+                    values=values,
+                    weights=weights,
+                    notes=notes,
+                    brightness=tuple(brightness[index]),
+                )
+            )
 
     def on_test_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Gather from all processes and write."""

@@ -173,7 +173,13 @@ def _explain(error: Exception) -> int:
 
 
 def _fail(message: str, code: int) -> int:
-    print(f"lorasub: {message}", file=sys.stderr)  # noqa: T201
+    line = f"lorasub: {message}"
+    if "tqdm" in sys.modules:  # bars may be open: the message gets a line of its own
+        from tqdm import tqdm
+
+        tqdm.write(line, file=sys.stderr)
+    else:
+        print(line, file=sys.stderr)  # noqa: T201
     return code
 
 

@@ -205,8 +205,11 @@ def _draw_profile(axis: Axes, matrix: OverlapMatrix, measure: str, side: Side, s
     depths = sorted(chance)
     low = [max(0.0, chance[depth].null_mean - 2 * chance[depth].null_std) for depth in depths]
     high = [chance[depth].null_mean + 2 * chance[depth].null_std for depth in depths]
-    axis.fill_between(depths, low, high, color=NULL_COLOR, alpha=0.45, linewidth=0, label="chance, 2 deviations")
-    axis.set_ylim(bottom=0)
+    places: list[float] = list(depths)
+    if len(depths) == 1:  # a band of some width, between whole numbers
+        places, low, high = [depths[0] - 0.4, depths[0] + 0.4], low * 2, high * 2
+        axis.set_xlim(depths[0] - 1, depths[0] + 1)
+    axis.fill_between(places, low, high, color=NULL_COLOR, alpha=0.45, linewidth=0, label="chance, 2 deviations")
 
 
 def _over_depth(report: OverlapReport, measure: str, side: Side, stage: str) -> dict[int, Measurement]:

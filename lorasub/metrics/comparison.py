@@ -15,6 +15,9 @@ from lorasub.errors import ConfigError
 from lorasub.metrics.bootstrap import Array, paired_interval
 from lorasub.metrics.results import Results, SetResult
 
+#: Mean brightness (0 to 1) by which the same view may differ, resized or rendered on another device.
+SAME_BRIGHTNESS = 0.01
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Difference:
@@ -130,7 +133,9 @@ def unlike(first: Results, second: Results) -> list[str]:
         one, other = first.sets[name], second.sets[name]
         for result in sorted(one.protocols.keys() | other.protocols.keys()):
             a, b = one.protocols.get(result), other.protocols.get(result)
-            if a != b:
+            if a is None or b is None:
+                reasons.append(f"{name}: '{result}' is in the {'second' if a is None else 'first'} only")
+            elif a != b:
                 reasons.append(f'{name}: \'{result}\' is measured by "{a}" in the first, by "{b}" in the second')
         reasons += [f"{name}: {reason}" for reason in _unlike_frames(one, other)]
     return reasons
@@ -138,7 +143,7 @@ def unlike(first: Results, second: Results) -> list[str]:
 
 def _unlike_frames(one: SetResult, other: SetResult) -> list[str]:
     if one.frames_hash == other.frames_hash:
-        return []
+        return _unlike_images(one, other)
     frames = [{scene.scene: scene.frames for scene in found.scenes} for found in (one, other)]
     reasons = []
     for here, there, which in ((*frames, "first"), (*reversed(frames), "second")):
@@ -148,6 +153,16 @@ def _unlike_frames(one: SetResult, other: SetResult) -> list[str]:
     if changed:
         reasons.append(f"{len(changed)} scenes have other views in the second: {_some(changed)}")
     return reasons or ["the scenes come in another order, or more than once"]
+
+
+def _unlike_images(one: SetResult, other: SetResult) -> list[str]:
+    """The reason for which scenes of equal names are not the same: another seed, another folder of that name."""
+    changed = [
+        here.scene
+        for here, there in zip(one.scenes, other.scenes, strict=True)
+        if any(abs(a - b) > SAME_BRIGHTNESS for a, b in zip(here.brightness, there.brightness, strict=False))
+    ]
+    return [f"{len(changed)} scenes have other images under the same names: {_some(changed)}"] if changed else []
 
 
 def _paired(one: SetResult, other: SetResult, name: str) -> Array:

@@ -30,6 +30,7 @@ class SceneResult:
         values: result -> value; NaN where nothing was measured.
         weights: result -> what the value counts in the overall mean; 0 where nothing was measured.
         notes: metric -> why something was not measured.
+        brightness: mean of each view's pixels, which tells other images under the same names; empty if unknown.
     """
 
     scene: str
@@ -37,6 +38,7 @@ class SceneResult:
     values: dict[str, float]
     weights: dict[str, float]
     notes: dict[str, list[str]] = field(default_factory=dict)
+    brightness: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -132,6 +134,7 @@ class Results:
                             "values": _encode(scene.values),
                             "weights": scene.weights,
                             **({"notes": scene.notes} if scene.notes else {}),
+                            **({"brightness": list(scene.brightness)} if scene.brightness else {}),
                         }
                         for scene in found.scenes
                     ],
@@ -153,6 +156,11 @@ class Results:
         path = Path(path)
         if path.is_dir():
             path = path / RESULTS_FILE
+            if not path.is_file():
+                raise ArtefactError(
+                    f"{path.parent} holds no {RESULTS_FILE}; name the folder that `lorasub test` prints last, such as "
+                    "runs/geometry/0_test"
+                )
         content = read_json(path)
         if not isinstance(content, dict) or content.get("format") != FORMAT:
             raise ArtefactError(f"{path} is no results file of format {FORMAT}; `lorasub test` writes such files")
@@ -176,6 +184,7 @@ def _read_set(found: Mapping[str, Any]) -> SetResult:
             values=_decode(scene["values"]),
             weights={name: float(weight) for name, weight in scene["weights"].items()},
             notes=scene.get("notes", {}),
+            brightness=tuple(map(float, scene.get("brightness", ()))),
         )
         for scene in found["scenes"]
     )

@@ -378,12 +378,16 @@ class SceneTask(LightningModule):
     def _check_base(self, base: dict[str, Any]) -> None:
         """Refuse a checkpoint that needs other frozen weights than this task holds."""
         if base["base_model_hash"] != self.adapters.base_model_hash:
-            same = base["base_model_id"] == self.backbone.model_id
+            unnamed = base["base_model_id"] == self.backbone.model_id == type(self.backbone).__name__
             raise ArtefactError(
                 f"the checkpoint was trained on base model '{base['base_model_id']}' with weights "
                 f"{str(base['base_model_hash'])[:12]}, but this task holds '{self.backbone.model_id}' with weights "
                 f"{str(self.adapters.base_model_hash)[:12]}"
-                + ("; a backbone that draws its weights at random must load them from a file instead" if same else "")
+                + (
+                    "; a backbone that draws its weights at random must load them from a file instead"
+                    if unnamed
+                    else ""
+                )
             )
 
     def _saved_names(self) -> set[str]:

@@ -166,6 +166,14 @@ class Run:
                 f"{path} is at step {step}, beyond trainer.max_steps = {self.trainer.max_steps}; give a larger "
                 "--trainer.max_steps"
             )
+        before, now = (
+            _optimizer(recipe) for recipe in ((self.checkpoint.recipe or {}).get("init_args"), self.task.recipe)
+        )
+        if before and now and before != now:
+            raise ConfigError(
+                f"{path} was trained with {before}, whose state {now} cannot take over: leave model.optimizer as it "
+                "was, or begin a new fit"
+            )
         log.info("going on after step %d of %s", step, path)
 
     @contextlib.contextmanager
@@ -347,3 +355,9 @@ def give_bank_seeds(model: Namespace, seed: int, data: Any) -> None:
         return
     if adapter.init_args.seeds is None:
         adapter.init_args.seeds = [mixed_seed(seed, member) for member in members]
+
+
+def _optimizer(recipe: Mapping[str, Any] | None) -> str | None:
+    """Name of the optimiser's class in a task's settings; None if they name none."""
+    given = (recipe or {}).get("optimizer")
+    return str(given["class_path"]).rpartition(".")[2] if isinstance(given, Mapping) and "class_path" in given else None

@@ -91,7 +91,7 @@ def test_compare_prints_table_json_and_csv(runs: Path, tmp_path: Path, capsys: p
 def test_compare_refuses_and_can_be_forced(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
     one, more, other = (str(runs / name / "0") for name in ("one", "more", "other"))
     assert main(["compare", one, more]) == 2
-    assert "'evo_sim3/ate' is measured by" in capsys.readouterr().err
+    assert "'evo_sim3/ate' is in the second only" in capsys.readouterr().err
     assert main(["compare", one, other]) == 2
     assert "5 scenes are in the first only" in capsys.readouterr().err
     half = str(runs / "half" / "0")

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import torch
 from PIL import Image
+from tqdm import tqdm
 
 from lorasub._version import __version__
 from lorasub.cli.main import VERBS, main
@@ -66,6 +67,14 @@ def test_warnings_are_one_line_without_a_place_in_the_code(monkeypatch: pytest.M
     assert told[0] == "warning: skipping a frame\n"
     assert "reader.py:168" in told[1]
     assert warnings.formatwarning(UserWarning("x"), UserWarning, "reader.py", 168).startswith("reader.py:168")
+
+
+def test_an_error_stands_on_a_line_of_its_own_while_a_bar_is_open(capsys: pytest.CaptureFixture[str]) -> None:
+    with tqdm(total=3, file=sys.stderr) as bar:
+        bar.update()
+        assert main(["fti"]) == 2
+        told = capsys.readouterr().err.replace("\r", "\n").splitlines()
+    assert next(line for line in told if "there is no verb" in line).startswith("lorasub: ")
 
 
 @pytest.fixture

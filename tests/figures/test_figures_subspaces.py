@@ -148,6 +148,22 @@ def test_profile_has_within_and_between_lines(matrix: OverlapMatrix) -> None:
     assert between.get_ydata()[1] == pytest.approx(sum(of_block) / 2)
 
 
+@pytest.mark.parametrize("blocks", [1, 25])
+def test_profiles_show_all_that_they_draw(blocks: int) -> None:
+    """The input side, of a smaller space, has larger overlaps than the output side, which is drawn first."""
+    shapes = {f"blocks.{block}.fc": (300, 6) for block in range(blocks)}
+    figure = depth_profile(overlap_matrix({name: random_basis(shapes, 2, seed=i) for i, name in enumerate("ab")}))
+    figure.canvas.draw()
+    page = figure.bbox.get_points()
+    for axis in figure.axes:
+        bottom, top = axis.get_ylim()
+        assert all(bottom <= value <= top for line in axis.lines for value in line.get_ydata())
+        assert not any("." in label.get_text() for label in axis.get_xticklabels())
+    (legend,) = figure.legends
+    left, right = legend.get_window_extent().get_points()[:, 0]
+    assert page[0, 0] <= left < right <= page[1, 0]
+
+
 def test_profile_needs_blocks() -> None:
     bases = {name: random_basis({"head": (30, 20)}, 2, seed=i) for i, name in enumerate("ab")}
     with pytest.raises(ConfigError, match="no layer is in a list of blocks"):

@@ -26,6 +26,7 @@ def results(values: list[float], weights: list[float] | None = None, **changes) 
             frames=(f"{index}", changes.get("second_frame", "b")),
             values={"abs_rel": value},
             weights={"abs_rel": weight},
+            brightness=(changes.get("brightness", 0.5), 0.25),
             notes={"DepthAccuracy": ["no pixel has a true depth"]} if weight == 0 else {},
         )
         for index, (value, weight) in enumerate(zip(values, weights, strict=True))
@@ -55,6 +56,16 @@ def test_overall_is_the_weighted_mean_of_what_was_measured(tmp_path: Path) -> No
     assert [row["scene"] for row in rows] == ["room/0", "room/1", "room/2", "overall"]
     assert float(rows[-1]["abs_rel"]) == pytest.approx(0.175)
     assert rows[2]["abs_rel"] == ""
+
+
+def test_the_same_images_on_another_device_compare() -> None:
+    (found, *_) = compare_results(results([0.1, 0.2]), results([0.2, 0.3], brightness=0.5004), resamples=100)
+    assert found.difference == pytest.approx(0.1)
+
+
+def test_a_folder_without_results_is_told(tmp_path: Path) -> None:
+    with pytest.raises(ArtefactError, match=r"holds no results\.json; name the folder"):
+        Results.load(tmp_path)
 
 
 @pytest.mark.parametrize("content", ["{}", '{"format": 2}', '{"format": 1, "sets": {"test": {}}}', "[1", "[]"])
@@ -110,7 +121,8 @@ def test_one_scene_and_divergence_have_no_interval() -> None:
     ("other", "words"),
     [
         (results([0.1, 0.2], protocols={**PROTOCOLS, "abs_rel": "depth, alignment scale"}), "'abs_rel' is measured by"),
-        (results([0.1, 0.2], protocols={"abs_rel": PROTOCOLS["abs_rel"]}), "'auroc' is measured by"),
+        (results([0.1, 0.2], protocols={"abs_rel": PROTOCOLS["abs_rel"]}), "'auroc' is in the first only"),
+        (results([0.1, 0.2], brightness=0.6), "2 scenes have other images under the same names: room/0, room/1"),
         (results([0.1, 0.2, 0.3]), "1 scenes are in the second only: room/2"),
         (results([0.1]), "1 scenes are in the first only: room/1"),
         (results([0.1, 0.2], second_frame="c"), "2 scenes have other views"),

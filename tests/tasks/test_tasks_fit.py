@@ -157,7 +157,7 @@ def test_full_fine_tuning_resumes_too(tiny_config: VGGTConfig, tmp_path: Path) -
     assert again.global_step == 3
 
 
-@pytest.mark.parametrize("damage", ["missing", "unexpected", "shape", "other base", "not ours"])
+@pytest.mark.parametrize("damage", ["missing", "unexpected", "shape", "other base", "drawn base", "not ours"])
 def test_a_checkpoint_that_does_not_fit_is_refused(tiny_config: VGGTConfig, tmp_path: Path, damage: str) -> None:
     task = make_task(tiny_config)
     make_trainer(tmp_path, max_steps=1).fit(task, ToyScenes())
@@ -171,6 +171,9 @@ def test_a_checkpoint_that_does_not_fit_is_refused(tiny_config: VGGTConfig, tmp_
         checkpoint["state_dict"][name] = torch.zeros(1)
     elif damage == "other base":
         checkpoint["lorasub"]["base_model_hash"] = "0" * 64
+    elif damage == "drawn base":  # a class of one's own, without a name for its weights
+        task.backbone.model_id = "VGGT"
+        checkpoint["lorasub"] |= {"base_model_hash": "0" * 64, "base_model_id": "VGGT"}
     else:
         del checkpoint["lorasub"]
     torch.save(checkpoint, tmp_path / "damaged.ckpt")
@@ -178,11 +181,12 @@ def test_a_checkpoint_that_does_not_fit_is_refused(tiny_config: VGGTConfig, tmp_
         "missing": name,
         "unexpected": "extra",
         "shape": name,
-        "other base": "000000000000.*draws its weights at random",
+        "other base": "000000000000",
+        "drawn base": "draws its weights at random",
         "not ours": "not written",
     }
     before = trained(task)
-    with pytest.raises(ArtefactError, match=says[damage] if damage == "other base" else re.escape(says[damage])):
+    with pytest.raises(ArtefactError, match=re.escape(says[damage])):
         make_trainer(tmp_path, max_steps=2).fit(task, ToyScenes(), ckpt_path=tmp_path / "damaged.ckpt")
     assert all(torch.equal(value, before[key]) for key, value in trained(task).items())
 

@@ -97,6 +97,9 @@ def test_what_cannot_be_resumed_is_an_error(tiny_weights: Path, capsys: pytest.C
     last = Path("runs/geometry/0/checkpoints/last.ckpt")
     assert fit(tiny_weights, "--trainer.max_steps=2", f"--ckpt_path={last}") == 2
     assert "step 3, beyond trainer.max_steps = 2" in told(capsys)[-1]
+    other = ["--model.optimizer=SGD", "--model.optimizer.lr=0.1", "--trainer.max_steps=5"]
+    assert fit(tiny_weights, *other, f"--ckpt_path={last}") == 2
+    assert "was trained with AdamW, whose state SGD cannot take over" in told(capsys)[-1]
     content: dict[str, Any] = torch.load(last, weights_only=True)
     del content["optimizer_states"]
     torch.save(content, "weights.ckpt")
