@@ -47,33 +47,33 @@ def named_inputs(config: Any, content: Content = content_hash) -> dict[str, str]
         config: settings in plain values.
         content: hashes what is at a path.
     """
-    return {name: found for name, path in _named(config, "") if (found := content(path)) is not None}
+    named: dict[str, Path | None] = {}
+    for key, text, base_folder in _texts(config):
+        if key == "class_path":
+            named[text] = _own_module(text)
+        elif key == "root":
+            named[str(Path(base_folder) / text)] = Path(base_folder).expanduser() / Path(text).expanduser()
+        elif os.path.isfile(text):  # noqa: PTH113 - pathlib's raises where a text is no path
+            named[text] = Path(text)
+    return {name: found for name, path in named.items() if path and (found := content(path)) is not None}
 
 
-def class_paths(config: Any) -> Iterator[str]:
-    """Yields the dotted names of all classes that settings name."""
-    for each in config.values() if isinstance(config, Mapping) else config if isinstance(config, list | tuple) else ():
-        yield from class_paths(each)
-    if isinstance(config, Mapping) and isinstance(config.get("class_path"), str):
-        yield config["class_path"]
+def class_paths(config: Any) -> list[str]:
+    """Returns the dotted names of all classes that settings name, in order."""
+    return sorted({text for key, text, _ in _texts(config) if key == "class_path"})
 
 
-def _named(config: Any, base_folder: str, key: str = "") -> Iterator[tuple[str, Path]]:
+def _texts(config: Any, base_folder: str = "", key: str = "") -> Iterator[tuple[str, str, str]]:
+    """Every text in settings: its setting's name, the text, and the ``base_folder`` that stands beside it or above."""
     if isinstance(config, Mapping):
         base_folder = str(config.get("base_folder") or base_folder)
         for name, value in config.items():
-            yield from _named(value, base_folder, str(name))
+            yield from _texts(value, base_folder, str(name))
     elif isinstance(config, list | tuple):
         for value in config:
-            yield from _named(value, base_folder, key)
+            yield from _texts(value, base_folder, key)
     elif isinstance(config, str) and config:
-        if key == "class_path":
-            if (source := _own_module(config)) is not None:
-                yield config, source
-        elif key == "root":
-            yield str(Path(base_folder) / config), Path(base_folder).expanduser() / Path(config).expanduser()
-        elif os.path.isfile(config):  # noqa: PTH113 - pathlib's raises where a text is no path
-            yield config, Path(config)
+        yield key, config, base_folder
 
 
 def _own_module(class_path: str) -> Path | None:

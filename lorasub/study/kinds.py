@@ -66,8 +66,7 @@ def new_step(kind: str, name: str, spec: Any, work: float = 1.0, *, content: Con
     """Returns a step of one of the :data:`KINDS`, with the code behind it and what its settings name on disk."""
     file = Path(KINDS[kind].function.__code__.co_filename).relative_to(PACKAGE).as_posix()
     settings = dataclasses.asdict(spec)
-    code = code_version(file, *sorted(set(class_paths(settings))))
-    named = named_inputs(settings, content)
+    code, named = code_version(file, *class_paths(settings)), named_inputs(settings, content)
     return Step(kind=kind, name=f"{kind} {name}", spec=spec, code=code, named=named, work=work)
 
 
