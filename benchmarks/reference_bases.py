@@ -28,6 +28,9 @@ from lorasub.subspaces.baseline_bases import SHIPPED_BASES, SHIPPED_PLACEBOS
 from lorasub.tasks import GeometryTask, visit_gradients
 from lorasub.training.evidence import rendered_scenes
 
+#: Of the references' scenes. Fits have 0 unless told otherwise: a reference made from a fit's own scenes agrees with it
+#: whatever the attribute is.
+REFERENCE_SEED = 6000
 #: Of the first placebo's scenes; no other data set of the package has it.
 PLACEBO_SEED = 7000
 
@@ -36,7 +39,7 @@ def moments(task: GeometryTask, attribute: Preset, partition: int, scenes: int, 
     """Second moments of the gradients on the first scenes of one partition."""
     gradients = LayerGradients(moments=True)
     # scenes without an attribute have no partitions: a seed of their own stands for one
-    seed = PLACEBO_SEED + partition if attribute == "all" else 0
+    seed = PLACEBO_SEED + partition if attribute == "all" else REFERENCE_SEED
     data = SyntheticScenes(attribute=attribute, partition=0 if attribute == "all" else partition, seed=seed)
     seen = visit_gradients(task, rendered_scenes(data, scenes, batch=batch), gradients.add)
     print(f"{attribute} {partition}: loss {seen.loss:.3f} over {seen.scenes} scenes", flush=True)
@@ -56,6 +59,7 @@ def basis_of(parts: Sequence[LayerGradients], attribute: Preset, model: VGGT, di
             "partitions": len(parts),
             "scenes_of_each": scenes,
             "design": None if attribute == "all" else "within",
+            "seed": PLACEBO_SEED if attribute == "all" else REFERENCE_SEED,
         },
     )
 

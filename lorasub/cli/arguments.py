@@ -7,7 +7,7 @@ import json
 import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from jsonargparse import ArgumentParser, Namespace
 from tqdm import tqdm
@@ -15,7 +15,23 @@ from tqdm import tqdm
 from lorasub.errors import ConfigError
 
 
-def verb_parser(verb: str, does: str, example: str) -> ArgumentParser:
+class VerbParser(ArgumentParser):
+    """A parser whose errors are one line, with what was probably meant."""
+
+    def error(self, message: str, ex: Exception | None = None) -> NoReturn:
+        """Raise what the message says.
+
+        Raises:
+            ConfigError: in one line; within jsonargparse's own trials of types, its own error.
+        """
+        if not self.exit_on_error:
+            super().error(message, ex)
+        from lorasub.training.mistakes import explain  # heavy, and of use for mistakes only
+
+        raise ConfigError(explain(message, self)) from None
+
+
+def verb_parser(verb: str, does: str, example: str) -> VerbParser:
     """A parser whose help ends with an example, with ``--json`` for results as data.
 
     Args:
@@ -23,7 +39,7 @@ def verb_parser(verb: str, does: str, example: str) -> ArgumentParser:
         does: one sentence.
         example: a command.
     """
-    parser = ArgumentParser(prog=f"lorasub {verb}", description=does, epilog=f"example: {example}")
+    parser = VerbParser(prog=f"lorasub {verb}", description=does, epilog=f"example: {example}")
     parser.add_argument("--json", action="store_true", help="print the result as JSON")
     return parser
 

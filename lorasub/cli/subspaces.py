@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -100,7 +100,9 @@ def overlap(arguments: Sequence[str]) -> None:
         groups, _ = _read_groups(named)
         matrix = attribute_overlaps(groups, dim=parsed.dim, **common)
     else:
-        matrix = overlap_matrix({name: _read_one(name, paths, parsed.dim) for name, paths in named.items()}, **common)
+        read = {name: _read_one(name, paths, parsed.dim) for name, paths in named.items()}
+        _refuse_equal_starts([source for _, source in read.values() if source is not None])
+        matrix = overlap_matrix({name: basis for name, (basis, _) in read.items()}, **common)
     if parsed.out:
         _write_overlaps(matrix, Path(parsed.out))
     show(matrix.to_dict(), text_table(matrix.rows(parsed.by)), as_json=parsed.json)
@@ -154,18 +156,33 @@ def _read_groups(
     hashes = {source.base_model_hash for group in sources.values() for source in group} - {None}
     if len(hashes) > 1:
         raise ArtefactError(f"these adapters belong to {len(hashes)} different base models: {sorted(map(str, hashes))}")
+    _refuse_equal_starts([source for group in sources.values() for source in group])
     return groups, sources
 
 
-def _read_one(name: str, paths: list[str], dim: int) -> SubspaceBasis:
+def _refuse_equal_starts(sources: Iterable[AdapterSource]) -> None:
+    """A shared start looks like a shared subspace, also where the two adapters are never mined together."""
+    first: dict[str, str] = {}
+    for source in sources:
+        if source.start is not None and source.start in first:
+            raise ConfigError(
+                f"{first[source.start]} and {source.name} started from the same lora_A, so that they seem to share a "
+                "subspace whatever they learned; fit one of them again with another seed"
+            )
+        if source.start is not None:
+            first[source.start] = source.name
+
+
+def _read_one(name: str, paths: list[str], dim: int) -> tuple[SubspaceBasis, AdapterSource | None]:
+    """A basis, or the subspace of an adapter and what the adapter is."""
     if len(paths) > 1:
         raise ConfigError(
             f"'{name}' has {len(paths)} adapters while others have one; give every name several adapters, or mine first"
         )
     if (Path(paths[0]) / "basis.json").is_file():
-        return SubspaceBasis.load(paths[0])
-    updates, _ = read_adapter(adapter_folder(paths[0]))
-    return adapter_subspace(updates, dim=dim, name=name)
+        return SubspaceBasis.load(paths[0]), None
+    updates, source = read_adapter(adapter_folder(paths[0]))
+    return adapter_subspace(updates, dim=dim, name=name), source
 
 
 def _read_basis(name: str, paths: list[str]) -> SubspaceBasis:

@@ -90,6 +90,8 @@ def explain(message: str, parser: ArgumentParser) -> str:
         return f"{_path(keys, given)} is '{given_value}'; it must be {wanted}{_meant(given_value, choices)}"
     if found := _REQUIRED.search(message):
         owner = f"{classes[-1].rpartition('.')[2]} (at {'.'.join(dict.fromkeys(keys))})" if classes else parser.prog
+        if "--config" not in _options(parser):
+            return f"{owner} needs {found[1]}; {parser.prog} --help has an example"
         return f"{owner} needs {found[1]}; give it in a --config or as an option"
     if found := _NOT_THERE.search(message):
         return f"{_path(keys, given)}: {found[1]} has no class '{found[2]}'{_meant(found[2], _classes())}"

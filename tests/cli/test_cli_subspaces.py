@@ -331,3 +331,17 @@ def test_data_check(real_data: Path, capsys: pytest.CaptureFixture[str]) -> None
     assert capture["frames"] == 5
     assert capture["claims"]["poses"]["verdict"] == "proved"
     assert main(["data", "look", "x"]) == 2
+
+
+@pytest.mark.parametrize("groups", [False, True])
+def test_overlap_refuses_equal_starts(
+    adapters: Path, tiny_weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], groups: bool
+) -> None:
+    for name, seed in (("one", 5), ("two", 5), ("three", 6), ("four", 7)):
+        torch.manual_seed(seed)
+        inject_adapters(VGGT.from_pretrained(tiny_weights), LoRA(r=3, targets="blocks")).save(tmp_path / name)
+    one, two, three, four = (tmp_path / name for name in ("one", "two", "three", "four"))
+    words = [f"a={one},{three}", f"b={two},{four}"] if groups else [f"a={one}", f"b={two}"]
+    assert main(["overlap", *words, "--draws=5"]) == 2
+    assert "one and " in (told := capsys.readouterr().err)
+    assert "started from the same lora_A" in told

@@ -56,6 +56,21 @@ def test_unknown_verb(capsys: pytest.CaptureFixture[str]) -> None:
     assert "fit" in told
 
 
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["data", "check"], "lorasub data check needs path; lorasub data check --help has an example"),
+        (["data", "check", "x", "--format.class_path=Nope"], "format.class_path: there is no class 'Nope'"),
+    ],
+)
+def test_mistakes_of_every_verb_are_told_in_one_line(
+    capsys: pytest.CaptureFixture[str], words: list[str], says: str
+) -> None:
+    assert main(words) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line == f"lorasub: {says}"
+
+
 def test_warnings_are_one_line_without_a_place_in_the_code(monkeypatch: pytest.MonkeyPatch) -> None:
     told = []
 

@@ -7,7 +7,9 @@ import itertools
 import pytest
 import torch
 
+from benchmarks.reference_bases import REFERENCE_SEED
 from lorasub.backbones import VGGT
+from lorasub.data import SyntheticScenes
 from lorasub.subspaces import (
     LayerSubspace,
     SubspaceBasis,
@@ -86,4 +88,7 @@ def test_the_package_has_placebos_that_were_made_as_its_references() -> None:
         assert placebo.dims == references["geometry"].dims
         for option in ("dim", "partitions", "scenes_of_each"):
             assert placebo.options[option] == references["geometry"].options[option]
+    # scenes of their own: with a fit's scenes a basis agrees whatever the attribute is
+    assert {one.options["seed"] for one in references.values()} == {REFERENCE_SEED}
+    assert SyntheticScenes(attribute="geometry").seed != REFERENCE_SEED
     assert len({one.hash() for one in (*references.values(), *placebos.values())}) == 8
