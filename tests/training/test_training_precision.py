@@ -16,12 +16,13 @@ from lorasub.backbones import VGGT, VGGTConfig
 from lorasub.callbacks import CompileBlocks
 from lorasub.cli.main import main
 from lorasub.geometry import compose_poses, full_precision
-from lorasub.training.precision import ComputeSettings, bf16_instructions, choose_arithmetic
+from lorasub.training.precision import FORCED, ComputeSettings, bf16_instructions, choose_arithmetic
 
 
 @pytest.fixture
 def machine(monkeypatch: pytest.MonkeyPatch) -> Any:
-    """A machine with what a test says."""
+    """A machine with what a test says, and nothing that forces a choice."""
+    monkeypatch.delenv(FORCED, raising=False)
 
     def have(*, amx: bool = False, avx512: bool = False, gpu: tuple[int, int] | None = None) -> None:
         monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: amx)
