@@ -59,7 +59,8 @@ class Store:
         """Returns the folder of a step's files."""
         own = step_folder(self.root, step.kind, step.key)
         if self.any_version and not (own / RECORD_FILE).is_file():
-            return self._newest.get((step.kind, step.name), own)
+            spec = dataclasses.asdict(step.spec) if step.kind == "test" else {}
+            return self._newest.get(_for_people(step.kind, step.name, spec), own)
         return own
 
     def done(self, step: Step) -> bool:
@@ -118,18 +119,24 @@ class Store:
             raise ConfigError(f"another study is running in {self.root}; wait for it, or use another folder") from error
 
     @cached_property
-    def _newest(self) -> dict[tuple[str, str], Path]:
-        """(kind, name) -> folder of the step of that name that was finished last, under former names too."""
+    def _newest(self) -> dict[tuple[str, str, bool], Path]:
+        """What a step is for people -> folder of the one that was finished last, under former names too."""
         newest = {}
         for former, folder, record in sorted(self._records(), key=lambda found: found[2].finished):
             kind = _FORMER_KINDS.get(former, former)
-            newest[kind, record.name.replace(former, kind, 1)] = folder
+            spec = read_json(folder / STEP_FILE).get("spec") or {} if kind == "test" else {}
+            newest[_for_people(kind, record.name.replace(former, kind, 1), spec)] = folder
         return newest
 
     def _records(self) -> Iterator[tuple[str, Path, Record]]:
         """Kind, folder and record of every finished step."""
         for path in self.root.glob(f"steps/*/*/{RECORD_FILE}"):
             yield path.parts[-3], path.parent, read_record(path)
+
+
+def _for_people(kind: str, name: str, spec: Mapping[str, Any]) -> tuple[str, str, bool]:
+    """Kind, name, and whether it tests a checkpoint: a method may be called like a row that does not look."""
+    return kind, name, bool(spec.get("checkpoint"))
 
 
 def read_record(path: Path) -> Record:

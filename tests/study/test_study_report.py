@@ -248,6 +248,22 @@ def test_a_study_that_was_begun_before_is_reported_from_its_files(tmp_path: Path
     assert "0.01 (end of the grid †)" in text
 
 
+def test_a_method_called_like_a_row_that_does_not_look_is_told_from_it(tmp_path: Path) -> None:
+    """Results of other versions are found by name, and both are called ``mean``."""
+    study = small_study()
+    study = small_study(methods={**study.methods, "mean": replace(study.methods["mined"], learning_rates=[0.5])})
+    plan, old = plan_study(study), Store(tmp_path)
+    fill(plan, old, value=lambda step, scene: 0.5 if step.spec.checkpoint is None else 0.1)
+    for folder in sorted(tmp_path.glob("steps/*/*")):
+        for name in ("record.json", "step.json"):
+            content = json.loads((folder / name).read_text())
+            (folder / name).write_text(json.dumps(content | {"key": content["key"][::-1]}))
+        folder.rename(folder.with_name(folder.name[::-1]))
+    text = write_report(plan, Store(tmp_path, any_version=True), command="x").read_text()
+    found = {row[0].strip("*"): row[2].split(" ")[0].strip("*") for row in table_after(text, "### room, 2")}
+    assert (found["mean"], found["mean of the training scenes"]) == ("0.1000", "0.5000")
+
+
 def test_the_page_holds_its_pictures_and_says_what_the_text_says(plan: Plan, tmp_path: Path) -> None:
     store = Store(tmp_path)
     fill(plan, store)
