@@ -16,6 +16,7 @@ from benchmarks.reliability import JOBS, damaged_files
 from lorasub.files import read_json, write_json, write_tensors
 
 
+@pytest.mark.timeout(600)  # its own process gives up after 550 s
 def test_every_killed_command_goes_on_to_the_same_bytes(repository: Path, tmp_path: Path) -> None:
     """One kill each. A process of its own: one with a pool of threads, as this may be, cannot be forked safely."""
     words = ["reliability", "--kills=1", "--inputs=0", "--json", str(tmp_path / "found.json")]
