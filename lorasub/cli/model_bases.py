@@ -13,6 +13,7 @@ from torch import Tensor
 from lorasub.adapters.layer_pass import target_layers
 from lorasub.adapters.model_bases import Part, curvature_moments, model_basis
 from lorasub.cli.arguments import check_out, progress
+from lorasub.data.loading import training_batches
 from lorasub.errors import ConfigError
 from lorasub.structures import SceneBatch
 from lorasub.subspaces import SideMoments, SubspaceBasis, random_basis
@@ -90,7 +91,7 @@ def curvature_of(config: str, layers: Sequence[str], scenes: int = 16) -> SideMo
         scenes: how many, in whole batches.
     """
     run = _prepared(["--config", config], [])
-    batches = _first(_batches(run.data, run.task.device), scenes)
+    batches = _first(training_batches(run.data, run.task.device), scenes)
     return curvature_moments(run.task.backbone, scene_losses(run.task, batches), targets=layers)
 
 
@@ -136,7 +137,7 @@ def _losses(task: SceneTask, settings: Sequence[str], attribute: str, own: argpa
     bar = progress(unit="batch", desc=attribute or "scenes")
     for partition in range(own.partitions or 4) if attribute else (None,):
         which = ["--data.attribute", attribute, "--data.partition", str(partition)] if attribute else []
-        batches = _first(_batches(_prepared(settings, [*plane, *which]).data, task.device), own.scenes or 16)
+        batches = _first(training_batches(_prepared(settings, [*plane, *which]).data, task.device), own.scenes or 16)
         for loss in scene_losses(task, batches):
             yield loss
             bar.update()
@@ -153,14 +154,6 @@ def _prepared(settings: Sequence[str], more: Sequence[str]) -> Any:
         return lorasub.training.prepare("test", [*settings, *_EXACT, *more])
     finally:
         log.setLevel(before)
-
-
-def _batches(data: Any, device: torch.device) -> Iterator[SceneBatch]:
-    """One epoch of training data, without a trainer."""
-    data.prepare_data()
-    data.setup("fit")
-    for batch in data.train_dataloader():
-        yield data.on_after_batch_transfer(batch.to(device), 0)
 
 
 def _first(batches: Iterable[SceneBatch], scenes: int) -> Iterator[SceneBatch]:

@@ -204,14 +204,7 @@ def _write_overlaps(matrix: OverlapMatrix, folder: Path) -> None:
 
 
 def _dimensions(name: str, basis: SubspaceBasis) -> dict[str, Any]:
-    out, into = zip(*basis.dims.values(), strict=True)
-    return {
-        "basis": name,
-        "layers": len(basis.layers),
-        "mean_d_out": sum(out) / len(out),
-        "mean_d_in": sum(into) / len(into),
-        "parameters_of_M": sum(a * b for a, b in basis.dims.values()),
-    }
+    return {"basis": name, **basis.mean_dims(), "parameters_of_M": sum(a * b for a, b in basis.dims.values())}
 
 
 def show_basis(basis: SubspaceBasis, folder: Path, *, as_json: bool) -> None:

@@ -34,6 +34,7 @@ from torch.utils.data import DataLoader, Dataset, DistributedSampler
 
 from lorasub.errors import ConfigError
 from lorasub.rng import torch_generator
+from lorasub.structures import SceneBatch
 
 
 class EpochSampler(DistributedSampler[int]):
@@ -207,3 +208,11 @@ def trained_batches(trainer: pl.Trainer) -> int:
     """Number of batches that each process has been trained on, restarts included."""
     # "processed", not "completed": a checkpoint saved when a batch ends already holds that batch's update
     return int(trainer.fit_loop.epoch_loop.batch_progress.total.processed)  # type: ignore[attr-defined]
+
+
+def training_batches(data: pl.LightningDataModule, device: torch.device) -> Iterator[SceneBatch]:
+    """Yields one epoch of a data module's training batches, on a device, without a trainer."""
+    data.prepare_data()
+    data.setup("fit")
+    for batch in data.train_dataloader():
+        yield data.on_after_batch_transfer(batch.to(device), 0)

@@ -183,6 +183,11 @@ class SubspaceBasis:
         """Layer path -> (d_out, d_in)."""
         return {path: (layer.d_out, layer.d_in) for path, layer in self.layers.items()}
 
+    def mean_dims(self) -> dict[str, Any]:
+        """Returns the number of ``layers`` and the means over them of either side's dimensions."""
+        out, into = zip(*self.dims.values(), strict=True)
+        return {"layers": len(self.layers), "mean_d_out": sum(out) / len(out), "mean_d_in": sum(into) / len(into)}
+
     @property
     def shapes(self) -> dict[str, tuple[int, int]]:
         """Layer path -> (out, in) of its weight."""

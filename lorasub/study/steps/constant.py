@@ -8,9 +8,10 @@ from typing import Any
 import torch
 
 from lorasub.backbones import ConstantGeometry
+from lorasub.data.loading import training_batches
 from lorasub.study.artefacts import CONSTANT_FILE, Workplace
 from lorasub.study.specs import ClassSettings, with_arguments
-from lorasub.study.steps.gradients import batches_of, prepared
+from lorasub.study.steps.gradients import prepared
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,6 +27,6 @@ def mean_scene(spec: MeanScene, place: Workplace) -> dict[str, Any]:
     plane = with_arguments(spec.task, backbone={"class_path": "lorasub.ConstantGeometry"})
     run = prepared(plane, spec.data, place)
     # as the task sees them: depth that it does not trust does not count
-    batches = [run.task.prepare_batch(batch) for batch in batches_of(run.data, torch.device("cpu"))]
+    batches = [run.task.prepare_batch(batch) for batch in training_batches(run.data, torch.device("cpu"))]
     ConstantGeometry.mean_of(batches).save(place.folder / CONSTANT_FILE)
     return {"scenes": sum(len(batch.scene_ids) for batch in batches)}

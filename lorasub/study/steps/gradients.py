@@ -10,11 +10,10 @@ import torch
 from torch import Tensor
 
 from lorasub.adapters.model_bases import model_basis as make_basis
-from lorasub.structures import SceneBatch
+from lorasub.data.loading import training_batches
 from lorasub.study.artefacts import BASIS, Workplace
 from lorasub.study.basis_specs import ActivationBasis, GradientBasis
 from lorasub.study.specs import ClassSettings, with_arguments
-from lorasub.study.steps.subspaces import dimensions_of
 from lorasub.study.steps.training import write_config
 from lorasub.tasks import SceneTask, scene_losses
 
@@ -53,14 +52,14 @@ def model_basis(spec: ModelBasis, place: Workplace) -> dict[str, Any]:
         targets=wanted.targets,
     )
     basis.save(place.folder / BASIS)
-    return dimensions_of(basis)
+    return basis.mean_dims()
 
 
 def _losses(task: SceneTask, spec: ModelBasis, sets: Iterable[ClassSettings], place: Workplace) -> Iterator[Tensor]:
     """The losses of all batches of some sets, rendered as they are asked for."""
     plane = with_arguments(spec.task, backbone={"class_path": "lorasub.ConstantGeometry"})
     for data in sets:
-        yield from scene_losses(task, batches_of(prepared(plane, data, place).data, task.device))
+        yield from scene_losses(task, training_batches(prepared(plane, data, place).data, task.device))
 
 
 def prepared(model: ClassSettings, data: ClassSettings, place: Workplace) -> Any:
@@ -69,11 +68,3 @@ def prepared(model: ClassSettings, data: ClassSettings, place: Workplace) -> Any
 
     config = {"model": model, "data": data, "trainer": {"logger": False, "accelerator": "cpu"}}
     return lorasub.training.prepare("test", write_config(config, place))
-
-
-def batches_of(data: Any, device: torch.device) -> Iterator[SceneBatch]:
-    """One epoch of training data, without a trainer."""
-    data.prepare_data()
-    data.setup("fit")
-    for batch in data.train_dataloader():
-        yield data.on_after_batch_transfer(batch.to(device), 0)

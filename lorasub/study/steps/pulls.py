@@ -7,11 +7,12 @@ from typing import Any
 
 import torch
 
+from lorasub.data.loading import training_batches
 from lorasub.files import write_json
 from lorasub.study.artefacts import Output, Workplace
 from lorasub.study.gradient_specs import ShiftedSets
 from lorasub.study.specs import ClassSettings, with_arguments
-from lorasub.study.steps.gradients import batches_of, prepared
+from lorasub.study.steps.gradients import prepared
 from lorasub.subspaces.gradients import Halves, LayerGradients, StoredGradients, pull_cosines
 from lorasub.tasks.gradients import visit_gradients
 
@@ -66,7 +67,7 @@ def pull(spec: Pull, place: Workplace) -> dict[str, Any]:
     losses = []
     for number, data in enumerate(spec.data):
         halves = LayerGradients(), LayerGradients()
-        batches = batches_of(prepared(plane, data, place).data, device)
+        batches = training_batches(prepared(plane, data, place).data, device)
         losses.append(visit_gradients(task, batches, [half.add for half in halves], targets=spec.targets).loss)
         for half, gradients in enumerate(halves):
             gradients.save(place.folder / _file(number, half))

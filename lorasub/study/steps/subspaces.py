@@ -72,7 +72,7 @@ def mine(spec: Mine, place: Workplace) -> dict[str, Any]:
     )
     basis.save(place.folder / BASIS)
     explained = [float(layer.record.explained.mean()) for layer in basis.layers.values() if layer.record is not None]
-    return dimensions_of(basis) | {"explained": sum(explained) / len(explained)}
+    return basis.mean_dims() | {"explained": sum(explained) / len(explained)}
 
 
 def mean(spec: Mean, place: Workplace) -> dict[str, Any]:
@@ -85,7 +85,7 @@ def mean(spec: Mean, place: Workplace) -> dict[str, Any]:
         sources=[source for group in sources.values() for source in group],
     )
     basis.save(place.folder / BASIS)
-    return dimensions_of(basis)
+    return basis.mean_dims()
 
 
 def split(spec: Split, place: Workplace) -> dict[str, Any]:
@@ -95,7 +95,7 @@ def split(spec: Split, place: Workplace) -> dict[str, Any]:
     parts.common.basis.save(place.folder / "common")
     for name, basis in parts.specific.items():
         basis.save(place.folder / "specific" / name)
-    return {"common": dimensions_of(parts.common.basis)}
+    return {"common": parts.common.basis.mean_dims()}
 
 
 def combine(spec: Combine, place: Workplace) -> dict[str, Any]:
@@ -111,10 +111,4 @@ def combine(spec: Combine, place: Workplace) -> dict[str, Any]:
     combined = combine_subspaces(bases, tolerance=spec.tolerance, scaled=spec.scaled)
     combined.save(place.folder / BASIS)
     write_json(place.folder / "survival.json", survival_rows(attribute_survival(combined, bases)))
-    return dimensions_of(combined)
-
-
-def dimensions_of(basis: SubspaceBasis) -> dict[str, Any]:
-    """Returns how many layers a basis has, and its mean dimensions."""
-    out, into = zip(*basis.dims.values(), strict=True)
-    return {"layers": len(basis.layers), "mean_d_out": sum(out) / len(out), "mean_d_in": sum(into) / len(into)}
+    return combined.mean_dims()
