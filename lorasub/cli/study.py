@@ -17,11 +17,11 @@ from lorasub.cli.arguments import progress, show, verb_parser
 from lorasub.console import text_table
 from lorasub.errors import ConfigError, LorasubError
 from lorasub.study import Plan, ProcessWorkers, Progress, RayWorkers, Store, ThisProcess, Workers, plan_study, run_graph
+from lorasub.study.adapter_specs import with_arguments
 from lorasub.study.kinds import KINDS
 from lorasub.study.reading import read_study
 from lorasub.study.report import write_report
 from lorasub.study.runner import estimated_seconds
-from lorasub.study.specs import with_arguments
 from lorasub.study.steps.training import AdapterChoice, FineTune, Fit, Training
 from lorasub.tasks import SceneTask
 from lorasub.training.memory import batch_of, estimate_memory

@@ -1,5 +1,6 @@
 """The whole experiment: a plan of steps from one YAML, a runner that goes on where it was stopped, and a report."""
 
+from lorasub.study.adapter_specs import AdapterFits, AlternateAdapter, UntilFlat
 from lorasub.study.artefacts import Output, Workplace
 from lorasub.study.basis_specs import ActivationBasis, Basis, GradientBasis, MeanBasis
 from lorasub.study.graph import Graph, Step
@@ -7,7 +8,6 @@ from lorasub.study.plan import Cell, Plan, RemovalTest, Variant, plan_study
 from lorasub.study.runner import Outcome, Progress, run_graph
 from lorasub.study.specs import (
     Ablation,
-    AdapterFits,
     Arm,
     Downstream,
     Method,
@@ -24,6 +24,7 @@ __all__ = [
     "Ablation",
     "ActivationBasis",
     "AdapterFits",
+    "AlternateAdapter",
     "Arm",
     "Basis",
     "Cell",
@@ -48,6 +49,7 @@ __all__ = [
     "Study",
     "ThisProcess",
     "TrainingScenes",
+    "UntilFlat",
     "Variant",
     "Workers",
     "Workplace",

@@ -10,23 +10,14 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from lorasub.errors import ConfigError
+from lorasub.study.adapter_specs import AdapterFits, ClassSettings, adamw, with_arguments
 from lorasub.study.artefacts import Output
 from lorasub.study.basis_specs import Basis, GradientBasis, MeanBasis
 from lorasub.study.gradient_specs import PLACEBO
 from lorasub.study.graph import Graph
 from lorasub.study.inputs import Content, content_hash
 from lorasub.study.kinds import new_step
-from lorasub.study.specs import (
-    AdapterFits,
-    Arm,
-    ClassSettings,
-    Downstream,
-    Study,
-    adamw,
-    drawn_again,
-    replaced,
-    with_arguments,
-)
+from lorasub.study.specs import Arm, Downstream, Study, drawn_again, replaced
 from lorasub.study.steps.adapters import FittedAdapter
 from lorasub.study.steps.comparison import Compare
 from lorasub.study.steps.constant import MeanScene
@@ -204,7 +195,8 @@ class _Planner:
                 bank = {**with_arguments(settings.adapter, count=count), "class_path": "LoRABank"}
                 members = [self._scenes(attribute, partition, draw) for partition in range(count)]
                 data = {"class_path": "SceneBank", "init_args": {"members": members}}
-                fits = [self._add_fit(attribute, bank, data, draw, work=settings.steps * count)] * count
+                work = settings.steps * count
+                fits = [self._add_fit(attribute, bank, settings.learning_rate, data, draw, work)] * count
             else:
                 fits = [self._fit(attribute, partition, draw) for partition in range(count)]
             for number, fit in enumerate(fits):
@@ -214,7 +206,8 @@ class _Planner:
     def _fit(self, attribute: str, partition: int, draw: int) -> Output:
         settings = self.study.adapters
         data = self._scenes(attribute, partition, draw)
-        return self._add_fit(f"{attribute} {partition}", settings.adapter, data, draw, work=settings.steps)
+        of = settings.of_partition(partition)
+        return self._add_fit(f"{attribute} {partition}", *of, data, draw, work=settings.steps)
 
     def _scenes(self, attribute: str, partition: int, draw: int) -> ClassSettings:
         if self.study.adapters.placebo:
@@ -224,11 +217,14 @@ class _Planner:
         more = _SEEDS_PER_DRAW * draw + (partition if self.study.adapters.separate_seeds else 0)
         return with_arguments(data, seed=data["init_args"].get("seed", 0) + more) if more else data
 
-    def _add_fit(self, name: str, adapter: ClassSettings, data: ClassSettings, draw: int, work: float) -> Output:
+    def _add_fit(
+        self, name: str, adapter: ClassSettings, learning_rate: float, data: ClassSettings, draw: int, work: float
+    ) -> Output:
         settings, chosen = self.study.adapters, (AdapterChoice(settings=adapter),)
         training = self._training(settings, chosen, adamw(), data, settings.seed + draw)
-        spec = Fit(training=training, learning_rate=settings.learning_rate)
-        return self._add("fit", name, spec, work, draw=draw)
+        if settings.until_flat:
+            training = dataclasses.replace(training, trainer=settings.until_flat.trainer(training.trainer))
+        return self._add("fit", name, Fit(training=training, learning_rate=learning_rate), work, draw=draw)
 
     def comparison(self) -> Comparison:
         """Attributes against each other and against themselves."""

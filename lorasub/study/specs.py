@@ -6,7 +6,6 @@ in a config of ``lorasub fit``, and is handed on to it.
 
 from __future__ import annotations
 
-import copy
 import dataclasses
 import difflib
 import itertools
@@ -15,59 +14,12 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from lorasub.errors import ConfigError
+from lorasub.study.adapter_specs import AdapterFits, ClassSettings, adamw, class_name, geometry_task, with_arguments
 from lorasub.study.basis_specs import AnyBasis, Spec, at_least
 from lorasub.study.gradient_specs import GradientTest
 
-#: ``class_path`` and ``init_args``, as in a config of ``lorasub fit``.
-ClassSettings = dict[str, Any]
 #: Adapters with frozen random matrices, which their argument ``seed`` draws.
 RANDOM_BASES = ("RandomBasis", "VeRA")
-
-
-def adamw() -> ClassSettings:
-    """Returns the optimiser of every fit, unless a method has its own."""
-    return {"class_path": "torch.optim.AdamW", "init_args": {"weight_decay": 0.05}}
-
-
-def _geometry_task() -> ClassSettings:
-    return {"class_path": "GeometryTask"}
-
-
-@dataclass(frozen=True, kw_only=True)
-class AdapterFits(Spec):
-    """Settings of the adapters that subspaces are mined from.
-
-    Attributes:
-        task: the LightningModule; backbone, adapter and optimiser are filled in.
-        adapter: what is fitted.
-        data: synthetic scenes; attribute and partition are filled in.
-        learning_rate: of all of them.
-        steps: optimiser steps of each.
-        seed: mixed with attribute and partition, so that no two adapters start alike.
-        separate_seeds: add the partition's number to the data's ``seed``, so that partitions have no scenes in common.
-        placebo: attributes are labels only: everything varies in all scenes (attribute ``all``), and every adapter
-            has a partition of its own. What separates such labels separates any data sets.
-        together: fit all adapters of an attribute in one step, as a :class:`~lorasub.LoRABank`.
-    """
-
-    task: ClassSettings = field(default_factory=_geometry_task)
-    adapter: ClassSettings = field(
-        default_factory=lambda: {"class_path": "LoRA", "init_args": {"r": 16, "targets": "blocks"}}
-    )
-    data: ClassSettings = field(default_factory=lambda: {"class_path": "SyntheticScenes"})
-    learning_rate: float = 1e-3
-    steps: int = 300
-    seed: int = 0
-    separate_seeds: bool = False
-    placebo: bool = False
-    together: bool = False
-
-    def __post_init__(self) -> None:
-        at_least("adapters.steps", self.steps, 1)
-        if not self.learning_rate > 0:
-            raise ConfigError(f"adapters.learning_rate must be above 0, not {self.learning_rate!r}")
-        if self.together and (kind := _class_name(self.adapter)) != "LoRA":
-            raise ConfigError(f"adapters.together fits LoRA adapters only, not {kind}: set it to false")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -167,7 +119,7 @@ class Downstream(Spec):
     """
 
     data: ClassSettings
-    task: ClassSettings = field(default_factory=_geometry_task)
+    task: ClassSettings = field(default_factory=geometry_task)
     tests: dict[str, ClassSettings] = field(default_factory=dict)
     validation_set: str = "test"
     steps: int = 200
@@ -349,14 +301,6 @@ class Study(Spec):
                 replaced(dataclasses.replace(self, ablations={}), ablation.setting, value)
 
 
-def with_arguments(settings: Mapping[str, Any], **arguments: Any) -> ClassSettings:
-    """Returns a copy of a ``class_path`` entry with further ``init_args``."""
-    found = copy.deepcopy(dict(settings))
-    if "class_path" not in found:
-        raise ConfigError(f"this needs a class_path: {found}")
-    return {**found, "init_args": {**found.get("init_args", {}), **arguments}} if arguments else found
-
-
 def replaced(settings: Any, path: str, value: Any) -> Any:
     """Returns a copy of settings with one value changed.
 
@@ -381,13 +325,9 @@ def replaced(settings: Any, path: str, value: Any) -> Any:
     raise ConfigError(f"there is no setting '{path}' to change")
 
 
-def _class_name(settings: Mapping[str, Any]) -> str:
-    return str(settings.get("class_path")).rpartition(".")[2]
-
-
 def drawn_again(adapter: ClassSettings, draw: int) -> ClassSettings:
     """Returns an adapter whose random basis, if it has one, is that of a draw; a seed that was given stays."""
-    if _class_name(adapter) not in RANDOM_BASES or "seed" in adapter.get("init_args", {}):
+    if class_name(adapter) not in RANDOM_BASES or "seed" in adapter.get("init_args", {}):
         return adapter
     return with_arguments(adapter, seed=draw)
 

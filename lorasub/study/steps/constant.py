@@ -9,8 +9,8 @@ import torch
 
 from lorasub.backbones import ConstantGeometry
 from lorasub.data.loading import training_batches
+from lorasub.study.adapter_specs import ClassSettings, with_arguments
 from lorasub.study.artefacts import CONSTANT_FILE, Workplace
-from lorasub.study.specs import ClassSettings, with_arguments
 from lorasub.study.steps.gradients import prepared
 
 

@@ -11,9 +11,9 @@ from torch import Tensor
 
 from lorasub.adapters.model_bases import model_basis as make_basis
 from lorasub.data.loading import training_batches
+from lorasub.study.adapter_specs import ClassSettings, with_arguments
 from lorasub.study.artefacts import BASIS, Workplace
 from lorasub.study.basis_specs import ActivationBasis, GradientBasis
-from lorasub.study.specs import ClassSettings, with_arguments
 from lorasub.study.steps.training import write_config
 from lorasub.tasks import SceneTask, scene_losses
 

@@ -9,9 +9,9 @@ import torch
 
 from lorasub.data.loading import training_batches
 from lorasub.files import write_json
+from lorasub.study.adapter_specs import ClassSettings, with_arguments
 from lorasub.study.artefacts import Output, Workplace
 from lorasub.study.gradient_specs import ShiftedSets
-from lorasub.study.specs import ClassSettings, with_arguments
 from lorasub.study.steps.gradients import prepared
 from lorasub.subspaces.gradients import Halves, LayerGradients, StoredGradients, pull_cosines
 from lorasub.tasks.gradients import visit_gradients

@@ -15,6 +15,7 @@ from lorasub.adapters.mining import adapter_folder
 from lorasub.errors import ArtefactError, NumericalError
 from lorasub.files import read_json, write_json
 from lorasub.metrics.results import Results
+from lorasub.study.adapter_specs import ClassSettings, with_arguments
 from lorasub.study.artefacts import (
     BASIS,
     CHOICE_FILE,
@@ -26,7 +27,6 @@ from lorasub.study.artefacts import (
     Output,
     Workplace,
 )
-from lorasub.study.specs import ClassSettings, with_arguments
 
 #: Largest relative difference between the first validation of a fit and the test of the model without fine-tuning:
 #: the same arithmetic but for the order of sums, through a deep network.
@@ -75,8 +75,8 @@ class Training:
                 "val_check_interval": self.steps,
                 "check_val_every_n_epoch": None,
                 "enable_progress_bar": False,
-                "callbacks": [{"class_path": "lorasub.callbacks.FitCosts"}],
                 **self.trainer,
+                "callbacks": [{"class_path": "lorasub.callbacks.FitCosts"}, *self.trainer.get("callbacks", [])],
             },
             "checkpoint": {"every_n_train_steps": self.steps, "save_last": True},
             "panels": {"scenes": 0},
