@@ -41,6 +41,7 @@ class TruncatedLayer(UpdateLayer):
         """See :meth:`AdapterLayer.add_update`; the whole change in training, what is kept of it in evaluation."""
         if not self.training:
             return super().add_update(x, result)
+        self._found = None  # the step that follows changes what was found
         if isinstance(self.base_layer, nn.Conv2d):
             return result + conv_with(self.base_layer, x, self.delta)
         return result + F.linear(x, self.delta.to(x.dtype))
@@ -51,14 +52,20 @@ class TruncatedLayer(UpdateLayer):
         return LowRankUpdate(B=U @ (U.T @ self.delta.flatten(1) @ V), A=V.T)
 
     def _subspace(self) -> tuple[Tensor, Tensor]:
-        """The leading singular vectors of the change, found once for each value of it."""
-        version = self.delta._version
-        if self._found is None or self._found[0] != version or self._found[1].device != self.delta.device:
+        """The leading singular vectors of the change; kept for as long as nothing is trained.
+
+        Where gradients are asked for they are found anew: a step may follow, and the fused optimisers that fits on a
+        GPU take leave the version of what they change as it is.
+        """
+        version, trains = self.delta._version, torch.is_grad_enabled() and self.delta.requires_grad
+        found, self._found = self._found, None
+        if trains or found is None or found[0] != version or found[1].device != self.delta.device:
             # not as inference tensors, which no later backward pass could use
             with torch.inference_mode(False), torch.no_grad():
                 U, _, Vh = torch.linalg.svd(self.delta.flatten(1), full_matrices=False)
-            self._found = version, U[:, : self.r], Vh[: self.r].T
-        return self._found[1], self._found[2]
+            found = version, U[:, : self.r], Vh[: self.r].T
+        self._found = None if trains else found
+        return found[1], found[2]
 
     def extra_repr(self) -> str:
         """The rank."""

@@ -202,3 +202,29 @@ def test_truncated_fine_tuning_is_mined_like_a_lora(tmp_path: Path) -> None:
     for path, update in updates.items():
         U, S, Vh = torch.linalg.svd(adapters.trainable_parameters()[f"{path}.delta"].detach())
         torch.testing.assert_close(update.scale * update.B @ update.A, (U[:, :2] * S[:2]) @ Vh[:2])
+
+
+@pytest.mark.parametrize("fused", [False, True], ids=["plain", "fused"])
+@pytest.mark.parametrize("training", [True, False], ids=["training", "evaluation mode"])
+def test_truncated_fine_tuning_keeps_the_best_of_what_any_optimizer_left(fused: bool, training: bool) -> None:
+    """Fused steps, which fits on a GPU take, leave the version of a tensor as it is."""
+    model = nn.Sequential(nn.Linear(6, 8))
+    adapters = inject_adapters(model, TruncatedFineTuning(r=2, targets="all"))
+    (delta,) = adapters.trainable_parameters().values()
+    optimizer = torch.optim.AdamW([delta], lr=0.05, fused=fused)
+    x, target = torch.randn(32, 6), torch.randn(32, 8)
+    for _ in range(2):  # each with a validation before it, as fits have
+        with torch.no_grad():
+            model.eval()(x)
+        model.train(training)
+        for _ in range(5):
+            optimizer.zero_grad()
+            (model(x) - target).square().mean().backward()
+            optimizer.step()
+        U, S, Vh = torch.linalg.svd(delta.detach())
+        best = (U[:, :2] * S[:2]) @ Vh[:2]
+        with torch.no_grad():
+            found = model.eval()(x)
+        torch.testing.assert_close(found, x @ (model[0].base_layer.weight + best).T + model[0].base_layer.bias)
+        (update,) = adapters.updates().values()
+        torch.testing.assert_close(update.B @ update.A, best)
