@@ -117,7 +117,7 @@ class AdapterLayer(nn.Module, ABC):
         """Draws the random numbers anew, from the stream of a key."""
 
     def at_start(self) -> bool:
-        """Whether the layer still holds the random numbers that it was made with."""
+        """Whether the layer still holds the random numbers that it was made with, and has learnt nothing."""
         return False
 
     def regularization(self) -> Tensor | None:

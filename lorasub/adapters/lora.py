@@ -109,8 +109,8 @@ class LoRALayer(AdapterLayer):
         self.start = start_hash(self.lora_A.weight)
 
     def at_start(self) -> bool:
-        """See :meth:`AdapterLayer.at_start`."""
-        if self.start is None or not self.drawn or self.start_A is not None:
+        """See :meth:`AdapterLayer.at_start`. B is zero until something is learnt, also where A itself is frozen."""
+        if self.start is None or not self.drawn or self.start_A is not None or self.lora_B.weight.any():
             return False
         return start_hash(self.lora_A.weight) == self.start
 

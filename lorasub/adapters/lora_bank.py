@@ -102,7 +102,8 @@ class LoRABankLinear(AdapterLayer):
 
     def at_start(self) -> bool:
         """See :meth:`AdapterLayer.at_start`; of the one that is chosen."""
-        return self.start is not None and start_hash(self.lora_A[self.index]) == self.start
+        learnt = self.start is None or bool(self.lora_B[self.index].any())
+        return not learnt and start_hash(self.lora_A[self.index]) == self.start
 
     @torch.no_grad()
     def draw_start(self, *key: int | str) -> None:

@@ -143,3 +143,19 @@ def test_mining_refuses_equal_starts(tmp_path: Path) -> None:
         (tmp_path / name / "lorasub.json").write_text(json.dumps(description))
     assert mine_subspace([tmp_path / "one", tmp_path / "two"], dim=2).sources[0].start is None
     assert load_file(tmp_path / "one" / "adapter_model.safetensors")
+
+
+@pytest.mark.parametrize("bank", [False, True], ids=["lora", "bank"])
+def test_an_adapter_with_a_frozen_a_that_has_learnt_keeps_what_it_has(bank: bool) -> None:
+    """LoRA-FA trains B alone, and the first step of plain SGD changes no A: another A would make noise of B."""
+    model = nn.Sequential(nn.Linear(6, 8))
+    adapters = inject_adapters(model, LoRABank(count=1, r=2, targets="all") if bank else LoRA(r=2, targets="all"))
+    adapters.draw_starts(["scenes"])
+    optimizer = torch.optim.SGD(list(adapters.trainable_parameters().values()), lr=0.1)
+    x = torch.randn(4, 6)
+    model(x).square().sum().backward()
+    optimizer.step()
+    before, first = model(x), adapters.state_dict()["0.lora_A" if bank else "0.lora_A.weight"].clone()
+    adapters.draw_starts(["scenes"])  # a second fit
+    assert torch.equal(first, adapters.state_dict()["0.lora_A" if bank else "0.lora_A.weight"])
+    assert torch.equal(model(x), before)
