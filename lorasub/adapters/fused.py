@@ -27,15 +27,18 @@ Factors = tuple[Tensor, Tensor]
 def can_fuse(base: nn.Module, x: Tensor) -> bool:
     """Returns whether a layer is a plain frozen Linear whose fused form is the faster one for an input.
 
-    Others (quantised, trained, compiled) go the usual way, and so does evaluation in float32 on a CPU, which has no
-    launches to save.
+    Others (quantised, trained, compiled, with hooks, which only a call of the layer would run) go the usual way, and so
+    does evaluation in float32 on a CPU, which has no launches to save. Frozen weights in a lower precision are cast
+    here only, where there is no autocast.
     """
-    evaluated = x.device.type == "cpu" and not torch.is_grad_enabled() and compute_dtype(x) == torch.float32
+    exact = compute_dtype(x) == torch.float32 and base.weight.dtype == torch.float32
+    evaluated = x.device.type == "cpu" and not torch.is_grad_enabled() and exact
     return (
         not evaluated
         and type(base) is nn.Linear
         and not base.weight.requires_grad
         and (base.bias is None or not base.bias.requires_grad)
+        and not (base._forward_pre_hooks or base._forward_hooks or base._backward_pre_hooks or base._backward_hooks)
         and not torch.compiler.is_compiling()
     )
 
@@ -110,6 +113,8 @@ class _LinearWithUpdate(torch.autograd.Function):
             if both.dtype != ctx.dtypes[0]:
                 both = both.to(ctx.dtypes[0])
                 to_A, to_B = both[: A.numel()].view_as(A), both[A.numel() :].view_as(B)
+        elif ctx.needs_input_grad[3]:
+            to_A = torch.empty_like(A).addmm_(to_hidden.T, x, beta=0, alpha=ctx.scale).to(ctx.dtypes[0])
         elif ctx.needs_input_grad[4]:
             to_B = torch.empty_like(B).addmm_(flat.T, hidden, beta=0, alpha=ctx.scale).to(ctx.dtypes[1])
         return to_x, None, None, to_A, to_B, None, None, None

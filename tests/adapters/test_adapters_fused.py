@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from lorasub import AdapterSpec, LoRA, RandomBasis, cast_frozen_weights, inject_adapters
+from lorasub import AdapterSpec, LoRA, RandomBasis, activation_moments, cast_frozen_weights, inject_adapters
 from lorasub.adapters.fused import can_fuse, linear_with_update
 
 
@@ -128,3 +128,47 @@ def test_frozen_weights_in_bfloat16_change_nothing_under_autocast(spec: str) -> 
     assert {n for n, p in model.named_parameters() if p.requires_grad} == trained
     assert all(p.dtype == (torch.float32 if n in trained else torch.bfloat16) for n, p in model.named_parameters())
     assert cast_frozen_weights([model]) == 0
+
+
+@pytest.mark.parametrize("kind", ["register_forward_hook", "register_forward_pre_hook", "register_full_backward_hook"])
+def test_hooks_of_an_adapted_layer_run(kind: str) -> None:
+    """As they do without adapters, and in evaluation on a CPU: they belong to whoever looks at the model."""
+    model = adapted("lora")
+    calls: list[str] = []
+    getattr(model[0].base_layer, kind)(lambda *arguments: calls.append(kind))
+    model(torch.randn(3, 12, requires_grad=True)).sum().backward()
+    assert calls == [kind]
+
+
+def test_activations_of_an_adapted_model_are_those_that_its_layers_take() -> None:
+    model, x = adapted("lora"), torch.randn(5, 12)
+    with torch.autocast("cpu", torch.bfloat16):
+        found = activation_moments(model, (model(row[None]) for row in x), targets="0", centered=False)
+    torch.testing.assert_close(found.input["0"], x.T @ x / 5, rtol=0.02, atol=0.02)
+
+
+@pytest.mark.parametrize("frozen", ["lora_A", "lora_B"])
+def test_either_factor_may_be_frozen(frozen: str) -> None:
+    layer = adapted("lora")[0]
+    x = torch.randn(5, 12)
+    factors = {name: getattr(layer, name).weight for name in ("lora_A", "lora_B")}
+    factors[frozen].requires_grad_(False)
+    (trained,) = (factor for name, factor in factors.items() if name != frozen)
+    formula = layer.base_layer(x) + layer.scale * x @ factors["lora_A"].T @ factors["lora_B"].T
+    (expected,) = torch.autograd.grad(formula.square().sum(), trained)
+    layer(x).square().sum().backward()
+    torch.testing.assert_close(trained.grad, expected)
+
+
+@pytest.mark.parametrize("spec", SPECS)
+def test_frozen_weights_in_bfloat16_take_float32_inputs(spec: str) -> None:
+    """As `compute.frozen: bfloat16` asks for with products in float32; validation came to an end with a torch error."""
+    model, x = adapted(spec), torch.randn(6, 12)
+    rounded = copy.deepcopy(model)
+    for layer in (rounded[0].base_layer, rounded[2].base_layer):
+        for parameter in layer.parameters():
+            parameter.data = parameter.data.bfloat16().float()
+    cast_frozen_weights([model])
+    with torch.no_grad():
+        torch.testing.assert_close(model(x), rounded(x))
+    torch.testing.assert_close(model(x), rounded(x))
