@@ -46,9 +46,8 @@ def column_usage(adapters: AdapterSet) -> list[ColumnUsage]:
     Returns:
         a row for each side and origin; empty where nothing is projected, or nothing has been learned.
     """
-    origins: dict[str, LayerSubspace] = {}
-    for basis in adapters.bases.values():
-        origins |= basis.layers
+    # an adapter may carry further bases, such as that of the mean it starts from: a layer knows its own by the hash
+    origins = {basis.hash(): basis.layers for basis in adapters.bases.values()}
     rows: dict[tuple[str, Literal["output", "input"]], list[tuple[float, float, float]]] = {}
     for path, layer in adapters.layers.items():
         if not isinstance(layer, ProjectedLayer):
@@ -57,7 +56,7 @@ def column_usage(adapters: AdapterSet) -> list[ColumnUsage]:
             total = float(energies.sum())
             if total <= 0:
                 continue
-            labels = _labels(origins.get(path), side, len(energies))
+            labels = _labels(origins.get(layer.basis_hash or "", {}).get(path), side, len(energies))
             effective = total**2 / float(energies.square().sum())
             for origin in dict.fromkeys(labels):
                 mask = torch.tensor([label == origin for label in labels])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
 from torch import nn
@@ -45,3 +47,25 @@ def test_bases_made_on_the_spot_have_one_origin_and_others_none() -> None:
     found = column_usage(adapters)
     assert [(row.origin, row.side, row.used) for row in found] == [("basis", "input", 1.0), ("basis", "output", 1.0)]
     assert all(row.effective == pytest.approx(1) for row in found)
+
+
+def test_a_layer_has_the_origins_of_its_own_basis(tmp_path: Path) -> None:
+    """Whatever else the adapter carries: the mean that M starts from is a basis, too, with other columns."""
+    names = tuple(f"part {index}" for index in range(5))
+    basis, mean = (
+        SubspaceBasis(
+            layers={"0": LayerSubspace(U=torch.eye(12)[:, :d], V=torch.eye(9)[:, :d], S=S, **origins)}, method="mined"
+        )
+        for d, S, origins in (
+            (5, None, {"U_attributes": names, "V_attributes": names}),
+            (2, torch.ones(2, dtype=torch.float64), {"U_attributes": ("a", "a"), "V_attributes": ("a", "a")}),
+        )
+    )
+    basis.save(tmp_path / "basis")
+    mean.save(tmp_path / "mean")
+    spec = ProjectedLoRA(basis=tmp_path / "basis", init_from=tmp_path / "mean", targets="all")
+    found = column_usage(inject_adapters(nn.Sequential(nn.Linear(9, 12)), spec))
+    # the mean is e_0 e_0^T + e_1 e_1^T: the first two columns have half of it each
+    assert {row.origin: row.used for row in found} == pytest.approx(
+        dict.fromkeys(names[:2], 0.5) | dict.fromkeys(names[2:], 0)
+    )
