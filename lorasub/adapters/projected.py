@@ -78,6 +78,8 @@ class ProjectedLayer(AdapterLayer):
     @torch.no_grad()
     def project(self, update: LowRankUpdate) -> None:
         """Set M to what comes nearest to ``update`` within the subspace (least squares; for bases of any columns)."""
+        if self.M.is_meta:  # it has no numbers
+            return
         left = torch.linalg.lstsq(self.Q_out.double(), update.B.to(self.Q_out.device).double()).solution
         right = torch.linalg.lstsq(self.Q_in.double(), update.A.to(self.Q_in.device).double().T).solution
         self.M.copy_(left @ right.T * (update.scale / self.scale))

@@ -33,5 +33,5 @@ def orthonormal(columns: Tensor) -> Tensor:
 def orthonormality_error(columns: Tensor) -> float:
     """Returns the largest entry of ``|Q^T Q - I|``; 0 where there are no columns."""
     wide = columns.double()
-    error = (wide.T @ wide - torch.eye(wide.shape[1], dtype=wide.dtype)).abs()
+    error = (wide.T @ wide - torch.eye(wide.shape[1], dtype=wide.dtype, device=wide.device)).abs()
     return float(error.max()) if error.numel() else 0.0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,9 +11,20 @@ import torch
 from torch import Tensor, nn
 from torch.optim import SGD, Adafactor, AdamW
 
-from lorasub.adapters import AdapterSpec, FullFineTuning, LoRA, RandomBasis
+from lorasub.adapters import (
+    EVA,
+    AdapterSpec,
+    FullFineTuning,
+    LoRA,
+    MeanAdapter,
+    ProjectedLoRA,
+    RandomBasis,
+    inject_adapters,
+)
+from lorasub.adapters.mining import mine_subspace
 from lorasub.backbones import VGGT, VGGTConfig
 from lorasub.errors import ConfigError
+from lorasub.subspaces import LowRankUpdate
 from lorasub.tasks import GeometryTask, PretrainingTask
 from lorasub.training.memory import activation_bytes, estimate_memory, optimizer_bytes, weight_bytes
 
@@ -159,3 +171,15 @@ def test_operations_of_layers_and_attention_are_those_of_the_formula() -> None:
     once = 2 * (2 * 3) * 10 * 10 * 16  # batch and heads, queries, keys, channels
     # two products forward; backward those of values, weights, queries and keys, and the scores once more
     assert activation_bytes(Attention(), (2, 3, 10, 16)).flops == (2 + 5) * once
+
+
+@pytest.mark.parametrize("kind", [ProjectedLoRA, EVA, MeanAdapter])
+def test_adapters_on_a_basis_in_a_folder_are_made_without_weights(kind: Any, tmp_path: Path) -> None:
+    """As `--estimate` makes them; the basis itself has its numbers all the same."""
+    updates = [{"0": LowRankUpdate(B=torch.randn(24, 2), A=torch.randn(2, 16))} for _ in range(2)]
+    folder = str(mine_subspace(updates, dim=3).save(tmp_path / "basis"))
+    more = {"init_from": folder} if kind is ProjectedLoRA else {"r": 2} if kind is EVA else {}
+    with torch.device("meta"):
+        adapters = inject_adapters(nn.Sequential(nn.Linear(16, 24)), kind(basis=folder, targets="all", **more))
+    counts = {ProjectedLoRA: 3 * 3, EVA: 2 * (16 + 24), MeanAdapter: 1}
+    assert adapters.table().trainable == counts[kind]
