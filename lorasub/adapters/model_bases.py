@@ -12,6 +12,7 @@ from lorasub.adapters.layer_pass import target_layers, visit_layers
 from lorasub.adapters.targets import unwrapped
 from lorasub.contracts import HashedModel, NamedModel
 from lorasub.errors import ConfigError
+from lorasub.precision import full_precision
 from lorasub.subspaces.basis import SubspaceBasis
 from lorasub.subspaces.combine import combine_subspaces
 from lorasub.subspaces.gradients import LayerGradients
@@ -267,6 +268,7 @@ def gradient_share(
     held: dict[str, list[float]] = {name: [] for name in bases}
     paths: list[str] = []
 
+    @full_precision
     def measure(path: str, gradient: Tensor) -> None:
         G = gradient.flatten(1).float()
         paths.append(path)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -39,22 +39,20 @@ class OverlapMatrix:
 
         Entry (i, j) of ``energy`` is the fraction of j's update inside i's subspace; all other measures are symmetric.
         """
-        values = torch.full((len(self.names), len(self.names)), math.nan, dtype=torch.float64)
-        for (first, second), report in self.reports.items():
-            i, j = self.names.index(first), self.names.index(second)
-            reverse = "reverse_energy" if measure == "energy" else measure
-            for row, column, name in ((j, i, reverse), (i, j, measure)):
-                if (mean := report.mean(name, side)) is not None:
-                    values[row, column] = mean.value
-        return values
+        return self._entries(measure, side, lambda mean: mean.value)
 
     def null(self, measure: str, side: Side) -> Tensor:
-        """``(G, G)`` null means, NaN where unknown."""
+        """``(G, G)`` null means of the entries of :meth:`matrix`, NaN where unknown."""
+        return self._entries(measure, side, lambda mean: mean.null_mean)
+
+    def _entries(self, measure: str, side: Side, of: Callable[[Measurement], float]) -> Tensor:
         values = torch.full((len(self.names), len(self.names)), math.nan, dtype=torch.float64)
+        reverse = "reverse_energy" if measure == "energy" else measure
         for (first, second), report in self.reports.items():
-            if (mean := report.mean(measure, side)) is not None:
-                i, j = self.names.index(first), self.names.index(second)
-                values[i, j] = values[j, i] = mean.null_mean
+            i, j = self.names.index(first), self.names.index(second)
+            for row, column, name in ((j, i, reverse), (i, j, measure)):
+                if (mean := report.mean(name, side)) is not None:
+                    values[row, column] = of(mean)
         return values
 
     def rows(self, by: Grouping = "all") -> list[dict[str, Any]]:
@@ -102,7 +100,7 @@ def overlap_matrix(
     for first, second in itertools.combinations(bases, 2):
         one, two = bases[first], bases[second]
         report = subspace_overlap(one, two, strict=strict, draws=draws, seed=seed, progress=progress)
-        reports[first, second] = _renamed(report, first, second)
+        reports[first, second] = replace(report, first=first, second=second)
     return OverlapMatrix(names=tuple(bases), reports=reports)
 
 
@@ -177,7 +175,7 @@ def attribute_overlaps(
                 if i != j or part == "raw":
                     report = subspace_overlap(sides[i][first], sides[j][second], draws=draws, seed=seed)
                     collected.setdefault((first, second), []).append(report)
-    reports = {pair: _renamed(_mean_report(several), *pair) for pair, several in collected.items()}
+    reports = {pair: _mean_report(*pair, several) for pair, several in collected.items()}
     return OverlapMatrix(names=tuple(adapters), reports=reports)
 
 
@@ -202,13 +200,9 @@ def _mined_side(
     }
 
 
-def _renamed(report: OverlapReport, first: str, second: str) -> OverlapReport:
-    return OverlapReport(first=first, second=second, layers=report.layers)
-
-
-def _mean_report(reports: Sequence[OverlapReport]) -> OverlapReport:
+def _mean_report(first: str, second: str, reports: Sequence[OverlapReport]) -> OverlapReport:
     layers = tuple(_mean_layer(same) for same in zip(*(report.layers for report in reports), strict=True))
-    return OverlapReport(first=reports[0].first, second=reports[0].second, layers=layers)
+    return OverlapReport(first=first, second=second, layers=layers)
 
 
 def _mean_layer(layers: Sequence[LayerOverlap]) -> LayerOverlap:

@@ -23,6 +23,7 @@ from torch import Tensor
 
 from lorasub.errors import ConfigError, NumericalError
 from lorasub.files import write_tensors
+from lorasub.precision import full_precision
 from lorasub.rng import generator
 from lorasub.subspaces.layers import layer_kind
 from lorasub.subspaces.linear_algebra import one_thread
@@ -63,6 +64,7 @@ class LayerGradients:
     counts: dict[str, int] = field(default_factory=dict)
     energy: dict[str, float] = field(default_factory=dict)
 
+    @full_precision
     def add(self, layer: str, gradient: Tensor) -> None:
         """Add one batch's gradient of a layer; it is not kept.
 

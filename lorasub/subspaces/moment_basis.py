@@ -18,7 +18,7 @@ from lorasub.subspaces.moments import SideMoments
 Columns = Literal["orthonormal", "spectrum", "kfac"]
 #: Sides of more features are decomposed by random projections: all eigenvectors of 4,096 would take half a minute.
 _SMALL = 1536
-#: Most columns of a side where their number is found by energy or by a budget.
+#: Most columns of a side where a budget finds their number, and what a large side tries first for a share of energy.
 _MOST = 256
 #: Share of the mean eigenvalue that is added before a curvature is inverted.
 _DAMPING = 1e-3
@@ -77,8 +77,9 @@ def moment_basis(
     if rule.kind not in ("fixed", "energy"):
         raise ConfigError(f"dim={dim!r}: a basis from moments takes a number of dimensions or 'energy:F'")
     most = int(rule.value) if rule.kind == "fixed" and budget is None else None
+    share = rule.value if rule.kind == "energy" else None
     sides = {
-        path: (_Side.of(path, moments.output[path], most), _Side.of(path, moments.input[path], most))
+        path: (_Side.of(path, moments.output[path], most, share), _Side.of(path, moments.input[path], most, share))
         for path in progress(list(moments.output))
     }
     if budget is not None:
@@ -119,22 +120,41 @@ class _Side:
         self.shares = torch.cat([values.new_zeros(1), values.cumsum(0) / whole])
 
     @classmethod
-    def of(cls, path: str, moment: Tensor, most: int | None) -> _Side:
+    def of(cls, path: str, moment: Tensor, most: int | None, share: float | None) -> _Side:
         """Decomposes a moment.
 
         Args:
             path: of the layer, for messages.
             moment: ``[n, n]``.
             most: how many columns will be asked for; None where that is not known.
+            share: of the energy that the columns must hold; None where their number is found otherwise.
         """
         n = len(moment)
         if most is not None and most > n:
             raise ConfigError(f"layer '{path}' has {n} features on one side, so it cannot have {most} dimensions")
-        values, vectors = leading_eigenvectors(moment.double(), min(n, most or _MOST))
+        if share is not None:
+            return cls._holding(path, moment, share)
+        return cls._leading(path, moment, min(n, most or _MOST), most or 1)
+
+    @classmethod
+    def _holding(cls, path: str, moment: Tensor, share: float) -> _Side:
+        """The first columns that hold a share of the energy; only they are kept."""
+        n = len(moment)
+        tried = n if n <= _SMALL else _MOST
+        while (side := cls._leading(path, moment, tried, 1)).shares[-1] < share and tried < n:
+            tried = min(2 * tried, n)
+        count = max(int((side.shares < share).sum()), 1)
+        side.values, side.vectors = side.values[:count].clone(), side.vectors[:, :count].clone()
+        return side
+
+    @classmethod
+    def _leading(cls, path: str, moment: Tensor, count: int, least: int) -> _Side:
+        """The first ``count`` columns, of which ``least`` must have positive eigenvalues."""
+        values, vectors = leading_eigenvectors(moment.double(), count)
         positive = int((values > 1e-12 * values[0].abs()).sum()) if len(values) and values[0] > 0 else 0
-        if positive < (most or 1):
+        if positive < least:
             raise ConfigError(
-                f"layer '{path}': its moment has {positive} eigenvalues above zero where {most or 1} dimensions were "
+                f"layer '{path}': its moment has {positive} eigenvalues above zero where {least} dimensions were "
                 "asked for; take more scenes, or fewer dimensions"
             )
         # of an indefinite moment, such as a difference, only what is positive counts
@@ -145,7 +165,7 @@ class _Side:
         """The number of columns that a rule asks for."""
         if rule.kind == "fixed":
             return int(rule.value)
-        return min(int((self.shares < rule.value).sum()), len(self.values))
+        return len(self.values)
 
     def columns(self, count: int, scaling: Columns, curvature: Tensor | None) -> Tensor:
         """``[n, count]`` float32 columns."""

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from lorasub.errors import ConfigError, NumericalError
+from lorasub.precision import full_precision
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -107,6 +108,7 @@ class RowMoments:
     total: dict[str, Tensor] = field(default_factory=dict)
     counts: dict[str, int] = field(default_factory=dict)
 
+    @full_precision
     def add(self, layer: str, rows: Tensor) -> None:
         """Add rows; they are not kept.
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import itertools
+import sys
+from typing import Any
 
 import numpy as np
 import pytest
@@ -204,3 +206,24 @@ def test_more_dimensions_than_the_gradients_have_are_refused() -> None:
         moment_basis(moments_of([exact]), dim=3)
     with pytest.raises(ConfigError, match="at least two"):
         specific_moments({"a": moments_of([exact])})
+
+
+@pytest.mark.parametrize("small", [1536, 100], ids=["all eigenvectors", "leading ones"])
+def test_energy_takes_more_columns_where_it_is_spread_out(small: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    # a function of the module's name stands before it
+    monkeypatch.setattr(sys.modules["lorasub.subspaces.moment_basis"], "_SMALL", small)
+    moments = SideMoments(output={"a": torch.eye(700)}, input={"a": torch.eye(300)})
+    assert moment_basis(moments, dim="energy:0.499").dims["a"] == (350, 150)  # of equal eigenvalues, half of them
+
+
+@pytest.mark.parametrize("kind", ["rows", "gradients"])
+def test_sums_are_in_full_precision_under_autocast(kind: str) -> None:
+    """In bfloat16 a sum stands still as soon as it is 256 times as large as what is added."""
+    sums: Any = RowMoments() if kind == "rows" else LayerGradients(moments=True, unit=False)
+    x = torch.randn(8, 5)
+    with torch.autocast("cpu", torch.bfloat16):
+        for _ in range(600):
+            sums.add("a", x)
+    found = sums.second["a"] if kind == "rows" else sums.input_moment["a"]
+    assert found.dtype == torch.float32
+    torch.testing.assert_close(found, 600 * x.T @ x, rtol=1e-4, atol=1e-2)

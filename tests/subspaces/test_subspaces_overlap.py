@@ -382,3 +382,15 @@ def test_halves_need_two_adapters() -> None:
         attribute_overlaps({"a": attribute(0, 4), "b": attribute(1, 1)})  # type: ignore[arg-type]
     with pytest.raises(ConfigError, match="splits=0"):
         attribute_overlaps({"a": attribute(0, 4)}, splits=0)  # type: ignore[arg-type]
+
+
+def test_the_null_of_an_energy_is_that_of_the_subspace_it_is_in() -> None:
+    """Entry (i, j) is the part of j's update in i's subspace: by chance d_out d_in / (out in) of i's dimensions."""
+    bases = {}
+    for seed, dim in enumerate((2, 8)):
+        (layer,) = random_basis({"a": (24, 16)}, dim, seed=seed).layers.values()
+        scored = LayerSubspace(U=layer.U, V=layer.V, S=torch.ones(dim, dtype=torch.float64))
+        bases[str(dim)] = SubspaceBasis(layers={"a": scored})
+    null = overlap_matrix(bases, draws=20).null("energy", "both")
+    assert float(null[0, 1]) == pytest.approx(2 * 2 / (24 * 16))
+    assert float(null[1, 0]) == pytest.approx(8 * 8 / (24 * 16))
