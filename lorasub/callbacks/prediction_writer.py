@@ -153,10 +153,10 @@ def file_stems(frame_ids: Sequence[str]) -> list[str]:
         frame_ids: of the views of a scene; photos are called by their file's name.
     """
     stems = [_plain(re.sub(r"\.[A-Za-z]{3,4}$", "", name)) for name in frame_ids]
-    for taken in {stem for stem in stems if stems.count(stem) > 1}:
-        # IMG_1.JPG beside IMG_1.PNG; what is still the same then gets its number
-        whole = [_plain(name) if stem == taken else stem for stem, name in zip(stems, frame_ids, strict=True)]
-        stems = [name if whole.count(name) == 1 else f"{name}_{view}" for view, name in enumerate(whole)]
+    # IMG_1.JPG beside IMG_1.PNG; what is still the same then gets its number
+    stems = [_plain(name) if stems.count(stem) > 1 else stem for stem, name in zip(stems, frame_ids, strict=True)]
+    while len(set(stems)) < len(stems):
+        stems = [f"{stem}_{view}" if stems.count(stem) > 1 else stem for view, stem in enumerate(stems)]
     return stems
 
 

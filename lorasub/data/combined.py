@@ -172,6 +172,11 @@ class _MixedItems(Dataset[tuple[str, Any]]):
             self._samplers[name] = type(own)(loader.dataset, batch_size=1, seed=own.seed, shuffle=own.shuffle)
         total = sum(map(len, self._datasets.values())) if length is None else length
         self._counts = dict(zip(loaders, apportion(weights, total), strict=True))
+        if none := [name for name, count in self._counts.items() if not count]:
+            raise ConfigError(
+                f"MixedScenes: '{none[0]}' would have none of the {total} scenes of an epoch; raise its weight or "
+                "scenes_per_epoch"
+            )
         self._length = total
 
     def __len__(self) -> int:

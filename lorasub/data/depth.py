@@ -262,6 +262,8 @@ def _decode_with_pillow(path: Path) -> npt.NDArray[Any]:
         if file.read(3).startswith(b"PF"):
             raise DataError(f"{path}: depth must be one channel (Pf), this file holds three (PF)")
     with Image.open(path) as image:
+        if image.mode == "P":
+            raise DataError(f"{path}: the file holds colours of a palette: a picture of depth, not depth itself")
         stored = np.array(image)
     # Pillow widens 16-bit greyscale to int32 in some formats
     widened = stored.dtype == np.int32 and 0 <= stored.min() <= stored.max() < 65536

@@ -211,8 +211,15 @@ def trained_batches(trainer: pl.Trainer) -> int:
 
 
 def training_batches(data: pl.LightningDataModule, device: torch.device) -> Iterator[SceneBatch]:
-    """Yields one epoch of a data module's training batches, on a device, without a trainer."""
+    """Yields one epoch of a data module's training batches, on a device, without a trainer.
+
+    Raises:
+        ConfigError: there is a loader for each adapter of a bank.
+    """
     data.prepare_data()
     data.setup("fit")
-    for batch in data.train_dataloader():
-        yield data.on_after_batch_transfer(batch.to(device), 0)
+    loader = data.train_dataloader()
+    if isinstance(loader, list | tuple):
+        raise ConfigError(f"{type(data).__name__} has {len(loader)} training sets; take its members one by one")
+    for batch in loader:
+        yield data.on_after_batch_transfer(data.transfer_batch_to_device(batch, device, 0), 0)

@@ -24,6 +24,7 @@ from lorasub.data.sources import (
     find_below,
     refuse_plain_images,
     weights_of_captures,
+    with_own_names,
 )
 from lorasub.data.splits import SplitName
 from lorasub.data.view_sampling import BaselineSampling, ViewSampling
@@ -201,7 +202,7 @@ class PosedRGBD(SceneDataModule):
         """Every frame once and in order, ``num_views`` at a time; the batch size is 1 since the last may be shorter."""
         root = self.predict_root
         dataset = SuccessiveScenes(
-            self.captures if root is None else self._find(root, "auto"),
+            with_own_names(self.captures) if root is None else self._find(root, "auto"),
             num_views=self.num_views,
             view_format=self.view_format,
             cache_mb=self.decoding.cache_mb,
@@ -243,7 +244,7 @@ class PosedRGBD(SceneDataModule):
         sampling: ViewSampling | None = None,
     ) -> CaptureScenes:
         return CaptureScenes(
-            captures,
+            with_own_names(captures),
             num_views=num_views or self.num_views,
             view_format=self.view_format,
             sampling=sampling or self.sampling,

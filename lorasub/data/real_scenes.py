@@ -181,7 +181,7 @@ class SuccessiveScenes(Dataset[SceneBatch]):
         return scene_from_views(views, scene_id=name, metric=capture.metric, label=capture.label)
 
     def _view(self, frame: Frame) -> View:
-        return self._cache.get(frame.image, lambda: _decode(frame, self.view_format))
+        return self._cache.get((frame.image, frame.name), lambda: _decode(frame, self.view_format))
 
     def _is_readable(self, frame: Frame) -> bool:
         try:

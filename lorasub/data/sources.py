@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import logging
 import warnings
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -98,6 +99,23 @@ def find_below(base_folder: str, root: str, format: str | Reader, *, skip_damage
     if not captures:
         raise errors[0]
     return captures
+
+
+def with_own_names(captures: Sequence[Capture]) -> list[Capture]:
+    """Captures that are told apart by their names, which name scenes, results and files of predictions.
+
+    A capture is called by the folder that was asked for; several folders may have one name, and those get the folders
+    above put before it.
+    """
+    names, roots = [capture.name for capture in captures], [capture.root.resolve() for capture in captures]
+    above = [list(root.parents)[len(Path(name).parts) - 1 :] for name, root in zip(names, roots, strict=True)]
+    for _ in range(max(map(len, above), default=0)):
+        folders_of = Counter(name for name, _ in set(zip(names, roots, strict=True)))
+        names = [
+            f"{folders.pop(0).name}/{name}" if folders_of[name] > 1 and folders else name
+            for name, folders in zip(names, above, strict=True)
+        ]
+    return [dataclasses.replace(capture, name=name) for capture, name in zip(captures, names, strict=True)]
 
 
 @rank_zero_only

@@ -90,7 +90,7 @@ class References:
 
     Every epoch has the same number of scenes of each capture, evenly spaced over its frames. Where these are fewer than
     its frames, other epochs take others, so that all frames come in the long run; where they are as many, each frame
-    comes once.
+    comes once. Where a capture's share of an epoch is less than a scene, captures take turns from epoch to epoch.
 
     Args:
         frames: number of frames of each capture.
@@ -108,19 +108,43 @@ class References:
         if not (np.isfinite(shares).all() and (shares > 0).all()):
             raise ConfigError(f"weights of captures must be positive, got {list(shares)}")
         self._frames = tuple(frames)
-        self._ends = np.cumsum(apportion(shares, sum(frames) if length is None else length))
+        counts = apportion(shares, sum(frames) if length is None else length)
+        self._ends = np.cumsum(counts)
+        self._edges = None if all(counts) else np.append(0.0, np.cumsum(shares) / shares.sum())
 
     def __len__(self) -> int:
         return int(self._ends[-1])
 
     def of(self, epoch: int, index: int) -> tuple[int, int]:
         """(capture, frame) of a scene."""
+        if self._edges is not None:
+            return self._in_turn(epoch, index, self._edges * len(self))
         capture = int(np.searchsorted(self._ends, index, side="right"))
         first = int(self._ends[capture - 1]) if capture else 0
         scenes, frames = int(self._ends[capture]) - first, self._frames[capture]
         if scenes < frames:
             return capture, int((index - first + epoch * GOLDEN % 1) * frames / scenes) % frames
         return capture, (index - first) * frames // scenes
+
+    def _in_turn(
+        self, epoch: int, index: int, edges: np.ndarray[tuple[int, ...], np.dtype[np.float64]]
+    ) -> tuple[int, int]:
+        """Scenes evenly spaced over all captures, moved on by a part of their distance from one epoch to the next.
+
+        Args:
+            epoch: of the scene.
+            index: of the scene.
+            edges: where each capture begins and the last one ends, in scenes.
+        """
+        offset = epoch * GOLDEN % 1
+        firsts = np.ceil(edges - offset).astype(int)
+        firsts[-1] = len(self)
+        capture = int(np.searchsorted(firsts[1:], index, side="right"))
+        scenes, frames = int(firsts[capture + 1] - firsts[capture]), self._frames[capture]
+        if scenes >= frames:
+            return capture, (index - int(firsts[capture])) * frames // scenes
+        part = (index + offset - edges[capture]) / (edges[capture + 1] - edges[capture])
+        return capture, min(int(part * frames), frames - 1)
 
 
 def apportion(shares: Sequence[float] | np.ndarray[tuple[int, ...], np.dtype[np.float64]], total: int) -> list[int]:

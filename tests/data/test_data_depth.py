@@ -256,3 +256,11 @@ def test_depth_without_a_pixel_is_told(tmp_path: Path) -> None:
     np.save(tmp_path / "d.npy", np.zeros((0, 4)))
     with pytest.raises(DataError, match=r"d\.npy: the depth file holds no pixel"):
         DepthFile(path=tmp_path / "d.npy", unit=1.0).load((3, 4))
+
+
+def test_a_picture_of_depth_is_not_taken_for_depth(tmp_path: Path) -> None:
+    """Of an image with a palette the stored numbers are indices of colours."""
+    colors = np.random.default_rng(0).integers(0, 255, (8, 8, 3), dtype=np.uint8)
+    Image.fromarray(colors).quantize(16).save(tmp_path / "depth.png")
+    with pytest.raises(DataError, match=r"depth\.png.*colours of a palette"):
+        decode_depth(tmp_path / "depth.png")

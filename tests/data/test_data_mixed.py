@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 from lightning.pytorch import LightningDataModule, Trainer
 from scene_examples import random_scenes
@@ -17,8 +17,8 @@ from torch.utils.data import DataLoader
 
 from lorasub.adapters import LoRA
 from lorasub.backbones import VGGT, VGGTConfig
-from lorasub.data import MixedScenes, PosedRGBD, SyntheticScenes
-from lorasub.data.loading import EpochSampler, evaluation_loader, training_loader
+from lorasub.data import MixedScenes, PosedRGBD, SceneBank, SyntheticScenes
+from lorasub.data.loading import EpochSampler, evaluation_loader, training_batches, training_loader
 from lorasub.data.readers.seven_scenes import SevenScenes
 from lorasub.errors import ConfigError, DataError
 from lorasub.structures import SceneBatch
@@ -65,6 +65,7 @@ def epoch_of(data: MixedScenes, epoch: int) -> list[str]:
 def test_epochs_have_the_proportions_and_parts_run_through_all_their_scenes(
     sizes: tuple[int, int], shares: tuple[int, int], length: int
 ) -> None:
+    assume(min(shares) * length >= sum(shares))  # a part without a scene is refused
     parts: dict[str, LightningDataModule] = {"a": Named("a", sizes[0]), "b": Named("b", sizes[1])}
     data = MixedScenes(parts, dict(zip("ab", map(float, shares), strict=True)), batch_size=1, scenes_per_epoch=length)
     seen: Counter[str] = Counter()
@@ -183,6 +184,17 @@ def test_parts_that_do_not_fit_are_told() -> None:
 
     with pytest.raises(ConfigError, match="Plain does not"):
         MixedScenes({"a": Named("a", 3), "b": Plain("b", 3)}).train_dataloader()
+    with pytest.raises(ConfigError, match="'b' would have none of the 6 scenes of an epoch"):
+        MixedScenes({"a": Named("a", 3), "b": Named("b", 3)}, weights={"a": 100.0, "b": 1.0}).train_dataloader()
     data = MixedScenes({"a": Named("a", 3), "b": Named("b", 3, views=3)}, batch_size=6)
     with pytest.raises(DataError, match="different sizes"):
         data.on_after_batch_transfer(next(iter(data.train_dataloader())), 0)
+
+
+def test_training_batches_without_a_trainer_are_those_of_the_loader() -> None:
+    """As `lorasub mine --from gradients` takes them, from mixtures, too."""
+    data = MixedScenes({"a": Named("a", 2), "b": Named("b", 2)}, batch_size=2)
+    names = [name for batch in training_batches(data, torch.device("cpu")) for name in batch.scene_ids]
+    assert sorted(names) == ["a/0", "a/1", "b/0", "b/1"]
+    with pytest.raises(ConfigError, match="SceneBank has 2 training sets"):
+        next(training_batches(SceneBank([Named("a", 2), Named("b", 2)]), torch.device("cpu")))

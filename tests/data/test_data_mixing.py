@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from pathlib import Path
 
@@ -10,16 +11,18 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from scene_examples import random_scenes
 
 import lorasub.data.decoding as decoding
 from lorasub.data.decoding import View
 from lorasub.data.frames import Frame
 from lorasub.data.readers.seven_scenes import SevenScenes
 from lorasub.data.real import PosedRGBD
-from lorasub.data.sources import CaptureSource, EvaluationSet
+from lorasub.data.sources import CaptureSource, EvaluationSet, HeldOut
 from lorasub.data.splits import References
 from lorasub.data.view_sampling import Candidates, OverlapSampling
 from lorasub.errors import ConfigError, DataError
+from lorasub.exports.scene_folders import write_capture
 
 READER = SevenScenes(color_camera=(60, 58, 31, 25), warp=False)
 
@@ -244,3 +247,45 @@ def test_overlap_sampling_in_a_data_module(folders: Path, monkeypatch: pytest.Mo
     assert len(calls) - before == 12 * (1 + 2)  # reference, then its two views: nothing is decoded for overlaps again
     with pytest.raises(ConfigError, match="overlap must be an increasing pair of shares"):
         OverlapSampling(overlap=(0.9, 0.3))
+
+
+@pytest.mark.parametrize("weights", [None, [1.0] * 19 + [30.0]])
+def test_captures_with_less_than_a_scene_in_an_epoch_take_turns(weights: list[float] | None) -> None:
+    frames = [7 + capture for capture in range(20)]
+    shares = np.array(weights or frames) / sum(weights or frames)
+    order = References(frames, weights, 10)
+    found = Counter(order.of(epoch, index) for epoch in range(4000) for index in range(10))
+    assert set(found) == {(capture, frame) for capture, count in enumerate(frames) for frame in range(count)}
+    for capture, share in enumerate(shares):
+        own = [found[capture, frame] for frame in range(frames[capture])]
+        assert sum(own) / 40_000 == pytest.approx(share, rel=0.02)
+        assert max(own) - min(own) <= max(3, 0.1 * max(own))
+
+
+def test_captures_of_folders_with_one_name_are_told_apart(tmp_path: Path) -> None:
+    """Scenes, results and the files of predictions have their names: the second would replace the first."""
+    one = random_scenes(1, 4, (28, 28), seed=0, dtype=torch.float32)
+    for place in ("a/scan", "b/scan", "b/c/scan", "other"):
+        write_capture(tmp_path / place, one)
+    roots = [str(tmp_path / place) for place in ("a/scan", "b/scan", "b/c/scan", "other")]
+    data = PosedRGBD(roots, num_views=4, image_size=28, held_out=HeldOut(fraction=1.0))
+    names = ["a/scan/000000", "b/scan/000000", "c/scan/000000", "other/000000"]
+    assert [scenes.scene_ids[0] for scenes in data.predict_dataloader()] == names
+    dataset = data.dataset("val")
+    assert {dataset[index].scene_ids[0].rpartition("/")[0] for index in range(len(dataset))} == {
+        name.rpartition("/")[0] for name in names
+    }
+    twice = PosedRGBD([roots[0], roots[0]], num_views=4, image_size=28)  # one folder twice is one capture
+    assert {scenes.scene_ids for scenes in twice.predict_dataloader()} == {("scan/000000",)}
+
+
+def test_two_frames_of_one_image_have_their_own_depth(tmp_path: Path) -> None:
+    write_capture(tmp_path / "scan", random_scenes(1, 2, (28, 28), seed=0, dtype=torch.float32))
+    path = tmp_path / "scan" / "capture.json"
+    content = json.loads(path.read_text())
+    content["frames"][1]["image"] = content["frames"][0]["image"]
+    path.write_text(json.dumps(content))
+    (scenes,) = PosedRGBD(str(tmp_path / "scan"), num_views=2, image_size=28).predict_dataloader()
+    assert scenes.frame_ids == (("000000", "000001"),)
+    assert torch.equal(scenes.images[0, 0], scenes.images[0, 1])
+    assert not torch.equal(scenes.depth[0, 0], scenes.depth[0, 1])

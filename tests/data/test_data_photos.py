@@ -130,6 +130,7 @@ def test_names_of_files_are_those_of_the_views() -> None:
     ]
     assert file_stems(["a.jpg", "a.png", "b.png"]) == ["a.jpg", "a.png", "b"]
     assert len(set(file_stems(["a b", "a_b", "a+b"]))) == 3
+    assert file_stems(["a", "a", "a_1"]) == ["a_0", "a_1_1", "a_1_2"]
 
 
 def test_from_a_folder_of_photos_to_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
