@@ -7,13 +7,15 @@ scenes, both methods' values of a scene together (a paired bootstrap).
 from __future__ import annotations
 
 import math
+from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 
 from lorasub.errors import ConfigError
 from lorasub.metrics.bootstrap import Array, paired_interval
-from lorasub.metrics.results import Results, SetResult
+from lorasub.metrics.results import Results, SceneResult, SetResult
 
 #: Mean brightness (0 to 1) by which the same view may differ, resized or rendered on another device.
 SAME_BRIGHTNESS = 0.01
@@ -95,7 +97,7 @@ def compare_results(
         listed = "".join(f"\n  {reason}" for reason in reasons)
         raise ConfigError(f"these results do not compare:{listed}\nuse --force to compare what they share all the same")
     found = []
-    for name in first.sets.keys() & second.sets.keys() if force else first.sets:
+    for name in [name for name in first.sets if name in second.sets]:
         one, other = first.sets[name], second.sets[name]
         for result, protocol in one.protocols.items():
             if result in other.protocols:
@@ -167,14 +169,22 @@ def _unlike_images(one: SetResult, other: SetResult) -> list[str]:
 
 def _paired(one: SetResult, other: SetResult, name: str) -> Array:
     """``[4, scenes]``: value and weight in the first, value and weight in the second, of scenes that both measured."""
-    there = {scene.scene: scene for scene in other.scenes}
+    there = dict(_counted(other))
     columns = []
-    for scene in one.scenes:
-        partner = there.get(scene.scene)
+    for key, scene in _counted(one):
+        partner = there.get(key)
         if partner is None or not (scene.weights.get(name, 0) > 0 and partner.weights.get(name, 0) > 0):
             continue
         columns.append((scene.values[name], scene.weights[name], partner.values[name], partner.weights[name]))
     return np.array(columns, dtype=np.float64).reshape(-1, 4).T
+
+
+def _counted(found: SetResult) -> Iterator[tuple[tuple[str, int], SceneResult]]:
+    """Scenes by their name and how often it came before: a reference frame may come again with other views."""
+    before: Counter[str] = Counter()
+    for scene in found.scenes:
+        yield (scene.scene, before[scene.scene]), scene
+        before[scene.scene] += 1
 
 
 def _mean(values: Array, weights: Array) -> float:

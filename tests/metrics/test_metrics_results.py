@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -143,3 +144,20 @@ def test_other_sets_do_not_compare() -> None:
         compare_results(first, renamed)
     with pytest.raises(ConfigError, match="nothing is common"):
         compare_results(first, renamed, force=True)
+
+
+@pytest.mark.parametrize("force", [False, True])
+def test_scenes_of_one_name_are_compared_one_by_one(force: bool) -> None:
+    """A set of more scenes than frames takes a frame as the reference several times, each with other views."""
+    values = [0.1, 0.5, 0.2, 0.9]
+    scenes = tuple(
+        SceneResult(scene=f"room/{index % 2}", frames=(str(index),), values={"m": value}, weights={"m": 1.0})
+        for index, value in enumerate(values)
+    )
+    one = Results(sets={"test": SetResult(protocols={"m": "p"}, scenes=scenes)})
+    better = tuple(replace(scene, values={"m": scene.values["m"] - 0.05}) for scene in scenes)
+    other = Results(sets={"test": SetResult(protocols={"m": "p"}, scenes=better)})
+    (same,) = compare_results(one, one, resamples=200, force=force)
+    assert (same.first, same.difference, same.low, same.high) == (pytest.approx(np.mean(values)), 0, 0, 0)
+    (found,) = compare_results(one, other, resamples=200, force=force)
+    assert (found.difference, found.low, found.high) == pytest.approx((-0.05, -0.05, -0.05))
