@@ -142,7 +142,7 @@ class Run:
 
     def _complete(self) -> None:
         """Validate a fit that was killed between its last checkpoint and its end: Lightning had nothing left to do."""
-        if self.checkpoint is None or self.folder is None or self.checkpoint.step != self.trainer.max_steps:
+        if self.checkpoint is None or self.folder is None or self.checkpoint.step != self.trainer.global_step:
             return
         if not (self.folder.path / BEFORE_AFTER_FILE).is_file():
             self.trainer.validate(self.task, datamodule=self.data, verbose=False)
@@ -201,14 +201,16 @@ class Run:
             raise ArtefactError(f"{self.checkpoint.path}: {error}") from error
 
     def _how_to_go_on(self, stop: BaseException) -> str:
-        """The command that resumes an interrupted run, or a line that says that nothing was kept."""
+        """The command that resumes an interrupted fit, or a line that says what was kept."""
         said = str(stop) if isinstance(stop, RunInterruptedError) else "interrupted"
         if self.folder is None:
             return said
         last = self.folder.path / CHECKPOINTS / LAST
         if not last.is_file():
             self.folder.discard()
-            return f"{said}, before the first checkpoint"
+            if self.verb == "fit":
+                return f"{said}, before the first checkpoint"
+            return f"{said}; what was written is in {self.folder.path}" if self.folder.path.is_dir() else said
         command = shlex.join(["lorasub", "fit", "--config", str(self.folder.path / SETTINGS), "--ckpt_path", str(last)])
         return f"{said}; run: {self.folder.path}\ngo on with: {command}"
 
@@ -334,9 +336,21 @@ def mixed_seed(seed: int, data: Any) -> int:
     How the data is loaded does not count (workers, batch size), so that a run can be repeated on another machine.
     """
     settings = data.get("init_args", {}) if isinstance(data, Mapping) else {}
-    identity = {key: value for key, value in settings.items() if key not in ("num_workers", "batch_size", "cache")}
+    loading = ("num_workers", "batch_size", "cache", "cache_mb")
+    identity = {key: _as_by_default(value) for key, value in settings.items() if key not in loading}
     text = json.dumps([seed, identity], sort_keys=True, default=str)
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:4], "big")
+
+
+#: Settings of loading that stand within others, such as ``decoding``, and their defaults.
+_LOADING = {"num_workers": 0, "cache_mb": 1024.0}
+
+
+def _as_by_default(value: Any) -> Any:
+    """A setting as it is where nobody says anything about loading."""
+    if isinstance(value, Mapping):
+        return {key: _LOADING.get(key, _as_by_default(item)) for key, item in value.items()}
+    return value
 
 
 def give_bank_seeds(model: Namespace, seed: int, data: Any) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import subprocess
 import sys
@@ -147,6 +148,14 @@ def test_seed_depends_on_which_data_but_not_on_how_it_is_loaded() -> None:
     slower = {"class_path": "SyntheticScenes", "init_args": {"attribute": "geometry", "partition": 0, "batch_size": 2}}
     assert mixed_seed(0, data) == mixed_seed(0, slower)
     assert len({mixed_seed(0, data), mixed_seed(0, other), mixed_seed(1, data)}) == 3
+    grouped = {"class_path": "D", "init_args": {"root": "x", "decoding": {"num_workers": 0, "cache_mb": 1024.0}}}
+    slower = {"class_path": "D", "init_args": {"root": "x", "decoding": {"num_workers": 4, "cache_mb": 64.0}}}
+    mixed = {"class_path": "M", "init_args": {"parts": {"a": grouped}}}
+    assert mixed_seed(0, grouped) == mixed_seed(0, slower)
+    assert mixed_seed(0, mixed) == mixed_seed(0, {"class_path": "M", "init_args": {"parts": {"a": slower}}})
+    # by default it is what it was before these settings had a group
+    text = json.dumps([0, grouped["init_args"]], sort_keys=True)
+    assert mixed_seed(0, grouped) == int.from_bytes(hashlib.sha256(text.encode()).digest()[:4], "big")
 
 
 def test_estimate_prints_the_memory_and_makes_nothing(

@@ -7,15 +7,19 @@ import shlex
 import shutil
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 import torch
 import yaml
 
 from lorasub.cli.main import main
-from lorasub.files import read_json
+from lorasub.errors import RunInterruptedError
+from lorasub.files import read_json, write_json
 from lorasub.training import prepare
 from lorasub.training.always_on import StepProgress
+from lorasub.training.run_settings import RunFolder, Verb
+from lorasub.training.runner import Run
 from tests.training.small_runs import QUIET, adapter, fit, same_bits, words
 
 AVERAGING = [
@@ -60,11 +64,18 @@ def test_ctrl_c_keeps_the_step_and_the_printed_command_ends_with_the_same_bits(
     assert len(logs) == 2  # of one curve: the second says from which step it replaces the first
 
 
-@pytest.mark.parametrize("averaging", [[], AVERAGING], ids=["plain", "warm"])
+EPOCH = ["--trainer.max_steps=-1", "--trainer.max_epochs=1"]
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [["--trainer.max_steps=3"], [*AVERAGING, "--trainer.max_steps=3"], EPOCH],
+    ids=["plain", "warm", "epochs"],
+)
 def test_a_fit_killed_between_its_last_checkpoint_and_its_end_is_completed(
-    tiny_weights: Path, averaging: list[str]
+    tiny_weights: Path, settings: list[str]
 ) -> None:
-    more = [*averaging, "--trainer.max_steps=3", "--trainer.precision=32-true"]
+    more = [*settings, "--trainer.precision=32-true"]
     assert fit(tiny_weights, *more) == 0
     shutil.copytree("runs/geometry/0", "runs/geometry/1")
     shutil.rmtree("runs/geometry/1/adapter")
@@ -215,3 +226,26 @@ def test_the_bar_of_a_resumed_run_begins_at_its_step(
     assert "4/7" in on_screen
     assert "7/7" in on_screen
     assert "0/7" not in on_screen
+
+
+@pytest.mark.parametrize(
+    ("verb", "file", "says"),
+    [
+        ("fit", "config.yaml", "interrupted, before the first checkpoint"),
+        ("test", "config.yaml", "interrupted"),
+        ("predict", "predictions/room/points.ply", "interrupted; what was written is in {folder}"),
+    ],
+)
+def test_what_an_interrupted_run_says(verb: Verb, file: str, says: str, tmp_path: Path) -> None:
+    """A test and a prediction have no checkpoints to go on from; predictions are kept, and the rest is removed."""
+    folder = RunFolder(tmp_path / "run")
+    folder.reserve()
+    write_json(folder.path / file, {})
+    run = Run(verb, Mock(), Mock(), Mock(), {}, folder, None)
+    run._start = Mock(side_effect=KeyboardInterrupt)  # type: ignore[method-assign]
+    run._announce = Mock()  # type: ignore[method-assign]
+    run.data = Mock(members=())
+    with pytest.raises(RunInterruptedError) as told:
+        run.start()
+    assert str(told.value) == says.format(folder=folder.path)
+    assert folder.path.is_dir() == (verb == "predict")
