@@ -32,6 +32,7 @@ class BeforeAfter(Callback):
         self.before: dict[str, float] = {}
         self.after: dict[str, float] = {}
         self.after_step = -1
+        self._resumed = False
 
     def state_dict(self) -> dict[str, Any]:
         """Returns the first column, so that a resumed fit still has it."""
@@ -39,7 +40,7 @@ class BeforeAfter(Callback):
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Takes the first column over from the fit that is resumed."""
-        self.before = state_dict["before"]
+        self.before, self._resumed = state_dict["before"], True
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Lets the sanity check see the whole validation set."""
@@ -48,7 +49,9 @@ class BeforeAfter(Callback):
         self.after, self.after_step = {}, -1
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Remembers what this validation found."""
+        """Remembers what this validation found; a fit that goes on at an epoch's end has a sanity check, too."""
+        if trainer.sanity_checking and self._resumed:
+            return
         found = {
             name: float(value) for name, value in trainer.callback_metrics.items() if not name.startswith("train/")
         }
@@ -72,6 +75,7 @@ class BeforeAfter(Callback):
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Writes and prints the comparison."""
+        self._resumed = False
         folder = run_folder(trainer)
         if not trainer.is_global_zero or not self.before or not self.after:
             return
