@@ -85,7 +85,7 @@ def inject_adapters(model: nn.Module, specs: AdapterSpec | Sequence[AdapterSpec]
         if exclude := as_tuple(spec.exclude):
             chosen -= resolve(model, names, exclude, what=f"{type(spec).__name__}: exclude")
         if isinstance(spec, LayerSpec):
-            paths = _adaptable(model, [path for path in modules if path in chosen], spec)
+            paths = _adaptable(model, [path for path in modules if path in chosen])
             spec.check_layers(paths, base_model_hash)
             wrapped = {path: _wrap(spec, path, modules) for path in paths}
             spec.initialize(wrapped)
@@ -138,7 +138,8 @@ def load_adapters(
 
     Raises:
         ArtefactError: the folder is damaged, or it does not fit the model or the basis.
-        ConfigError: it holds fully fine-tuned parameters; inject FullFineTuning and use :meth:`AdapterSet.load`.
+        ConfigError: it holds fully fine-tuned parameters (inject FullFineTuning and use :meth:`AdapterSet.load`); or a
+            basis is given, and the adapter rests on none.
 
     Example:
         >>> model = torch.nn.Sequential(torch.nn.Linear(8, 4))
@@ -178,6 +179,9 @@ def load_adapters(
             f"without them: skip=('{part}.*',)"
         )
     bound = {path for path, layer in info.layers.items() if layer.kind == "projected" and layer.basis_hash is not None}
+    if basis is not None and not bound:
+        kinds = ", ".join(sorted({layer.kind for layer in info.layers.values()}))
+        raise ConfigError(f"{folder} rests on no basis of a folder, its layers are of kind {kinds}; leave basis away")
     projected = bound if basis else set()
     adapters = inject_adapters(model, _specs_for(updates, info, projected, basis))
     try:
@@ -197,7 +201,7 @@ def load_adapters(
     return adapters
 
 
-def _adaptable(model: nn.Module, paths: list[str], spec: LayerSpec) -> list[str]:
+def _adaptable(model: nn.Module, paths: list[str]) -> list[str]:
     """Those of the paths that hold a weight which can be adapted."""
     modules = base_modules(model)
     return [path for path in paths if path and _is_adaptable(modules[path])]

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
 from lorasub.adapters import load_adapter_updates, load_adapters
-from lorasub.adapters.folder import trained_parameters
+from lorasub.adapters.folder import INFO_FILE, NATIVE_FILE, trained_parameters
 from lorasub.adapters.mining import adapter_folder
+from lorasub.adapters.peft_format import CONFIG_FILE, WEIGHTS_FILE
+from lorasub.artefacts import write_files
 from lorasub.backbones import Backbone
 from lorasub.backbones.opening import open_backbone
 from lorasub.cli.arguments import add_out, check_out, show, verb_parser
@@ -142,13 +146,14 @@ def export(arguments: Sequence[str]) -> None:
 def _export_peft(folder: Path, target: Path) -> None:
     """The two files that PEFT reads are whole in every adapter folder that can be a LoRA at all."""
     load_adapter_updates(folder)
-    files = ("adapter_model.safetensors", "adapter_config.json", "README.md")
-    if not (folder / files[0]).is_file():
+    if target.resolve() == folder.resolve():
+        raise ConfigError(f"--out is the adapter {folder} itself; choose another folder")
+    files = [folder / name for name in (WEIGHTS_FILE, CONFIG_FILE, "README.md")]
+    if not files[0].is_file():
         raise ArtefactError(f"{folder} holds fully fine-tuned parameters, which are no LoRA; merge it instead")
-    target.mkdir(parents=True, exist_ok=True)
-    for name in files:
-        if (folder / name).is_file():
-            (target / name).write_bytes((folder / name).read_bytes())
+    write_files(target, {file.name: partial(shutil.copyfile, file) for file in files if file.is_file()})
+    for name in (INFO_FILE, NATIVE_FILE):
+        (target / name).unlink(missing_ok=True)  # of another adapter that was here before
 
 
 def inspect_backbone(arguments: Sequence[str]) -> None:

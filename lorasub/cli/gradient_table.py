@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from lorasub.data import SyntheticScenes
+from lorasub.errors import ConfigError
 from lorasub.scenes.presets import Preset
 from lorasub.subspaces import Agreement, GradientSet, LayerGradients, SetAgreement, compare_gradients, mean_agreement
 from lorasub.tasks import GeometryTask, visit_gradients
@@ -147,7 +148,14 @@ def gradient_table(
         targets: which layers.
         batch: scenes at a time.
         device: where they are rendered, that of the task.
+
+    Raises:
+        ConfigError: a set has one batch, and so no second half.
     """
+    if scenes <= batch:
+        raise ConfigError(
+            f"{scenes} scenes of a set have no two halves: {batch} are taken at a time; give more of them"
+        )
     gathered: list[GradientSet] = []
     losses: dict[str, float] = {}
     for name, attribute, data in sets:

@@ -11,7 +11,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 import lorasub as ls
-from lorasub.errors import ArtefactError
+from lorasub.errors import ArtefactError, ConfigError
 
 
 def contents(folder):
@@ -57,6 +57,9 @@ def test_a_projected_adapter_goes_on_with_its_basis(transformer, perturb, tmp_pa
             attempt()
         assert basis.hash()[:12] in str(caught.value)
         assert other.hash()[:12] in str(caught.value)
+    plain = ls.inject_adapters(transformer.model(), ls.LoRA(r=2)).save(tmp_path / "plain")
+    with pytest.raises(ConfigError, match="of kind lora; leave basis away"):
+        ls.load_adapters(transformer.model(), plain, basis=basis)
 
 
 def test_full_parameters_round_trip(transformer, perturb, tmp_path):

@@ -15,6 +15,7 @@ from lorasub.backbones import VGGT
 from lorasub.cli.gradient_table import GradientTable, gradient_table
 from lorasub.cli.main import main
 from lorasub.data import SceneBank, SyntheticScenes
+from lorasub.errors import ConfigError
 from lorasub.rng import seed_of
 from lorasub.subspaces import GradientSet, LayerGradients, compare_gradients
 from lorasub.tasks import GeometryTask, visit_gradients
@@ -152,6 +153,8 @@ def test_halves_take_batches_in_turn(tiny_weights: Path, tmp_path: Path) -> None
     each = [LayerGradients() for _ in range(3)]
     for kept, batch in zip(each, rendered_scenes(data, 6, batch=2), strict=True):
         layer = visit_gradients(task, [batch], kept.add).layers[0]
+    with pytest.raises(ConfigError, match="2 scenes of a set have no two halves"):
+        gradient_table(task, sets, scenes=2, folder=tmp_path, batch=2)
     (found,) = table.comparisons["halves", "texture"]
     one, two = each[0].total[layer] + each[2].total[layer], each[1].total[layer]
     assert found.layers[layer].cosine == pytest.approx(float((one * two).sum() / one.norm() / two.norm()), abs=1e-4)

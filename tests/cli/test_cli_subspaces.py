@@ -9,8 +9,9 @@ from typing import Any
 
 import pytest
 import torch
+from torch import nn
 
-from lorasub.adapters import LoRA, ProjectedLoRA, gradient_basis, inject_adapters, load_adapters
+from lorasub.adapters import LoRA, ProjectedLoRA, gradient_basis, inject_adapters, load_adapter_updates, load_adapters
 from lorasub.backbones import VGGT
 from lorasub.cli.main import main
 from lorasub.data import SyntheticScenes
@@ -345,3 +346,16 @@ def test_overlap_refuses_equal_starts(
     assert main(["overlap", *words, "--draws=5"]) == 2
     assert "one and " in (told := capsys.readouterr().err)
     assert "started from the same lora_A" in told
+
+
+def test_an_export_in_place_of_another_adapter_can_be_read(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Nothing of the adapter that was there stays: its description names files that are others now."""
+    for name, r in (("new", 2), ("old", 3)):
+        inject_adapters(nn.Sequential(nn.Linear(6, 8)), LoRA(r=r, targets="all")).save(tmp_path / name)
+    words = ["export", str(tmp_path / "new"), "--format=peft", "--overwrite"]
+    assert main([*words, f"--out={tmp_path / 'old'}"]) == 0
+    updates, _ = load_adapter_updates(tmp_path / "old")
+    assert updates["0"].r == 2
+    assert main([*words, f"--out={tmp_path / 'new'}"]) == 2
+    assert "is the adapter" in capsys.readouterr().err
+    assert load_adapter_updates(tmp_path / "new")[1].base_model_hash is not None
