@@ -10,6 +10,7 @@ from typing import Any
 from torch import nn
 
 from lorasub.adapters.targets import adapter_layers, base_parameters, model_groups, select, unwrapped
+from lorasub.console import text_table
 
 #: Kind of parameters that are fine-tuned themselves.
 FULL = "full"
@@ -70,21 +71,14 @@ class ParameterTable:
         }
 
     def __str__(self) -> str:
-        total = self.total
-        kinds = sorted(total.trainable)
-        lines = [["group", "layers", *kinds, "frozen"]]
-        for row in (*self.rows, total):
-            counts = (row.layers, *(row.trainable.get(kind, 0) for kind in kinds), row.frozen)
-            lines.append([row.group, *(f"{count:,}" for count in counts)])
-        widths = [max(len(line[column]) for line in lines) for column in range(len(lines[0]))]
-        return "\n".join(
-            "  ".join(
-                [
-                    line[0].ljust(widths[0]),
-                    *(cell.rjust(width) for cell, width in zip(line[1:], widths[1:], strict=True)),
-                ]
-            )
-            for line in lines
+        kinds = sorted(self.total.trainable)
+        return text_table(
+            [
+                {"group": row.group, "layers": row.layers}
+                | {kind: row.trainable.get(kind, 0) for kind in kinds}
+                | {"frozen": row.frozen}
+                for row in (*self.rows, self.total)
+            ]
         )
 
 

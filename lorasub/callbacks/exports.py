@@ -39,8 +39,6 @@ class AdapterExport(Callback):
             log.info("adapter: %s", adapters.save(folder / "adapter"))
 
 
-log = logging.getLogger(__name__)
-
 _DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 
 

@@ -133,11 +133,10 @@ def _scene_metrics(collection: MetricCollection) -> dict[str, tuple[SceneMetric,
         if isinstance(metric, SceneMetric)
     }
     names = [metric.full_name(own) for metric in metrics.values() for own in metric.names]
-    if len(set(names)) == len(names):
-        return {key: (metric, {metric.full_name(own): own for own in metric.names}) for key, metric in metrics.items()}
-    # as torchmetrics does in such a case: the keys tell them apart
+    # as torchmetrics does where names come twice: the keys tell them apart
+    twice = len(set(names)) < len(names)
     return {
-        key: (metric, {f"{key}_{metric.full_name(own)}": own for own in metric.names})
+        key: (metric, {f"{key}_" * twice + metric.full_name(own): own for own in metric.names})
         for key, metric in metrics.items()
     }
 

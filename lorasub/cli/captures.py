@@ -29,7 +29,7 @@ SHOWN_PIXELS = 3000
 LARGEST_DEPTH, LARGEST_PIXELS = 0.25, 10.0
 
 
-def run(verb: str, arguments: Sequence[str]) -> None:
+def run(arguments: Sequence[str]) -> None:
     """Run ``data check``."""
     if not arguments or arguments[0] not in ("check", "-h", "--help"):
         raise ConfigError(f"there is 'lorasub data check PATH', not 'lorasub data {' '.join(arguments[:1])}'")

@@ -16,7 +16,7 @@ from lorasub.metrics.results import Results, plain_number
 _EXAMPLE = "lorasub compare lora=runs/lora/0_test ours=runs/projected/0_test"
 
 
-def run(verb: str, arguments: Sequence[str]) -> None:
+def run(arguments: Sequence[str]) -> None:
     """Compare every evaluation with the first."""
     does = (
         "Set the results of several tests side by side: differences to the first, with bootstrap intervals over scenes."

@@ -15,7 +15,7 @@ from lorasub.packaged_configs import config_folder, config_names, find_config
 _EXAMPLE = "lorasub configs geometry"
 
 
-def run(verb: str, arguments: Sequence[str]) -> None:
+def run(arguments: Sequence[str]) -> None:
     """Lists the configs, or copies one."""
     does = "List the configs that come with the package, or copy one into configs/ to edit it."
     parser = verb_parser("configs", does, _EXAMPLE)

@@ -136,15 +136,15 @@ def run_verb(verb: str, arguments: Sequence[str]) -> None:
         case "configs":
             import lorasub.cli.configs
 
-            lorasub.cli.configs.run(verb, arguments)
+            lorasub.cli.configs.run(arguments)
         case "compare":
             import lorasub.cli.comparison
 
-            lorasub.cli.comparison.run(verb, arguments)
+            lorasub.cli.comparison.run(arguments)
         case "data":
             import lorasub.cli.captures
 
-            lorasub.cli.captures.run(verb, arguments)
+            lorasub.cli.captures.run(arguments)
         case "study":
             import lorasub.cli.study
 
@@ -152,7 +152,7 @@ def run_verb(verb: str, arguments: Sequence[str]) -> None:
         case "view":
             import lorasub.cli.view
 
-            lorasub.cli.view.run(verb, arguments)
+            lorasub.cli.view.run(arguments)
 
 
 def usage() -> str:

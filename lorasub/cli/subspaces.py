@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 from lorasub.adapters.mining import adapter_folder, mine_subspace, read_adapter
+from lorasub.artefacts import common_base
 from lorasub.cli.arguments import add_out, check_out, named_paths, options_of, progress, show, verb_parser
 from lorasub.cli.model_bases import SOURCES, curvature_of, from_model, mine_model
 from lorasub.console import text_table
-from lorasub.errors import ArtefactError, ConfigError
+from lorasub.errors import ConfigError
 from lorasub.figures import angle_histogram, depth_profile, overlap_heatmap, save_figure, spectra_figure, spectra_rows
 from lorasub.files import write_json
 from lorasub.subspaces import (
@@ -28,6 +29,7 @@ from lorasub.subspaces import (
     split_common_specific,
     survival_rows,
 )
+from lorasub.subspaces.mining import refuse_equal_starts
 
 Grouping = Literal["all", "stage", "part", "kind", "depth", "layer"]
 
@@ -101,7 +103,7 @@ def overlap(arguments: Sequence[str]) -> None:
         matrix = attribute_overlaps(groups, dim=parsed.dim, **common)
     else:
         read = {name: _read_one(name, paths, parsed.dim) for name, paths in named.items()}
-        _refuse_equal_starts([source for _, source in read.values() if source is not None])
+        refuse_equal_starts((source.name, source.start) for _, source in read.values() if source is not None)
         matrix = overlap_matrix({name: basis for name, (basis, _) in read.items()}, **common)
     if parsed.out:
         _write_overlaps(matrix, Path(parsed.out))
@@ -153,24 +155,10 @@ def _read_groups(
         read = [read_adapter(path, attribute=name) for path in paths]
         groups[name] = [updates for updates, _ in read]
         sources[name] = [source for _, source in read]
-    hashes = {source.base_model_hash for group in sources.values() for source in group} - {None}
-    if len(hashes) > 1:
-        raise ArtefactError(f"these adapters belong to {len(hashes)} different base models: {sorted(map(str, hashes))}")
-    _refuse_equal_starts([source for group in sources.values() for source in group])
+    every = [source for group in sources.values() for source in group]
+    common_base((source.name, source.base_model_hash) for source in every)
+    refuse_equal_starts((source.name, source.start) for source in every)  # also of those that are not mined together
     return groups, sources
-
-
-def _refuse_equal_starts(sources: Iterable[AdapterSource]) -> None:
-    """A shared start looks like a shared subspace, also where the two adapters are never mined together."""
-    first: dict[str, str] = {}
-    for source in sources:
-        if source.start is not None and source.start in first:
-            raise ConfigError(
-                f"{first[source.start]} and {source.name} started from the same lora_A, so that they seem to share a "
-                "subspace whatever they learned; fit one of them again with another seed"
-            )
-        if source.start is not None:
-            first[source.start] = source.name
 
 
 def _read_one(name: str, paths: list[str], dim: int) -> tuple[SubspaceBasis, AdapterSource | None]:

@@ -27,7 +27,7 @@ POINTS_FILE = "points.ply"
 POINT_SIZE = 0.04
 
 
-def run(verb: str, arguments: Sequence[str]) -> None:
+def run(arguments: Sequence[str]) -> None:
     """Run ``view``."""
     does = "Show images, cameras and points of captures, or of what predict wrote, in a browser."
     parser = verb_parser("view", does, "lorasub view path/to/capture")

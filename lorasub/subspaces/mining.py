@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -14,7 +14,7 @@ from lorasub.rng import subspace_generator
 from lorasub.subspaces.basis import AdapterSource, LayerSubspace, MiningRecord, SubspaceBasis
 from lorasub.subspaces.dimension import DimensionRule, null_spectrum, numerical_rank, pooled_spectrum
 from lorasub.subspaces.irls import LowRankFit, RobustLowRank, UpdateCores
-from lorasub.subspaces.layers import AdapterUpdates, LowRankUpdate, Progress
+from lorasub.subspaces.layers import AdapterUpdates, Progress
 from lorasub.subspaces.linear_algebra import one_thread
 
 #: Draws of a null when a rule needs one and none were asked for.
@@ -255,19 +255,26 @@ def _cores(adapters: Sequence[AdapterUpdates], path: str, names: Sequence[str]) 
         for side, tensor in (("lora_A", update.A), ("lora_B", update.B)):
             if not torch.isfinite(tensor).all():
                 raise ArtefactError(f"{name}: {side} of layer '{path}' holds NaN or infinity; was the fit divergent?")
-    _refuse_equal_starts(updates, path, names)
+    refuse_equal_starts(zip(names, (update.start for update in updates), strict=True), f" (layer '{path}')")
     return UpdateCores.of(updates)
 
 
-def _refuse_equal_starts(updates: Sequence[LowRankUpdate], path: str, names: Sequence[str]) -> None:
-    """A shared start looks like a shared subspace: two adapters of noise overlap almost completely."""
+def refuse_equal_starts(starts: Iterable[tuple[str, str | None]], where: str = "") -> None:
+    """A shared start looks like a shared subspace: two adapters of noise overlap almost completely.
+
+    Args:
+        starts: name of each adapter, and the hash of its start; None where that is not known.
+        where: for the message.
+
+    Raises:
+        ConfigError: two are equal.
+    """
     first: dict[str, str] = {}
-    for update, name in zip(updates, names, strict=True):
-        start = update.start
+    for name, start in starts:
         if start is not None and start in first:
             raise ConfigError(
-                f"{first[start]} and {name} started from the same lora_A (layer '{path}', start {start}), so that they "
-                "seem to share a subspace whatever they learned; fit one of them again with another seed"
+                f"{first[start]} and {name} started from the same lora_A{where}, so that they seem to share a "
+                "subspace whatever they learned; fit one of them again with another seed"
             )
         if start is not None:
             first[start] = name
