@@ -16,12 +16,22 @@ from tqdm import tqdm
 from lorasub.cli.arguments import progress, show, verb_parser
 from lorasub.console import text_table
 from lorasub.errors import ConfigError, LorasubError
-from lorasub.study import Plan, ProcessWorkers, Progress, RayWorkers, Store, ThisProcess, Workers, plan_study, run_graph
+from lorasub.study import (
+    AnyVersionStore,
+    Plan,
+    ProcessWorkers,
+    Progress,
+    RayWorkers,
+    Store,
+    Workers,
+    plan_study,
+    run_graph,
+)
 from lorasub.study.adapter_specs import with_arguments
-from lorasub.study.kinds import KINDS
 from lorasub.study.reading import read_study
 from lorasub.study.report import write_report
 from lorasub.study.runner import estimated_seconds
+from lorasub.study.steps import KINDS
 from lorasub.study.steps.training import AdapterChoice, FineTune, Fit, Training
 from lorasub.tasks import SceneTask
 from lorasub.training.memory import batch_of, estimate_memory
@@ -68,7 +78,8 @@ def run(verb: str, arguments: Sequence[str]) -> None:
     parsed = parser.parse_args(list(arguments[1:]))
     study = read_study(parsed.file)
     plan = plan_study(study)
-    store = Store(parsed.folder or study.folder, any_version=action == "report" and parsed.any_version)
+    of_any_version = action == "report" and parsed.any_version
+    store = (AnyVersionStore if of_any_version else Store)(parsed.folder or study.folder)
     if action == "plan" and parsed.dry_run:
         _show_loads(plan, as_json=parsed.json)
         return
@@ -85,9 +96,9 @@ def run(verb: str, arguments: Sequence[str]) -> None:
 def _show_plan(plan: Plan, store: Store, *, every_step: bool, as_json: bool) -> None:
     timings = store.timings()
     steps: list[dict[str, Any]] = [
-        {"kind": s.kind, "step": s.name, "done": store.done(s), "key": s.key[:16]} for s in plan.graph
+        {"kind": s.kind, "step": s.name, "done": store.done(s), "key": s.key[:16]} for s in plan.graph.values()
     ]
-    left = [step for step, row in zip(plan.graph, steps, strict=True) if not row["done"]]
+    left = [step for step, row in zip(plan.graph.values(), steps, strict=True) if not row["done"]]
     counts, done = (Counter(row["kind"] for row in rows) for rows in (steps, [row for row in steps if row["done"]]))
     kinds: list[dict[str, Any]] = [
         {
@@ -129,7 +140,7 @@ def _workers(parsed: Any) -> Workers:
     """Returns where the command line wants steps to be done."""
     if parsed.ray is not None:
         return RayWorkers(max(parsed.jobs, 1), address=parsed.ray or None, cpus=parsed.cpus, gpus=parsed.gpus)
-    return ProcessWorkers(parsed.jobs) if parsed.jobs else ThisProcess()
+    return ProcessWorkers(parsed.jobs) if parsed.jobs else Workers()
 
 
 def _run(plan: Plan, store: Store, workers: Workers) -> dict[str, str]:
@@ -195,7 +206,7 @@ def dry_run(plan: Plan) -> list[Load]:
         ConfigError: a model cannot be built, or its data does not tell the size of a batch.
     """
     loads: dict[str, Load] = {}
-    for step in plan.graph:
+    for step in plan.graph.values():
         if not isinstance(step.spec, Fit | FineTune):
             continue
         training = step.spec.training

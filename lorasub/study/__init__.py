@@ -1,6 +1,7 @@
 """The whole experiment: a plan of steps from one YAML, a runner that goes on where it was stopped, and a report."""
 
 from lorasub.study.adapter_specs import AdapterFits, AlternateAdapter, UntilFlat
+from lorasub.study.any_version import AnyVersionStore
 from lorasub.study.artefacts import Output, Workplace
 from lorasub.study.basis_specs import ActivationBasis, Basis, GradientBasis, MeanBasis
 from lorasub.study.graph import Graph, Step
@@ -18,13 +19,14 @@ from lorasub.study.specs import (
 )
 from lorasub.study.store import Record, Store
 from lorasub.study.training_scenes import TrainingScenes
-from lorasub.study.workers import ProcessWorkers, RayWorkers, ThisProcess, Workers
+from lorasub.study.workers import ProcessWorkers, RayWorkers, Workers
 
 __all__ = [
     "Ablation",
     "ActivationBasis",
     "AdapterFits",
     "AlternateAdapter",
+    "AnyVersionStore",
     "Arm",
     "Basis",
     "Cell",
@@ -47,7 +49,6 @@ __all__ = [
     "Step",
     "Store",
     "Study",
-    "ThisProcess",
     "TrainingScenes",
     "UntilFlat",
     "Variant",

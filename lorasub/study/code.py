@@ -43,25 +43,17 @@ PACKAGES = ("torch", "lightning", "kornia", "warp-lang")
 
 
 @functools.cache
-def code_version(file: str, *classes: str) -> str:
-    """Returns a SHA-256 over the code that a file of lorasub imports, and over the versions of the packages beneath.
+def code_version(*names: str) -> str:
+    """Returns a SHA-256 over the code that is imported with some names, and over the versions of the packages beneath.
 
     Args:
-        file: path below the package's folder, such as ``study/steps/removal.py``.
-        classes: dotted names of classes that its settings name.
+        names: of modules and classes with dots between; those of other packages do not count.
     """
-    versions = [f"{name} {_version(name)}" for name in PACKAGES]
-    own = [name.split(".")[1:] for name in classes if name.startswith(f"{PACKAGE.name}.")]
-    files = {file, *(each for parts in own for each in defining_files(PACKAGE, parts))}
+    # what a build adds (+cpu, +cu126) differs between machines that share a store
+    versions = [f"{name} {importlib.metadata.version(name).partition('+')[0]}" for name in PACKAGES]
+    own = [name.split(".")[1:] for name in names if name.startswith(f"{PACKAGE.name}.")]
+    files = {each for parts in own for each in defining_files(PACKAGE, parts)}
     return fingerprint(PACKAGE, sorted(closure(PACKAGE, *files, counts=counts)), versions)
-
-
-def _version(package: str) -> str:
-    try:
-        # what a build adds (+cpu, +cu126) differs between machines that share a store
-        return importlib.metadata.version(package).partition("+")[0]
-    except importlib.metadata.PackageNotFoundError:
-        return "absent"
 
 
 def fingerprint(package: Path, files: Iterable[str], more: Iterable[str] = ()) -> str:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field, is_dataclass
 from functools import cached_property
 from typing import Any
 
@@ -36,43 +35,26 @@ class Step:
     @cached_property
     def key(self) -> str:
         """SHA-256 of everything that the result depends on."""
-        spec = dataclasses.asdict(self.spec)
-        return hash_json({"kind": self.kind, "spec": spec, "code": self.code, "named": dict(self.named)})
+        return hash_json({"kind": self.kind, "spec": asdict(self.spec), "code": self.code, "named": dict(self.named)})
 
     @cached_property
-    def inputs(self) -> dict[str, Output]:
-        """Key -> output that the settings name."""
-        return {output.key: output for output in _outputs(self.spec)}
+    def inputs(self) -> set[str]:
+        """Keys of the steps whose outputs the settings name."""
+        return {output.key for output in _outputs(self.spec)}
 
 
 def _outputs(value: Any) -> Iterator[Output]:
     if isinstance(value, Output):
         yield value
-    elif dataclasses.is_dataclass(value):
-        for item in dataclasses.fields(value):
-            yield from _outputs(getattr(value, item.name))
+    elif is_dataclass(value):
+        yield from _outputs(vars(value))
     elif isinstance(value, Mapping | list | tuple):
         for each in value.values() if isinstance(value, Mapping) else value:
             yield from _outputs(each)
 
 
-class Graph:
-    """Steps in an order in which they can be done, each once."""
-
-    def __init__(self) -> None:
-        self._steps: dict[str, Step] = {}
-
-    def __len__(self) -> int:
-        return len(self._steps)
-
-    def __iter__(self) -> Iterator[Step]:
-        return iter(self._steps.values())
-
-    def __getitem__(self, key: str) -> Step:
-        return self._steps[key]
-
-    def __contains__(self, key: str) -> bool:
-        return key in self._steps
+class Graph(dict[str, Step]):
+    """Key -> step, in an order in which they can be done."""
 
     def add(self, step: Step) -> Output:
         """Adds a step, unless an equal one is there; returns what others call its result.
@@ -80,7 +62,7 @@ class Graph:
         Raises:
             ConfigError: one of its inputs has not been added.
         """
-        if missing := [output for output in step.inputs.values() if output.key not in self._steps]:
-            raise ConfigError(f"step '{step.name}' needs a '{missing[0].kind}', which no step before it makes")
-        self._steps.setdefault(step.key, step)
+        if missing := step.inputs - self.keys():
+            raise ConfigError(f"step '{step.name}' needs the step {min(missing)}, which must be added before it")
+        self.setdefault(step.key, step)
         return Output(kind=step.kind, key=step.key)

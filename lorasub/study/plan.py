@@ -13,11 +13,12 @@ from lorasub.errors import ConfigError
 from lorasub.study.adapter_specs import AdapterFits, ClassSettings, adamw, with_arguments
 from lorasub.study.artefacts import Output
 from lorasub.study.basis_specs import Basis, GradientBasis, MeanBasis
+from lorasub.study.code import code_version
 from lorasub.study.gradient_specs import PLACEBO
-from lorasub.study.graph import Graph
-from lorasub.study.inputs import Content, content_hash
-from lorasub.study.kinds import new_step
+from lorasub.study.graph import Graph, Step
+from lorasub.study.inputs import Content, class_paths, content_hash, named_inputs
 from lorasub.study.specs import Arm, Downstream, Study, drawn_again, replaced
+from lorasub.study.steps import KINDS
 from lorasub.study.steps.adapters import FittedAdapter
 from lorasub.study.steps.comparison import Compare
 from lorasub.study.steps.constant import MeanScene
@@ -162,8 +163,11 @@ class _Planner:
     def _add(self, kind: str, name: str, spec: Any, work: float = 1.0, *, draw: int | None = None) -> Output:
         drawn = "" if draw in (None, self.study.seeds[0]) else f" draw={draw}"
         variant = f" ({self.variant.label})" if self.variant else ""
-        step = new_step(kind, f"{name}{drawn}{variant}".strip(), spec, work, content=self.plan.content)
-        return self.plan.graph.add(step)
+        name = f"{kind} {f'{name}{drawn}{variant}'.strip()}"
+        settings = dataclasses.asdict(spec)
+        code = code_version(KINDS[kind].function.__module__, *class_paths(settings))
+        named = named_inputs(settings, self.plan.content)
+        return self.plan.graph.add(Step(kind=kind, name=name, spec=spec, code=code, named=named, work=work))
 
     def _dim(self, dim: int | str | None) -> int | str:
         return self.study.mining.dim if dim is None else dim

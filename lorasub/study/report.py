@@ -124,8 +124,7 @@ class _Report:
             if table is not None and not table.empty:
                 with atomic_path(self.folder / f"{name}.csv") as temporary:
                     table.to_csv(temporary, index=False)
-        records = [self.store.record(step) for step in self.plan.graph]
-        own_keys = {step.key for step in self.plan.graph}
+        records = [self.store.record(step) for step in self.plan.graph.values()]
         zero = [self.finished.measured(cell.finetune).get("step_zero_difference") for cell in self.plan.cells]
         pooled = list(self._pooled())
         return {
@@ -133,10 +132,10 @@ class _Report:
             "date": time.strftime("%Y-%m-%d", time.gmtime()),
             "version": __version__,
             "machine": machine(),
-            "adapters": any(step.kind == "fit" for step in self.plan.graph),
+            "adapters": any(step.kind == "fit" for step in self.plan.graph.values()),
             "total": len(records),
             "done": sum(record is not None for record in records),
-            "other_versions": sum(record is not None and record.key not in own_keys for record in records),
+            "other_versions": sum(record is not None and record.key not in self.plan.graph for record in records),
             "verdict": primary_verdict(self.compared, self.places, self.study) if self.study.primary else None,
             "other_dimensions": self._other_dimensions(),
             "pulls": None if pulls is None else self._pulls(pulls),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
@@ -9,14 +10,14 @@ from concurrent.futures import FIRST_COMPLETED, Future, wait
 from dataclasses import dataclass, field
 
 from lorasub.study.graph import Graph, Step
-from lorasub.study.kinds import KINDS
+from lorasub.study.steps import KINDS
 from lorasub.study.store import Store
 from lorasub.study.workers import Workers
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Progress:
-    """Progress of a study; ``event`` is ``begins``, ``done``, ``again`` (begun once more) or ``failed``."""
+    """Progress of a study; ``event`` is ``begins``, ``done``, ``again`` (will be begun once more) or ``failed``."""
 
     step: Step
     event: str
@@ -28,7 +29,7 @@ class Progress:
 
 @dataclass(slots=True)
 class Outcome:
-    """Outcome of a run: keys of steps that are done, that failed (and why), and that were not begun."""
+    """Outcome of a run: keys of steps that are done, that failed (and why), and that are left out."""
 
     done: set[str] = field(default_factory=set)
     failed: dict[str, str] = field(default_factory=dict)
@@ -68,46 +69,37 @@ def run_graph(
     """
     deadline = time.monotonic() + 3600 * (float("inf") if budget_hours is None else budget_hours)
     outcome = Outcome()
-    waiting: dict[str, Step] = {}
     running: dict[Future[None], Step] = {}
     attempts: Counter[str] = Counter()
 
     def tell(step: Step, event: str, error: str = "") -> None:
-        left = [each for each in graph if each.key not in outcome.done and each.key not in outcome.failed]
+        left = [*running.values(), *map(graph.__getitem__, outcome.left_out)]
         seconds = estimated_seconds(left, store.timings()) / workers.slots
         done = len(outcome.done)
         report(Progress(step=step, event=event, done=done, total=len(graph), seconds_left=seconds, error=error))
 
-    def begin(step: Step, event: str, error: str = "") -> None:
-        attempts[step.key] += 1
-        tell(step, event, error)
-        running[workers.submit(store.prepare(step))] = step
-
-    def end(step: Step, error: BaseException | None) -> None:
-        told = store.failure(step) or str(error or f"it ended without a record in {store.folder(step)}")
-        if error is None and store.done(step):
-            outcome.done.add(step.key)
-            tell(step, "done")
-        elif attempts[step.key] <= retries:
-            begin(step, "again", told)
-        else:
-            outcome.failed[step.key] = told
-            tell(step, "failed", told)
-
-    with store.lock():
-        try:
-            outcome.done.update(step.key for step in graph if store.done(step))
-            waiting.update((step.key, step) for step in graph if step.key not in outcome.done)
-            while True:
-                ready = [step for step in waiting.values() if step.inputs.keys() <= outcome.done]
-                outcome.out_of_time = bool(ready) and time.monotonic() > deadline
-                for step in ready[: 0 if outcome.out_of_time else workers.slots - len(running)]:
-                    begin(waiting.pop(step.key), "begins")
-                if not running:
-                    break
-                for future in wait(running, return_when=FIRST_COMPLETED).done:
-                    end(running.pop(future), future.exception())
-        finally:
-            workers.close()
-    outcome.left_out = set(waiting)
-    return outcome
+    with store.lock(), contextlib.closing(workers):
+        for step in graph.values():
+            (outcome.done if store.done(step) else outcome.left_out).add(step.key)
+        while True:
+            ready = [step for step in graph.values() if step.key in outcome.left_out and step.inputs <= outcome.done]
+            outcome.out_of_time = bool(ready) and time.monotonic() > deadline
+            for step in ready[: 0 if outcome.out_of_time else workers.slots - len(running)]:
+                tell(step, "begins")
+                attempts[step.key] += 1
+                outcome.left_out.remove(step.key)
+                running[workers.submit(store.prepare(step))] = step
+            if not running:
+                return outcome
+            for future in wait(running, return_when=FIRST_COMPLETED).done:
+                step = running.pop(future)
+                error = str(future.exception() or store.failure(step))
+                if store.done(step):
+                    outcome.done.add(step.key)
+                    tell(step, "done")
+                elif attempts[step.key] <= retries:
+                    outcome.left_out.add(step.key)
+                    tell(step, "again", error)
+                else:
+                    outcome.failed[step.key] = error
+                    tell(step, "failed", error)

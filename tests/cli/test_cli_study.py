@@ -25,7 +25,7 @@ def test_the_loads_of_a_small_study_add_up(tmp_path: Path, capsys: pytest.Captur
     assert main(["study", "plan", str(file), "--dry_run", "--json"]) == 0
     told = json.loads(capsys.readouterr().out)
     plan = plan_study(read_study(file))
-    fits = [step for step in plan.graph if step.kind in ("fit", "lr_trial", "finetune")]
+    fits = [step for step in plan.graph.values() if step.kind in ("fit", "lr_trial", "finetune")]
     assert sum(load["fits"] for load in told["loads"]) == len(fits)
     assert sum(load["steps"] for load in told["loads"]) == sum(step.work for step in fits)
     assert told["flops"] == pytest.approx(sum(load["steps"] * load["flops"] for load in told["loads"]))
@@ -37,7 +37,7 @@ def test_the_loads_of_a_small_study_add_up(tmp_path: Path, capsys: pytest.Captur
 
 def test_the_study_of_the_real_weights_is_planned() -> None:
     plan = plan_study(read_study(CONFIGS / "vggt_1b.yaml"))
-    kinds = {step.kind for step in plan.graph}
+    kinds = {step.kind for step in plan.graph.values()}
     assert kinds == {
         *("pull", "compare_pulls", "gradients"),
         *("fit", "mine", "combine", "overlap", "explain", "remove", "constant"),

@@ -8,6 +8,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+from lorasub.errors import ConfigError
 from lorasub.files import read_json, write_json
 from lorasub.study import Graph, Outcome, Output, ProcessWorkers, Step, Store, run_graph
 
@@ -23,9 +24,8 @@ class Fake:
     fails: bool = False
 
 
-def do(folder: str) -> int:
-    """Does one of them."""
-    here = Path(folder)
+def do(here: Path) -> None:
+    """Does the one that is described in a folder."""
     step = read_json(here / "step.json")
     place = Path(step["spec"]["place"])
     with (place / "diary").open("a", encoding="utf-8") as diary:
@@ -35,11 +35,9 @@ def do(folder: str) -> int:
     while step["spec"]["waits"] and not (place / "gate").exists():
         time.sleep(0.01)
     if step["spec"]["fails"]:
-        (here / "failure.txt").write_text("no luck", encoding="utf-8")
-        return 1
+        raise ConfigError("no luck")
     record = {"key": step["key"], "name": step["name"], "seconds": 1.0, "work": step["work"], "finished": 0.0}
     write_json(here / "record.json", record)
-    return 0
 
 
 def fake_step(name: str, place: Path, *inputs: Output, waits: bool = False, fails: bool = False) -> Step:
@@ -58,7 +56,7 @@ def chain(place: Path) -> Graph:
 
 def workers(jobs: int = 1) -> ProcessWorkers:
     """Processes for such steps."""
-    return ProcessWorkers(jobs, do, preload=("fake_steps",))
+    return ProcessWorkers(jobs, do)
 
 
 def run_chain(place: Path) -> Outcome:

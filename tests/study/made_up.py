@@ -105,7 +105,7 @@ def fill(
     """Leaves what a run would, for every step but some; ``value`` of a test's scene, by default 0.3 and more."""
     rng = np.random.default_rng(0)
     basis = made_up_basis()
-    for number, step in enumerate(plan.graph):
+    for number, step in enumerate(plan.graph.values()):
         if step.name.startswith(without):
             continue
         folder = store.prepare(step)

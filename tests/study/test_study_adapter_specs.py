@@ -18,8 +18,8 @@ from lorasub.study import (
     Step,
     Store,
     Study,
-    ThisProcess,
     UntilFlat,
+    Workers,
     plan_study,
     run_graph,
 )
@@ -33,22 +33,22 @@ FLAT = UntilFlat(validate_every=2, patience=3)
 
 
 def fits(study: Study, of: str) -> list[Step]:
-    found = plan_study(study).graph
+    found = plan_study(study).graph.values()
     return [step for step in found if step.name.startswith(f"fit {of}") and "draw" not in step.name]
 
 
 def run(study: Study, kind: str, of: str) -> tuple[Store, list[Step]]:
     """Runs the steps of one kind whose names contain a word, and what they need."""
-    whole = plan_study(study).graph
+    whole = plan_study(study).graph.values()
     wanted = {step.key for step in whole if step.kind == kind and of in step.name and "draw" not in step.name}
     for step in reversed(list(whole)):
-        wanted |= step.inputs.keys() if step.key in wanted else set()
+        wanted |= step.inputs if step.key in wanted else set()
     graph, store = Graph(), Store(study.folder)
     for step in whole:
         if step.key in wanted:
             graph.add(step)
-    assert run_graph(graph, store, ThisProcess(), retries=0).failed == {}
-    return store, [step for step in graph if step.kind == kind]
+    assert run_graph(graph, store, Workers(), retries=0).failed == {}
+    return store, [step for step in graph.values() if step.kind == kind]
 
 
 def last_step(folder: Path) -> int:
@@ -75,7 +75,7 @@ def test_fits_that_may_end_early_keep_the_callbacks_of_the_study() -> None:
         "EarlyStopping",
     ]
     # fine-tuning is compared at equal steps, so it never ends early
-    tunes = [step for step in plan_study(study).graph if step.kind == "finetune"]
+    tunes = [step for step in plan_study(study).graph.values() if step.kind == "finetune"]
     assert all("val_check_interval" not in step.spec.training.trainer for step in tunes)
 
 

@@ -17,7 +17,7 @@ from lorasub.data import SyntheticScenes
 from lorasub.errors import ConfigError
 from lorasub.scenes.presets import shifted
 from lorasub.scenes.ranges import SceneRanges
-from lorasub.study import Graph, Store, Study, ThisProcess, TrainingScenes, plan_study, run_graph
+from lorasub.study import Graph, Store, Study, TrainingScenes, Workers, plan_study, run_graph
 from lorasub.study.gradient_specs import GradientTest, ShiftedSets
 from lorasub.study.pull_tables import NOT_OWN, OWN, pull_answer, pull_rows
 from lorasub.study.report import write_report
@@ -38,7 +38,7 @@ def test_a_shift_alone_moves_its_ranges_to_where_the_dose_says() -> None:
 
 def test_every_kind_of_set_is_planned_once_with_partitions_of_its_own() -> None:
     plan = plan_study(small_study(gradient_test=TEST, compare_adapters=False))
-    pulls = [step.spec for step in plan.graph if step.kind == "pull"]
+    pulls = [step.spec for step in plan.graph.values() if step.kind == "pull"]
     assert len(pulls) == 2 * 2 + 1 + 1  # two attributes at two doses, one shift, the placebo
     placebo = pulls[-1]
     assert isinstance(placebo, Pull)
@@ -56,7 +56,7 @@ def test_every_kind_of_set_is_planned_once_with_partitions_of_its_own() -> None:
 
 def test_adapters_are_not_fitted_where_nothing_needs_them() -> None:
     study = small_study(compare_adapters=False, downstream={}, gradient_test=TEST)
-    assert not [step for step in plan_study(study).graph if step.kind == "fit"]
+    assert not [step for step in plan_study(study).graph.values() if step.kind == "fit"]
 
 
 @pytest.mark.parametrize(
@@ -100,11 +100,11 @@ def test_steps_gather_the_gradients_of_halves_and_compare_them(tiny_study: Study
     """Against backward passes by hand: batches go to the halves in turn."""
     wanted = GradientTest(doses=[1.0], partitions=2, scenes=4, placebo=2)
     plan, graph = plan_study(replace(tiny_study, gradient_test=wanted)), Graph()
-    for step in plan.graph:
+    for step in plan.graph.values():
         if step.kind in ("pull", "compare_pulls"):
             graph.add(step)
     store = Store(tiny_study.folder)
-    assert run_graph(graph, store, ThisProcess(), retries=0).failed == {}
+    assert run_graph(graph, store, Workers(), retries=0).failed == {}
     *_, placebo, compared = graph
     found = json.loads((store.folder(compared) / "cosines.json").read_text())
     assert [each["label"] for each in found["sets"]] == ["lighting"] * 2 + ["camera"] * 2 + ["placebo"] * 2

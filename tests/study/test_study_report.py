@@ -16,7 +16,7 @@ from made_up import explained_file, fill, levels, made_up_results, overlap_file
 from studies import small_study
 
 from lorasub.metrics.results import Results
-from lorasub.study import Ablation, Plan, Store, plan_study
+from lorasub.study import Ablation, AnyVersionStore, Plan, Store, plan_study
 from lorasub.study.report import write_report
 from lorasub.study.subspace_tables import explained_rows, overlap_rows
 from lorasub.study.table import results_table
@@ -112,7 +112,7 @@ def test_sets_have_their_own_names_unless_two_data_share_one(tmp_path: Path) -> 
     fill(plan, store)
 
     def named(*names: str) -> set[str]:
-        for step in plan.graph:
+        for step in plan.graph.values():
             if step.name.endswith(" other"):
                 sets = {name: made_up_results([0.1]).sets["test"] for name in ("test", *names)}
                 Results(sets=sets).save(store.folder(step) / "run")
@@ -127,7 +127,7 @@ def test_what_is_not_done_is_left_out_and_told(plan: Plan, tmp_path: Path) -> No
     fill(plan, store, without=("finetune room mined", "test room mined", "overlap"))
     failed = {"finetune room mined scenes=2 seed=0": "no\nluck"}
     text = write_report(plan, store, command="x", failed=failed).read_text()
-    done = sum(store.done(step) for step in plan.graph)
+    done = sum(store.done(step) for step in plan.graph.values())
     assert f"{done} of {len(plan.graph)} steps are done" in text
     assert "- finetune room mined scenes=2 seed=0: no luck" in text
     assert "mined" not in {row[0] for row in table_after(text, "### room")}
@@ -232,17 +232,21 @@ def test_a_study_that_was_begun_before_is_reported_from_its_files(tmp_path: Path
     former = {"lr_trial": "try", "select_lr": "choose", "finetune": "tune"}
     for folder in sorted(tmp_path.glob("steps/*/*")):
         kind = folder.parent.name
-        old = tmp_path / "old" / "steps" / former.get(kind, kind) / folder.name[::-1]
+        key = json.loads((folder / "step.json").read_text())["key"][::-1]
+        old = tmp_path / "old" / "steps" / former.get(kind, kind) / key[:16]
         shutil.copytree(folder, old)
         for name in ("record.json", "step.json"):
             content = json.loads((old / name).read_text())
-            content |= {"key": content["key"][::-1], "name": content["name"].replace(kind, former.get(kind, kind), 1)}
+            content |= {"key": key, "name": content["name"].replace(kind, former.get(kind, kind), 1)}
+            if spec := content.pop("spec", None):  # which was called otherwise
+                content |= {"kind": former.get(kind, kind), "config": {}}
+                content["inputs"] = {"fit": {"key": "x", "folder": "y"}} if spec.get("checkpoint") else {}
             (old / name).write_text(json.dumps(content))
-    assert not any(Store(tmp_path / "old").done(step) for step in plan.graph)
+    assert not any(Store(tmp_path / "old").done(step) for step in plan.graph.values())
     before = table_after(write_report(plan, store, command="x").read_text(), "### room, 2")
-    text = write_report(plan, Store(tmp_path / "old", any_version=True), command="x").read_text()
+    text = write_report(plan, AnyVersionStore(tmp_path / "old"), command="x").read_text()
     assert table_after(text, "### room, 2") == before
-    done = sum(store.done(step) for step in plan.graph)
+    done = sum(store.done(step) for step in plan.graph.values())
     assert f"**{done} of these results were left by other settings or by another version of lorasub**" in text
     assert "a plane was not measured; mean of the training scenes was not measured" in text
     assert "0.01 (end of the grid †)" in text
@@ -257,9 +261,10 @@ def test_a_method_called_like_a_row_that_does_not_look_is_told_from_it(tmp_path:
     for folder in sorted(tmp_path.glob("steps/*/*")):
         for name in ("record.json", "step.json"):
             content = json.loads((folder / name).read_text())
-            (folder / name).write_text(json.dumps(content | {"key": content["key"][::-1]}))
-        folder.rename(folder.with_name(folder.name[::-1]))
-    text = write_report(plan, Store(tmp_path, any_version=True), command="x").read_text()
+            key = content["key"][::-1]
+            (folder / name).write_text(json.dumps(content | {"key": key}))
+        folder.rename(folder.with_name(key[:16]))
+    text = write_report(plan, AnyVersionStore(tmp_path), command="x").read_text()
     found = {row[0].strip("*"): row[2].split(" ")[0].strip("*") for row in table_after(text, "### room, 2")}
     assert (found["mean"], found["mean of the training scenes"]) == ("0.1000", "0.5000")
 

@@ -9,7 +9,6 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import asdict
 from pathlib import Path
 
 import fake_steps
@@ -17,25 +16,25 @@ import pytest
 
 from lorasub.errors import ArtefactError, ConfigError
 from lorasub.files import read_json, write_json
-from lorasub.study import Graph, Progress, Record, Step, Store, run_graph
+from lorasub.study import Graph, Progress, Record, Step, Store, Workers, run_graph
 from lorasub.study.runner import estimated_seconds
 
 
-class ThreadWorkers:
+class ThreadWorkers(Workers):
     """Calls a function for every step; it may raise."""
 
     def __init__(self, do: Callable[[str], None], slots: int = 1) -> None:
-        self.do, self.slots = do, slots
-        self.pool = ThreadPoolExecutor(slots)
+        super().__init__(slots)
+        self.called, self.pool = do, ThreadPoolExecutor(slots)
 
     def submit(self, folder: Path) -> Future[None]:
         def work() -> None:
             content = read_json(folder / "step.json")
             for needed in content["spec"]["inputs"]:
                 assert (folder.parents[2] / "steps/mine" / needed["key"][:16] / "record.json").is_file()
-            self.do(content["name"])
+            self.called(content["name"])
             record = Record(key=content["key"], name=content["name"], seconds=2.0, work=content["work"], finished=0.0)
-            write_json(folder / "record.json", asdict(record))
+            write_json(folder / "record.json", record)
 
         return self.pool.submit(work)
 
@@ -64,7 +63,7 @@ def test_each_step_is_done_once_and_after_what_it_needs(tmp_path: Path) -> None:
     outcome = run_graph(graph, Store(tmp_path), ThreadWorkers(done.append, slots=3))
     assert sorted(done) == sorted(DIAMOND)
     assert done.index("d") > max(done.index("b"), done.index("c"))
-    assert outcome.done == {step.key for step in graph}
+    assert outcome.done == graph.keys()
     assert (outcome.failed, outcome.left_out) == ({}, set())
 
     again: list[str] = []
@@ -91,7 +90,7 @@ def test_what_fails_once_is_done_again(tmp_path: Path) -> None:
     told: list[Progress] = []
     graph = graph_of(**DIAMOND)
     outcome = run_graph(graph, Store(tmp_path), ThreadWorkers(do), report=told.append)
-    assert outcome.done == {step.key for step in graph}
+    assert outcome.done == graph.keys()
     assert tries.count("b") == 2
     assert [(p.step.name, p.error) for p in told if p.event == "again"] == [("b", "the disk was full")]
 
@@ -136,16 +135,16 @@ def test_time_left_comes_from_finished_steps_of_the_kind(tmp_path: Path) -> None
     assert told[-1].seconds_left == 0
     assert next(p for p in told if p.event == "done").seconds_left == pytest.approx(2.0)
     tune = Step(kind="finetune", name="t", spec=fake_steps.Fake(place="", name="t"), work=100)
-    assert estimated_seconds([*graph, tune], store.timings()) == pytest.approx(2 * 2 + 100 * 0.5)
+    assert estimated_seconds([*graph.values(), tune], store.timings()) == pytest.approx(2 * 2 + 100 * 0.5)
 
 
 def test_a_record_of_something_else_is_not_taken(tmp_path: Path) -> None:
     store, graph = Store(tmp_path), graph_of(a="", b="")
     run_graph(graph, store, ThreadWorkers(lambda name: None))
-    first, second = (store.folder(step) / "record.json" for step in graph)
+    first, second = (store.folder(step) / "record.json" for step in graph.values())
     first.write_bytes(second.read_bytes())
     with pytest.raises(ArtefactError, match="another step"):
-        store.done(next(iter(graph)))
+        store.record(next(iter(graph.values())))
 
 
 def test_two_runs_do_not_share_a_folder(tmp_path: Path) -> None:
@@ -166,7 +165,7 @@ def test_a_step_that_the_system_kills_takes_no_other_with_it(tmp_path: Path) -> 
     store, graph = Store(tmp_path / "study"), Graph()
     for name in "ab":
         graph.add(fake_steps.fake_step(name, tmp_path, waits=True))
-    pids = [store.folder(step) / "pid" for step in graph]
+    pids = [store.folder(step) / "pid" for step in graph.values()]
 
     def kill_the_first() -> None:
         _until(lambda: all(pid.is_file() and pid.read_text() for pid in pids))
@@ -192,7 +191,7 @@ def test_processes_share_the_cores_and_each_writes_its_own_log(tmp_path: Path, m
     store, graph = Store(tmp_path / "study"), Graph()
     for name in "ab":
         graph.add(fake_steps.fake_step(name, tmp_path, waits=True))
-    pids = [store.folder(step) / "pid" for step in graph]
+    pids = [store.folder(step) / "pid" for step in graph.values()]
 
     def open_the_gate() -> None:
         _until(lambda: all(pid.is_file() and pid.read_text() for pid in pids))  # both at once
@@ -202,9 +201,9 @@ def test_processes_share_the_cores_and_each_writes_its_own_log(tmp_path: Path, m
     opener.start()
     outcome = run_graph(graph, store, fake_steps.workers(2))
     opener.join()
-    assert outcome.done == {step.key for step in graph}
+    assert outcome.done == graph.keys()
     assert len({pid.read_text() for pid in pids}) == 2
-    assert {(store.folder(step) / "log.txt").read_text() for step in graph} == {"threads 3\n"}
+    assert {(store.folder(step) / "log.txt").read_text() for step in graph.values()} == {"threads 3\n"}
     assert "OMP_NUM_THREADS" not in os.environ
 
 
@@ -212,7 +211,7 @@ def test_a_killed_run_goes_on_and_repeats_only_what_was_being_done(tmp_path: Pat
     graph, store = fake_steps.chain(tmp_path), Store(tmp_path / "study")
     first = multiprocessing.get_context("spawn").Process(target=fake_steps.run_chain, args=(tmp_path,), daemon=False)
     first.start()
-    pid = store.folder(list(graph)[2]) / "pid"
+    pid = store.folder(list(graph.values())[2]) / "pid"
     _until(lambda: pid.is_file() and bool(pid.read_text()))
     with pytest.raises(ConfigError, match="another study"):
         fake_steps.run_chain(tmp_path)
@@ -220,7 +219,7 @@ def test_a_killed_run_goes_on_and_repeats_only_what_was_being_done(tmp_path: Pat
     first.join()
     _until(lambda: _ended(pid.read_text()))  # the step does not outlive its runner
     (tmp_path / "gate").touch()
-    assert fake_steps.run_chain(tmp_path).done == {step.key for step in graph}
+    assert fake_steps.run_chain(tmp_path).done == graph.keys()
     assert (tmp_path / "diary").read_text().split() == ["one", "two", "three", "three", "four"]
 
 

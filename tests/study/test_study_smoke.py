@@ -31,8 +31,8 @@ from lorasub.study import (
     Step,
     Store,
     Study,
-    ThisProcess,
     TrainingScenes,
+    Workers,
     plan_study,
     run_graph,
 )
@@ -47,15 +47,15 @@ from lorasub.tasks import GeometryTask
 def test_every_kind_of_step_and_the_report(tiny_study: Study) -> None:
     tiny_study = dataclasses.replace(tiny_study, tuning_seeds=[1000, 1001])
     plan, store = plan_study(tiny_study), Store(tiny_study.folder)
-    assert {step.kind for step in plan.graph} == {
+    assert {step.kind for step in plan.graph.values()} == {
         *("fit", "mine", "split", "combine", "overlap", "explain", "remove"),
         *("constant", "gradients", "lr_trial", "select_lr", "finetune", "test"),
     }
-    outcome = run_graph(plan.graph, store, ThisProcess(), retries=0)
+    outcome = run_graph(plan.graph, store, Workers(), retries=0)
     assert outcome.failed == {}
-    assert outcome.done == {step.key for step in plan.graph}
+    assert outcome.done == plan.graph.keys()
 
-    for step in plan.graph:
+    for step in plan.graph.values():
         record = store.record(step)
         assert record is not None
         if step.kind == "finetune":
@@ -72,9 +72,9 @@ def test_every_kind_of_step_and_the_report(tiny_study: Study) -> None:
             assert len(step.spec.trials) == 2 * len(tried)
             assert record.measured["learning_rate"] == min(tried, key=lambda rate: tried[rate])
 
-    before = {step.key: store.folder(step).stat().st_mtime_ns for step in plan.graph}
-    assert run_graph(plan.graph, store, ThisProcess()).done == outcome.done
-    assert {step.key: store.folder(step).stat().st_mtime_ns for step in plan.graph} == before
+    before = {step.key: store.folder(step).stat().st_mtime_ns for step in plan.graph.values()}
+    assert run_graph(plan.graph, store, Workers()).done == outcome.done
+    assert {step.key: store.folder(step).stat().st_mtime_ns for step in plan.graph.values()} == before
 
     text = write_report(plan, store, command="x").read_text()
     assert f"{len(plan.graph)} of {len(plan.graph)} steps are done" in text
@@ -118,13 +118,17 @@ def test_every_rival_is_one_line(tiny_study: Study) -> None:
     }
     changed = {"bases": bases, "methods": methods, "references": [], "seeds": [0], "removal": None, "partitions": 2}
     plan, store = plan_study(dataclasses.replace(tiny_study, **changed)), Store(tiny_study.folder)
-    outcome = run_graph(plan.graph, store, ThisProcess(), retries=0)
+    outcome = run_graph(plan.graph, store, Workers(), retries=0)
     assert outcome.failed == {}
-    measured = {step.name.split()[2]: store.record(step).measured for step in plan.graph if step.kind == "finetune"}
+    measured = {
+        step.name.split()[2]: store.record(step).measured for step in plan.graph.values() if step.kind == "finetune"
+    }
     assert set(measured) == set(methods) - {"none"}
     # two adapters of two attributes, each moved little: the start from their mean is another model, but not far away
     assert measured["from_mean"]["step_zero_difference"] > 1e-6
-    layers = len(SubspaceBasis.load(store.folder(next(s for s in plan.graph if s.kind == "mean")) / "basis").layers)
+    layers = len(
+        SubspaceBasis.load(store.folder(next(s for s in plan.graph.values() if s.kind == "mean")) / "basis").layers
+    )
     assert measured["mean"]["trainable"] == layers
     assert measured["lora_xs"]["trainable"] == measured["kfac"]["trainable"] == 4 * layers
     assert 90 <= measured["budget"]["trainable"] <= 100
@@ -139,10 +143,10 @@ def test_a_basis_from_gradients_holds_the_gradient_itself(tiny_study: Study) -> 
     methods = {"none": Method(), "steep": Method(adapter=[projected("steep")])}
     changed = {"bases": bases, "methods": methods, "references": [], "seeds": [0]}
     plan, graph = plan_study(dataclasses.replace(tiny_study, **changed)), Graph()
-    (step,) = (step for step in plan.graph if step.kind == "gradients")
+    (step,) = (step for step in plan.graph.values() if step.kind == "gradients")
     graph.add(step)
     store = Store(tiny_study.folder)
-    assert run_graph(graph, store, ThisProcess(), retries=0).failed == {}
+    assert run_graph(graph, store, Workers(), retries=0).failed == {}
     basis = SubspaceBasis.load(store.folder(step) / "basis")
 
     task = GeometryTask(VGGT.from_pretrained(str(tiny_study.backbone["init_args"]["source"]))).eval()
@@ -164,7 +168,7 @@ def test_the_same_training_scenes_for_every_method(tiny_study: Study) -> None:
     plan = plan_study(tiny_study)
     data = {
         json.dumps(step.spec.training.data, sort_keys=True)
-        for step in plan.graph
+        for step in plan.graph.values()
         if step.kind == "finetune" and "seed=0" in step.name
     }
     assert len(data) == 1
@@ -188,7 +192,7 @@ def _writes(log: Path) -> bool:
 @pytest.mark.timeout(900)
 def test_a_real_step_ends_with_its_runner(tiny_study: Study) -> None:
     plan, store = plan_study(tiny_study), Store(tiny_study.folder)
-    step = next(step for step in plan.graph if step.kind == "fit")
+    step = next(step for step in plan.graph.values() if step.kind == "fit")
     folder = store.prepare(step)
     runner = multiprocessing.get_context("spawn").Process(target=run_step, args=(folder,))
     runner.start()
@@ -212,16 +216,16 @@ def test_ray_and_this_process_find_the_same_numbers(tiny_study: Study, tmp_path:
     plan = plan_study(tiny_study)
     wanted = {"fit lighting 0", "fit lighting 1", "fit lighting 2", "fit lighting 3", "mine lighting dim=2"}
     graph = Graph()
-    for step in plan.graph:
+    for step in plan.graph.values():
         if step.name in wanted or step.name == "test glass none":
             graph.add(step)
     stores = {"here": Store(tmp_path / "here"), "ray": Store(tmp_path / "ray")}
-    workers = {"here": ThisProcess(), "ray": RayWorkers(2)}
+    workers = {"here": Workers(), "ray": RayWorkers(2)}
     for place, store in stores.items():
         outcome = run_graph(graph, store, workers[place], retries=0)
         assert outcome.failed == {}
         assert len(outcome.done) == len(graph) == 6
-    for step in graph:
+    for step in graph.values():
         here, ray = (store.folder(step) for store in stores.values())
         if step.kind == "fit":
             one, two = (load_file(folder / "run/adapter/adapter_model.safetensors") for folder in (here, ray))
@@ -240,5 +244,7 @@ def test_ray_and_this_process_find_the_same_numbers(tiny_study: Study, tmp_path:
 
 
 def test_ray_workers_need_room() -> None:
-    with pytest.raises(ConfigError, match="jobs \\(0\\)"):
+    with pytest.raises(ConfigError, match="at least 1, not 0"):
         RayWorkers(0)
+    with pytest.raises(ConfigError, match=r"gpus \(-1\)"):
+        RayWorkers(1, gpus=-1)

@@ -9,12 +9,12 @@ import torch
 from studies import small_study
 
 from lorasub.errors import ConfigError
-from lorasub.study import AdapterFits, Graph, Plan, Store, Study, ThisProcess, plan_study, run_graph
+from lorasub.study import AdapterFits, Graph, Plan, Store, Study, Workers, plan_study, run_graph
 from lorasub.subspaces import SubspaceBasis
 
 
 def steps(plan: Plan, kind: str) -> list[str]:
-    return [step.name for step in plan.graph if step.kind == kind]
+    return [step.name for step in plan.graph.values() if step.kind == kind]
 
 
 def test_one_step_fits_all_adapters_of_an_attribute() -> None:
@@ -23,7 +23,7 @@ def test_one_step_fits_all_adapters_of_an_attribute() -> None:
     assert steps(apart, "fit").count("fit geometry 0") == 1
     names = [f"fit {name}{draw}" for name in ("all", "geometry", "texture") for draw in ("", " draw=1")]
     assert sorted(steps(together, "fit")) == names
-    by_name = {step.name: step for step in together.graph}
+    by_name = {step.name: step for step in together.graph.values()}
     fit, mine = by_name["fit geometry"], by_name["mine geometry dim=4"]
     assert {(each.partition, each.fit.key, each.member) for each in mine.spec.adapters} == {
         (partition, fit.key, True) for partition in range(3)
@@ -32,7 +32,7 @@ def test_one_step_fits_all_adapters_of_an_attribute() -> None:
     data, adapter = fit.spec.training.data, fit.spec.training.adapters[0].settings
     assert (adapter["class_path"], adapter["init_args"]["count"]) == ("LoRABank", 3)
     # the members are, word for word, the data of the steps that fit one adapter each
-    singles = {step.name: step.spec.training.data for step in apart.graph if step.kind == "fit"}
+    singles = {step.name: step.spec.training.data for step in apart.graph.values() if step.kind == "fit"}
     assert data["init_args"]["members"] == [singles[f"fit geometry {partition}"] for partition in range(3)]
 
 
@@ -48,14 +48,14 @@ def test_the_same_subspaces_are_mined(tiny_study: Study) -> None:
     for together in (False, True):
         study = dataclasses.replace(tiny_study, adapters=dataclasses.replace(tiny_study.adapters, together=together))
         whole, graph = plan_study(study), Graph()
-        for step in whole.graph:
+        for step in whole.graph.values():
             if step.kind in ("fit", "mine") and "draw" not in step.name:
                 graph.add(step)
         store = Store(study.folder)
-        assert run_graph(graph, store, ThisProcess(), retries=0).failed == {}
-        (mined,) = (step for step in graph if step.kind == "mine" and "camera" in step.name)
+        assert run_graph(graph, store, Workers(), retries=0).failed == {}
+        (mined,) = (step for step in graph.values() if step.kind == "mine" and "camera" in step.name)
         found[together] = SubspaceBasis.load(store.folder(mined) / "basis")
-        for step in graph:
+        for step in graph.values():
             record = store.record(step)
             assert step.kind != "fit" or (record is not None and record.measured["adapter_bytes"] > 0)
     apart, bank = found[False].layers, found[True].layers
