@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import difflib
 import logging
 import sys
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 _log = logging.getLogger("lorasub")
@@ -54,6 +55,34 @@ def text_table(rows: Sequence[Mapping[str, Any]], columns: Sequence[str] | None 
     ]
     formats = [f"{'>' if side else '<'}{width}" for side, width in zip(right, widths, strict=True)]
     return "\n".join("  ".join(map(format, line, formats)).rstrip() for line in cells)
+
+
+def meant(word: str, names: Iterable[str], otherwise: str = "") -> str:
+    """Returns the end of a sentence about a wrong word: the nearest name that there is, or some words and all names.
+
+    >>> meant("learning_rat", ["steps", "learning_rate"])
+    "; did you mean 'learning_rate'?"
+    >>> meant("colour", ["steps", "learning_rate"], "; there are")
+    '; there are steps, learning_rate'
+    """
+    names = list(names)
+    plain = {name.lower().replace("_", ""): name for name in names}
+    flat = word.lower().replace("_", "")
+    near = difflib.get_close_matches(flat, plain, n=1)
+    # short names are often written out: rank for r, alpha for lora_alpha
+    near = near or [name for name in plain if name and (flat.startswith(name) or name.endswith(flat))][:1]
+    if near:
+        return f"; did you mean '{plain[near[0]]}'?"
+    return f"{otherwise} {', '.join(names)}" if otherwise and names else ""
+
+
+def some_of(names: Sequence[str], count: int = 3) -> str:
+    """Returns the first names of a list, in words.
+
+    >>> some_of(["a", "b", "c", "d"])
+    'a, b, c, ...'
+    """
+    return ", ".join(names[:count]) + (", ..." if len(names) > count else "")
 
 
 def _cell(value: Any) -> str:

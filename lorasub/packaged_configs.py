@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import difflib
 from pathlib import Path
 
+from lorasub.console import meant
 from lorasub.errors import ConfigError
 
 _PACKAGE = Path(__file__).parent
@@ -37,6 +37,5 @@ def find_config(given: str) -> Path:
     name, names = given.removeprefix("configs/").removesuffix(".yaml"), config_names()
     if name in names:
         return config_folder() / f"{name}.yaml"
-    near = difflib.get_close_matches(name, names, n=1)
-    meant = f"; did you mean '{near[0]}'" if near else ""
-    raise ConfigError(f"there is no config {given}{meant}; `lorasub configs` lists those that come with the package")
+    hint = meant(name, names).removesuffix("?")
+    raise ConfigError(f"there is no config {given}{hint}; `lorasub configs` lists those that come with the package")

@@ -22,6 +22,7 @@ GROUND = {
         "files",
         "imports",
         "packaged_configs",
+        "parsing",
         "_version",
     )
 }

@@ -7,28 +7,23 @@ import json
 import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 from jsonargparse import ArgumentParser, Namespace
 from tqdm import tqdm
 
 from lorasub.errors import ConfigError
+from lorasub.parsing import OneLineErrors
 
 
-class VerbParser(ArgumentParser):
+class VerbParser(OneLineErrors, ArgumentParser):
     """A parser whose errors are one line, with what was probably meant."""
 
-    def error(self, message: str, ex: Exception | None = None) -> NoReturn:
-        """Raise what the message says.
-
-        Raises:
-            ConfigError: in one line; within jsonargparse's own trials of types, its own error.
-        """
-        if not self.exit_on_error:
-            super().error(message, ex)
+    def explained(self, message: str) -> str:
+        """See :class:`~lorasub.parsing.OneLineErrors`."""
         from lorasub.training.mistakes import explain  # heavy, and of use for mistakes only
 
-        raise ConfigError(explain(message, self)) from None
+        return explain(message, self)
 
 
 def verb_parser(verb: str, does: str, example: str) -> VerbParser:

@@ -10,6 +10,7 @@ from typing import NoReturn
 
 from torch.utils.data import ConcatDataset, DataLoader
 
+from lorasub.console import some_of
 from lorasub.data.base import SceneDataModule
 from lorasub.data.decoding import frame_size
 from lorasub.data.frames import Capture
@@ -139,8 +140,8 @@ def _tell_crops(capture: Capture, sizes: dict[str, tuple[int, int]], size: tuple
     cut = sorted((name for name in lost if lost[name] > NOTICEABLE_CROP), key=lambda name: -lost[name])
     log.info("%s: %d photos, resized to %d x %d", capture.root, len(sizes), size[1], size[0])
     if cut:
-        worst = ", ".join(f"{name} loses {lost[name]:.0%}" for name in cut[:3])
+        worst = some_of([f"{name} loses {lost[name]:.0%}" for name in cut])
         log.warning(
             "%d of %d photos are cut around their middle to the aspect ratio of %d x %d (%s)",
-            *(len(cut), len(sizes), size[1], size[0], worst + (", ..." if len(cut) > 3 else "")),
+            *(len(cut), len(sizes), size[1], size[0], worst),
         )

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from lorasub.console import some_of
 from lorasub.errors import ConfigError
 from lorasub.metrics.bootstrap import Array, paired_interval
 from lorasub.metrics.results import Results, SceneResult, SetResult
@@ -150,10 +151,10 @@ def _unlike_frames(one: SetResult, other: SetResult) -> list[str]:
     reasons = []
     for here, there, which in ((*frames, "first"), (*reversed(frames), "second")):
         if missing := [scene for scene in here if scene not in there]:
-            reasons.append(f"{len(missing)} scenes are in the {which} only: {_some(missing)}")
+            reasons.append(f"{len(missing)} scenes are in the {which} only: {some_of(missing)}")
     changed = [scene for scene in frames[0] if scene in frames[1] and frames[0][scene] != frames[1][scene]]
     if changed:
-        reasons.append(f"{len(changed)} scenes have other views in the second: {_some(changed)}")
+        reasons.append(f"{len(changed)} scenes have other views in the second: {some_of(changed)}")
     return reasons or ["the scenes come in another order, or more than once"]
 
 
@@ -164,7 +165,7 @@ def _unlike_images(one: SetResult, other: SetResult) -> list[str]:
         for here, there in zip(one.scenes, other.scenes, strict=True)
         if any(abs(a - b) > SAME_BRIGHTNESS for a, b in zip(here.brightness, there.brightness, strict=False))
     ]
-    return [f"{len(changed)} scenes have other images under the same names: {_some(changed)}"] if changed else []
+    return [f"{len(changed)} scenes have other images under the same names: {some_of(changed)}"] if changed else []
 
 
 def _paired(one: SetResult, other: SetResult, name: str) -> Array:
@@ -189,7 +190,3 @@ def _counted(found: SetResult) -> Iterator[tuple[tuple[str, int], SceneResult]]:
 
 def _mean(values: Array, weights: Array) -> float:
     return float((values * weights).sum() / weights.sum()) if len(values) else math.nan
-
-
-def _some(names: list[str], count: int = 3) -> str:
-    return ", ".join(names[:count]) + (", ..." if len(names) > count else "")

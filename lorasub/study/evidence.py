@@ -58,7 +58,7 @@ def judge_places(table: pd.DataFrame, study: Study) -> pd.DataFrame:
             place | {"best": best, "counts": not reason, "reason": reason, "than_none": _than(found.get("zero-shot"))}
         )
     columns = ["downstream", "scenes", "set", "validation", "best", "counts", "reason", "than_none"]
-    return pd.DataFrame(rows, columns=columns)
+    return pd.DataFrame(rows, columns=columns).astype({"counts": bool, "validation": bool})
 
 
 def _gain(rival: pd.DataFrame, best: pd.DataFrame, larger: bool) -> tuple[float, float]:

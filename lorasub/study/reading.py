@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import json
 import os
 import re
@@ -16,6 +15,7 @@ from typing import Any
 import yaml
 from pydantic import TypeAdapter, ValidationError
 
+from lorasub.console import meant
 from lorasub.errors import ConfigError
 from lorasub.packaged_configs import find_config
 from lorasub.study.specs import Study
@@ -99,10 +99,7 @@ def _told(found: dict[str, Any], content: Any) -> str:
     place = f"{where}.{last}".lstrip(".") if isinstance(last, str) else f"{where}[{last}]"
     if found["type"] == "unexpected_keyword_argument":
         names = _names_at(parents)
-        near = difflib.get_close_matches(str(last), names, n=1)
-        return f"there is no setting '{place}'" + (
-            f"; did you mean '{near[0]}'?" if near else f"; there are {', '.join(names)}"
-        )
+        return f"there is no setting '{place}'{meant(str(last), names, '; there are')}"
     if found["type"] in ("missing", "missing_argument"):
         return f"'{place}' is missing"
     where, at = _step_into(where, at, last)

@@ -269,7 +269,7 @@ class _Report:
     def _costs(self) -> pd.DataFrame:
         """Parameters by group, time, memory and size of each method, and the rate that was chosen."""
         rows = [
-            {"downstream": cell.downstream, "method": cell.arm.label, **found, **self.finished.choice(cell.select)}
+            {"downstream": cell.downstream, "method": cell.arm.label, **found, **self.finished.measured(cell.select)}
             for cell in self.plan.cells
             if cell.arm and cell.variant is None and (found := self.finished.measured(cell.finetune))
         ]

@@ -7,12 +7,12 @@ in a config of ``lorasub fit``, and is handed on to it.
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import itertools
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from lorasub.console import meant
 from lorasub.errors import ConfigError
 from lorasub.study.adapter_specs import AdapterFits, ClassSettings, adamw, class_name, geometry_task, with_arguments
 from lorasub.study.basis_specs import AnyBasis, Spec, at_least
@@ -335,6 +335,5 @@ def drawn_again(adapter: ClassSettings, draw: int) -> ClassSettings:
 def _known(what: str, names: Iterable[Any] | None, known: Collection[Any]) -> None:
     for name in names or ():
         if name not in known:
-            near = difflib.get_close_matches(str(name), [str(each) for each in known], n=1, cutoff=0.5)
-            hint = f"; did you mean '{near[0]}'?" if near else f"; there are {', '.join(map(str, known))}"
+            hint = meant(str(name), map(str, known), "; there are")
             raise ConfigError(f"{what}: there is no setting or method '{name}'{hint}")

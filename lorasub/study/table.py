@@ -10,9 +10,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from lorasub.files import read_json
 from lorasub.metrics.results import RESULTS_FILE, Results
-from lorasub.study.artefacts import CHOICE_FILE, RUN, Output
+from lorasub.study.artefacts import RUN, Output
 from lorasub.study.plan import Cell, Plan
 from lorasub.study.store import Store
 
@@ -43,12 +42,6 @@ class Finished:
         """Returns what a step's record says about its result."""
         record = None if output is None else self.store.record(self.plan.graph[output.key])
         return {} if record is None else record.measured
-
-    def choice(self, output: Output | None) -> Mapping[str, Any]:
-        """Returns how a learning rate was chosen."""
-        folder = self.folder(output)
-        found: Mapping[str, Any] = {} if folder is None else read_json(folder / CHOICE_FILE)
-        return found
 
 
 def results_table(plan: Plan, store: Store) -> pd.DataFrame:
@@ -91,7 +84,7 @@ def _rows_of(cell: Cell, finished: Finished) -> Iterator[dict[str, Any]]:
         "seed": -1 if cell.seed is None else cell.seed,
         "test": cell.test,
         "trainable": int(finished.measured(cell.finetune).get("trainable", 0)),
-        "at_edge": bool(finished.choice(cell.select).get("at_edge", False)),
+        "at_edge": bool(finished.measured(cell.select).get("at_edge", False)),
         "file": path.relative_to(finished.store.root).as_posix(),
     }
     for name, found in Results.load(path).sets.items():

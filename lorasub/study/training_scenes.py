@@ -39,11 +39,6 @@ class TrainingScenes(ScenesOfMembers):
         return described(self.data).evaluation_names
 
     @property
-    def images_change(self) -> bool:
-        """Those of the data module; scenes that are kept in memory are augmented, too."""
-        return described(self.data).images_change
-
-    @property
     def batch_shape(self) -> BatchShape | None:
         """That of the data module, but for scenes that are fewer."""
         shape = described(self.data).batch_shape

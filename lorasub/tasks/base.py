@@ -21,6 +21,7 @@ from torchmetrics import MetricCollection
 
 from lorasub.adapters import AdapterSet, AdapterSpec, bases_of_checkpoint, inject_adapters, parts_of
 from lorasub.backbones import Backbone
+from lorasub.console import some_of
 from lorasub.contracts import SceneData, described
 from lorasub.errors import ArtefactError, ConfigError
 from lorasub.geometry import normalize_scene
@@ -350,10 +351,12 @@ class SceneTask(LightningModule):
         self._check_base(base)
         expected, found = self._saved_names(), set(checkpoint["state_dict"])
         if missing := sorted(expected - found):
-            raise ArtefactError(f"the checkpoint lacks {len(missing)} tensors that this task trains: {_some(missing)}")
+            raise ArtefactError(
+                f"the checkpoint lacks {len(missing)} tensors that this task trains: {some_of(missing)}"
+            )
         if unexpected := sorted(found - expected):
             raise ArtefactError(
-                f"the checkpoint holds {len(unexpected)} tensors unknown to this task: {_some(unexpected)}"
+                f"the checkpoint holds {len(unexpected)} tensors unknown to this task: {some_of(unexpected)}"
             )
         state = self.state_dict()
         for name, tensor in checkpoint["state_dict"].items():
@@ -379,15 +382,11 @@ class SceneTask(LightningModule):
         """Refuse a checkpoint that needs other frozen weights than this task holds."""
         if base["base_model_hash"] != self.adapters.base_model_hash:
             unnamed = base["base_model_id"] == self.backbone.model_id == type(self.backbone).__name__
+            hint = "; a backbone that draws its weights at random must load them from a file instead" if unnamed else ""
             raise ArtefactError(
                 f"the checkpoint was trained on base model '{base['base_model_id']}' with weights "
                 f"{str(base['base_model_hash'])[:12]}, but this task holds '{self.backbone.model_id}' with weights "
-                f"{str(self.adapters.base_model_hash)[:12]}"
-                + (
-                    "; a backbone that draws its weights at random must load them from a file instead"
-                    if unnamed
-                    else ""
-                )
+                f"{str(self.adapters.base_model_hash)[:12]}{hint}"
             )
 
     def _saved_names(self) -> set[str]:
@@ -397,7 +396,3 @@ class SceneTask(LightningModule):
         frozen = {name for name, parameter in self.named_parameters() if not parameter.requires_grad}
         others = {name for name in self.state_dict() if not name.startswith("backbone.")} - frozen
         return trained | owned | others
-
-
-def _some(names: list[str], count: int = 4) -> str:
-    return ", ".join(names[:count]) + (", ..." if len(names) > count else "")

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from lorasub.adapters.targets import base_modules, select
 from lorasub.backbones.base import Backbone
+from lorasub.console import some_of
 from lorasub.errors import ConfigError
 from lorasub.geometry import decode_pose, rotation_angle, world_points_from_depth
 from lorasub.structures import Predictions
@@ -146,31 +147,28 @@ def _attributes(backbone: Backbone, report: BackboneReport) -> bool:
         problems.append(f"model_id is {identity!r}: it is written into every adapter and must not hold a path")
     if not isinstance(groups, Mapping):
         problems.append(f"groups is a {type(groups).__name__}; it must be a mapping of names to tuples of patterns")
-    else:
-        loose = [name for name, patterns in groups.items() if isinstance(patterns, str)]
-        if loose:
-            problems.append(f"groups['{loose[0]}'] is one string; put it into a tuple: ('...',)")
+    elif loose := [name for name, patterns in groups.items() if isinstance(patterns, str)]:
+        problems.append(f"groups['{loose[0]}'] is one string; put it into a tuple: ('...',)")
     fine = "" if problems else f"{identity}, patch size {patch}, groups {', '.join(groups) or '(none)'}"
     return report.judge("attributes", problems, fine)
 
 
 def _groups(backbone: Backbone, report: BackboneReport) -> None:
     modules = base_modules(backbone)
-    adaptable = {path for path, module in modules.items() if isinstance(module, nn.Linear | nn.Conv2d)}
-    adaptable |= {path for path, module in modules.items() if isinstance(module, nn.MultiheadAttention)}
+    kinds = nn.Linear | nn.Conv2d | nn.MultiheadAttention
+    adaptable = {path for path, module in modules.items() if isinstance(module, kinds)}
     for name, patterns in backbone.groups.items():
         idle = [pattern for pattern in patterns if not select(modules, (pattern,))]
         found = select(modules, patterns)
         report.groups[name] = [path for path in modules if path in found & adaptable]
         grouped = [path for path in found if isinstance(conv := modules[path], nn.Conv2d) and conv.groups > 1]
         if idle:
-            some = [path for path in modules if path][:3]
-            text = f"'{idle[0]}' of group '{name}' matches no module; there are {', '.join(some)}, ..."
+            some = some_of([path for path in modules if path])
+            text = f"'{idle[0]}' of group '{name}' matches no module; there are {some}"
             report.say("groups", "wrong" if len(idle) == len(patterns) else "note", text)
         elif grouped:
-            report.say(
-                "groups", "wrong", f"'{name}' holds the grouped convolution {grouped[0]}, which no adapter covers"
-            )
+            text = f"'{name}' holds the grouped convolution {grouped[0]}, which no adapter covers"
+            report.say("groups", "wrong", text)
         elif not report.groups[name]:
             report.say("groups", "note", f"'{name}' holds no Linear, Conv2d or attention: there is nothing to adapt")
     if not backbone.groups:
@@ -247,9 +245,7 @@ def _values(predictions: Predictions, report: BackboneReport) -> None:
             problems.append("a quaternion (pose_encodings[..., 3:7], xyzw) has length 0")
         # random weights may well go beyond pi; degrees do so by far
         if bool((pose[..., 7:] < 0).any()) or bool((pose[..., 7:] > 2 * math.pi).any()):
-            problems.append(
-                "fields of view (pose_encodings[..., 7:]) must lie between 0 and pi: radians, vertical first"
-            )
+            problems.append("fields of view (pose_encodings[..., 7:]) must be radians between 0 and pi, vertical first")
     fine = "finite; depth positive, confidence at least 1, fields of view in radians, where there are any"
     report.judge("values", problems, fine)
 

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import difflib
 import inspect
 import re
-from collections.abc import Iterable, Sequence
-from typing import Any, NoReturn
+from collections.abc import Sequence
+from typing import Any
 
 import torch
 from jsonargparse import ArgumentParser
 from lightning.pytorch.cli import LightningArgumentParser
 
 from lorasub import adapters, backbones, callbacks, data, losses, tasks
-from lorasub.errors import ConfigError
+from lorasub.console import meant
+from lorasub.parsing import OneLineErrors
 
 _KEY = re.compile(r'Parser key "([^"]+)"')
 _CLASS = re.compile(r"Problem with given class_path '([^']+)'")
@@ -42,18 +42,12 @@ _FRAME = (
 )
 
 
-class SettingsParser(LightningArgumentParser):
+class SettingsParser(OneLineErrors, LightningArgumentParser):
     """Lightning's parser, whose errors are ours: one line each, with what was probably meant."""
 
-    def error(self, message: str, ex: Exception | None = None) -> NoReturn:
-        """Raise what the message says.
-
-        Raises:
-            ConfigError: in one line; within jsonargparse's own trials of types, its own error.
-        """
-        if not self.exit_on_error:
-            super().error(message, ex)
-        raise ConfigError(explain(message, self)) from None
+    def explained(self, message: str) -> str:
+        """See :class:`~lorasub.parsing.OneLineErrors`."""
+        return explain(message, self)
 
 
 def explain(message: str, parser: ArgumentParser) -> str:
@@ -65,10 +59,10 @@ def explain(message: str, parser: ArgumentParser) -> str:
     """
     if found := _UNKNOWN_WORDS.search(message):
         word = found[1].split()[0].partition("=")[0]
-        return f"there is no option '{word}'{_meant(word, _options(parser))}"
+        return f"there is no option '{word}'{meant(word, _options(parser))}"
     if found := _UNKNOWN_KEY.search(message):
         names = [option.removeprefix("--") for option in _options(parser)]
-        return f"there is no setting '{found[1]}'{_meant(found[1], names)}"
+        return f"there is no setting '{found[1]}'{meant(found[1], names)}"
     keys, classes = _KEY.findall(message), _CLASS.findall(message)
     given = _NESTED.findall(message)
     if found := _OPTION.search(message):
@@ -79,22 +73,22 @@ def explain(message: str, parser: ArgumentParser) -> str:
         if name in _SECTIONS:
             section = _SECTIONS[name]
             return f"--{section}.{found[1]} changes settings of no class yet; name one with --{section} CLASS"
-        return f"{name} has no option '{found[1]}'{_meant(found[1], names, show=True)}{where}"
+        return f"{name} has no option '{found[1]}'{meant(found[1], names, '; it has')}{where}"
     if found := _UNKNOWN_CLASS.search(message):
         word = found[1].strip()
-        return f"{_path(keys, given)}: there is no class '{word}'{_meant(word, _classes())}"
+        return f"{_path(keys, given)}: there is no class '{word}'{meant(word, _classes())}"
     if found := _TYPE.search(message):
         given_value = found[2].partition(". Got value: ")[0]
         choices = re.findall(r"'([^']+)'", found[1]) if "Literal" in found[1] else []
         wanted = f"one of {', '.join(choices)}" if choices else re.sub(r"<class '([^']+)'>", r"\1", found[1])
-        return f"{_path(keys, given)} is '{given_value}'; it must be {wanted}{_meant(given_value, choices)}"
+        return f"{_path(keys, given)} is '{given_value}'; it must be {wanted}{meant(given_value, choices)}"
     if found := _REQUIRED.search(message):
         owner = f"{classes[-1].rpartition('.')[2]} (at {'.'.join(dict.fromkeys(keys))})" if classes else parser.prog
         if "--config" not in _options(parser):
             return f"{owner} needs {found[1]}; {parser.prog} --help has an example"
         return f"{owner} needs {found[1]}; give it in a --config or as an option"
     if found := _NOT_THERE.search(message):
-        return f"{_path(keys, given)}: {found[1]} has no class '{found[2]}'{_meant(found[2], _classes())}"
+        return f"{_path(keys, given)}: {found[1]} has no class '{found[2]}'{meant(found[2], _classes())}"
     lines = [line.strip(" -") for line in message.splitlines() if line.strip(" -")]
     telling = [line for line in lines if not line.startswith(_FRAME) and line != "Expected a <class 'NoneType'>"]
     return (
@@ -108,19 +102,6 @@ def _path(keys: Sequence[str], given: Sequence[str]) -> str:
     longest = max(given, key=len, default="")
     whole = f"{keys[0]}.{longest}" if keys and longest else path
     return whole if len(whole) > len(path) else path
-
-
-def _meant(word: str, names: Iterable[str], *, show: bool = False) -> str:
-    """``; did you mean 'x'?``, or with ``show`` the whole list where nothing is near, or nothing."""
-    names = list(dict.fromkeys(names))
-    plain = {name.lower().replace("_", ""): name for name in names}
-    flat = word.lower().replace("_", "")
-    near = difflib.get_close_matches(flat, plain, n=1, cutoff=0.7)
-    # short names are often written out: rank for r, alpha for lora_alpha
-    near = near or [name for name in plain if flat.startswith(name) or name.endswith(flat)][:1]
-    if near:
-        return f"; did you mean '{plain[near[0]]}'?"
-    return f"; it has {', '.join(names)}" if show and names else ""
 
 
 def _options(parser: ArgumentParser) -> list[str]:

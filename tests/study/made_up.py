@@ -114,7 +114,7 @@ def fill(
             default = [0.3 + 0.1 * i + 0.02 * float(rng.standard_normal()) for i in range(SCENES)]
             made_up_results(default if value is None else [value(step, i) for i in range(SCENES)]).save(folder / "run")
         elif step.kind == "select_lr":
-            write_json(folder / "choice.json", {"learning_rate": 0.01, "at_edge": "lora" in step.name, "tried": {}})
+            measured = {"learning_rate": 0.01, "at_edge": "lora" in step.name}
         elif step.kind == "overlap":
             for ending, scale in (("", 1.0), ("_specific", 0.5)):
                 write_json(folder / f"overlap{ending}.json", overlap_file(scale))

@@ -141,6 +141,15 @@ def test_a_report_of_nothing_is_a_report(plan: Plan, tmp_path: Path) -> None:
     assert "## Protocol" in text
 
 
+def test_a_report_without_any_method_has_the_rows_that_do_not_look(plan: Plan, tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    fill(plan, store, without=("finetune", *(f"test room {method}" for method in ("lora", "mined", "from_all"))))
+    text = write_report(plan, store, command="x").read_text()
+    rows = {row[0] for row in table_after(text, "### room, 2 training scenes")}
+    assert {"*a plane*", "none"} <= rows or {"*plane*", "none"} <= rows
+    assert not any("lora" in row or "mined" in row for row in rows)
+
+
 @pytest.mark.parametrize(
     ("seeds", "told"),
     [
