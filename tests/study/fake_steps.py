@@ -30,7 +30,7 @@ def do(here: Path) -> None:
     place = Path(step["spec"]["place"])
     with (place / "diary").open("a", encoding="utf-8") as diary:
         diary.write(step["name"] + "\n")
-    sys.stdout.write(f"threads {os.environ['OMP_NUM_THREADS']}\n")
+    sys.stdout.write(f"threads {os.environ['OMP_NUM_THREADS']}, GPU {os.environ['CUDA_VISIBLE_DEVICES']}\n")
     (here / "pid").write_text(str(os.getpid()), encoding="utf-8")
     while step["spec"]["waits"] and not (place / "gate").exists():
         time.sleep(0.01)

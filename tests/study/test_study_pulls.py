@@ -105,7 +105,7 @@ def test_steps_gather_the_gradients_of_halves_and_compare_them(tiny_study: Study
             graph.add(step)
     store = Store(tiny_study.folder)
     assert run_graph(graph, store, Workers(), retries=0).failed == {}
-    *_, placebo, compared = graph
+    *_, placebo, compared = graph.values()
     found = json.loads((store.folder(compared) / "cosines.json").read_text())
     assert [each["label"] for each in found["sets"]] == ["lighting"] * 2 + ["camera"] * 2 + ["placebo"] * 2
 

@@ -185,8 +185,11 @@ def _log(pid: Path) -> Path:
     return pid.with_name("log.txt")
 
 
-def test_processes_share_the_cores_and_each_writes_its_own_log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_processes_share_cores_and_gpus_and_write_their_own_logs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,7")
     monkeypatch.setattr("os.cpu_count", lambda: 6)
     store, graph = Store(tmp_path / "study"), Graph()
     for name in "ab":
@@ -203,7 +206,8 @@ def test_processes_share_the_cores_and_each_writes_its_own_log(tmp_path: Path, m
     opener.join()
     assert outcome.done == graph.keys()
     assert len({pid.read_text() for pid in pids}) == 2
-    assert {(store.folder(step) / "log.txt").read_text() for step in graph.values()} == {"threads 3\n"}
+    logs = {(store.folder(step) / "log.txt").read_text() for step in graph.values()}
+    assert logs == {"threads 3, GPU 4\n", "threads 3, GPU 7\n"}
     assert "OMP_NUM_THREADS" not in os.environ
 
 
