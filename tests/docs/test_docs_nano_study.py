@@ -19,7 +19,7 @@ def tables(path: Path) -> list[str]:
 
 @pytest.mark.parametrize(
     ("page", "report"),
-    [("nano_study.md", "nano_rates"), ("studies/nano_small.md", "nano_small")],
+    [("nano_study.md", "nano_rates"), ("studies/nano_small.md", "nano_small"), ("studies/nano_long.md", "nano_long")],
     ids=lambda name: name,
 )
 def test_tables_of_a_page_are_those_of_its_report(page: str, report: str) -> None:
@@ -43,10 +43,13 @@ def test_what_the_page_says_in_short_is_in_the_results() -> None:
         assert f"{row.low:.3f} to {row.high:.3f}" in page, label
 
 
-def test_the_settings_have_the_methods_of_the_page() -> None:
-    study = read_study(STUDIES / "nano_rates.yaml")
-    results = pandas.read_csv(STUDIES / "nano_rates" / "results.csv")
-    labels = {arm.label for arm in study.arms()} | {study.zero_shot}
+@pytest.mark.parametrize(("name", "task"), [("nano_rates", "rivals"), ("nano_long", "indoor")])
+def test_the_settings_have_the_methods_of_the_page(name: str, task: str) -> None:
+    study = read_study(STUDIES / f"{name}.yaml")
+    results = pandas.read_csv(STUDIES / name / "results.csv")
+    wanted = study.downstream[task].methods
+    arms = [arm for arm in study.arms() if wanted is None or arm.method in wanted]
+    labels = {arm.label for arm in arms} | {study.zero_shot}
     assert set(results[results.kind.isin(["method", "zero-shot"])].label) == labels
     assert not results.at_edge.any()
 

@@ -16,7 +16,7 @@ from made_up import explained_file, fill, levels, made_up_results, overlap_file
 from studies import small_study
 
 from lorasub.metrics.results import Results
-from lorasub.study import Ablation, AnyVersionStore, Plan, Store, plan_study
+from lorasub.study import Ablation, AdapterFits, AlternateAdapter, AnyVersionStore, Plan, Store, UntilFlat, plan_study
 from lorasub.study.report import write_report
 from lorasub.study.subspace_tables import explained_rows, overlap_rows
 from lorasub.study.table import results_table
@@ -159,6 +159,26 @@ def test_a_report_without_any_method_has_the_rows_that_do_not_look(plan: Plan, t
 )
 def test_the_report_says_how_rates_are_chosen(seeds: list[int], told: str, tmp_path: Path) -> None:
     assert told in write_report(plan_study(small_study(tuning_seeds=seeds)), Store(tmp_path), command="x").read_text()
+
+
+@pytest.mark.parametrize(
+    ("fits", "told"),
+    [
+        (AdapterFits(steps=10), "geometry, texture, 10 steps, learning rate 0.001.\n"),
+        (
+            AdapterFits(
+                steps=10,
+                until_flat=UntilFlat(validate_every=2),
+                alternate=AlternateAdapter(adapter={"class_path": "lorasub.TruncatedFineTuning"}, learning_rate=1e-4),
+            ),
+            "geometry, texture, until the validation loss is flat, at most 10 steps, learning rate 0.001; every second one "
+            "is TruncatedFineTuning, learning rate 0.0001.\n",
+        ),
+    ],
+    ids=["alike", "in turn"],
+)
+def test_the_report_says_how_adapters_are_fitted(fits: AdapterFits, told: str, tmp_path: Path) -> None:
+    assert told in write_report(plan_study(small_study(adapters=fits)), Store(tmp_path), command="x").read_text()
 
 
 def test_every_file_that_the_report_shows_is_there(plan: Plan, tmp_path: Path) -> None:
