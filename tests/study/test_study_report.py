@@ -171,8 +171,8 @@ def test_the_report_says_how_rates_are_chosen(seeds: list[int], told: str, tmp_p
                 until_flat=UntilFlat(validate_every=2),
                 alternate=AlternateAdapter(adapter={"class_path": "lorasub.TruncatedFineTuning"}, learning_rate=1e-4),
             ),
-            "geometry, texture, until the validation loss is flat, at most 10 steps, learning rate 0.001; every second one "
-            "is TruncatedFineTuning, learning rate 0.0001.\n",
+            "geometry, texture, until the validation loss is flat, at most 10 steps, learning rate 0.001; "
+            "every second one is TruncatedFineTuning, learning rate 0.0001.\n",
         ),
     ],
     ids=["alike", "in turn"],
