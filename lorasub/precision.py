@@ -28,7 +28,7 @@ def full_precision(function: Callable[P, R]) -> Callable[P, R]:
     @functools.wraps(function)
     def wrapper(*args: P.args, **kwargs: P.kwargs) -> R:
         device = _device_type((*args, *kwargs.values()))
-        with torch.autocast(device_type=device, enabled=False), _exact_products():
+        with without_autocast(device), _exact_products():
             return function(*map(_lift, args), **{name: _lift(value) for name, value in kwargs.items()})
 
     return wrapper
