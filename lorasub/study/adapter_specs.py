@@ -75,7 +75,7 @@ class AdapterFits(Spec):
         learning_rate: of their fits.
         alternate: another kind of adapter for every second partition: what both kinds share is not of one kind alone.
         steps: optimiser steps of each.
-        until_flat: end a fit before, when its validation loss is flat; None for all steps.
+        until_flat: end a fit early, when its validation loss is flat; None for all steps.
         seed: mixed with attribute and partition, so that no two adapters start alike.
         separate_seeds: add the partition's number to the data's ``seed``, so that partitions have no scenes in common.
         placebo: attributes are labels only: everything varies in all scenes (attribute ``all``), and every adapter

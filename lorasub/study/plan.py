@@ -210,8 +210,8 @@ class _Planner:
     def _fit(self, attribute: str, partition: int, draw: int) -> Output:
         settings = self.study.adapters
         data = self._scenes(attribute, partition, draw)
-        of = settings.of_partition(partition)
-        return self._add_fit(f"{attribute} {partition}", *of, data, draw, work=settings.steps)
+        adapter, learning_rate = settings.of_partition(partition)
+        return self._add_fit(f"{attribute} {partition}", adapter, learning_rate, data, draw, work=settings.steps)
 
     def _scenes(self, attribute: str, partition: int, draw: int) -> ClassSettings:
         if self.study.adapters.placebo:
